@@ -1,0 +1,82 @@
+"""What `load` knows by name: the embedded models and the checkpoints of the papers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from . import hub
+from .embedded import cards
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A published checkpoint: its name for `load`, its hub repository, and who published with it.
+
+    `revision` is the hub commit that was tested, or None for the newest.
+    """
+
+    name: str
+    repo: str
+    paper: str
+    revision: str | None = None
+
+
+CHECKPOINTS = (
+    # timm's default tag of vit_base_patch16_224 is another network than the papers'.
+    Checkpoint(
+        "timm:vit_base_patch16_224.orig_in21k_ft_in1k",
+        "timm/vit_base_patch16_224.orig_in21k_ft_in1k",
+        "ViT-B/16 of Chefer et al. 2021a, 2021b and Chen et al. 2023",
+    ),
+    Checkpoint(
+        "timm:deit_base_patch16_224.fb_in1k",
+        "timm/deit_base_patch16_224.fb_in1k",
+        "DeiT-B of Touvron et al. 2021",
+    ),
+    Checkpoint(
+        "timm:deit_base_distilled_patch16_224.fb_in1k",
+        "timm/deit_base_distilled_patch16_224.fb_in1k",
+        "distilled DeiT-B of Touvron et al. 2021",
+    ),
+)
+
+
+def pinned_revision(name: str) -> str | None:
+    """Return the hub commit pinned for `name`, or None where none is."""
+    return next((row.revision for row in CHECKPOINTS if row.name == name), None)
+
+
+def models() -> DataFrame:
+    """Return one row a known model: name, profile, what it is, classes, and whether it is here.
+
+    Any other timm or transformers classifier loads as well, as `timm:NAME`, `hf:NAME` or a path.
+    """
+    from pandas import DataFrame
+
+    embedded = [
+        {
+            "name": name,
+            "profile": "embedded",
+            "model": f"{card['library']} {card['class'].rpartition('.')[2]}",
+            "classes": len(card["class_names"]),
+            "present": True,
+        }
+        for name, card in cards().items()
+    ]
+    published = [
+        {
+            "name": row.name,
+            "profile": "paper",
+            "model": row.paper,
+            "classes": 1000,
+            "present": hub.cached(row.repo, revision=row.revision) is not None,
+        }
+        for row in CHECKPOINTS
+    ]
+    return DataFrame(
+        embedded + published, columns=["name", "profile", "model", "classes", "present"]
+    )

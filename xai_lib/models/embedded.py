@@ -1,0 +1,86 @@
+"""The small trained models that travel with the package.
+
+A model is two files in `xai_lib/weights`: NAME.safetensors and its card NAME.json, both written by
+the training script. The card says which class of which library the weights belong to.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ..errors import CheckpointError
+from .processor import Processor
+from .weightfiles import read_safetensors
+
+WEIGHTS = Path(__file__).parent.parent / "weights"
+
+
+@cache
+def cards() -> dict[str, dict]:
+    """Return the card of each embedded model by name, in alphabetical order."""
+    found = {}
+    for path in sorted(WEIGHTS.glob("*.json")):
+        try:
+            card = json.loads(path.read_text(encoding="utf-8"))
+            found[card["name"]] = card
+        except (ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(f"{path} is no model card ({error!r}): {REINSTALL}") from error
+    return found
+
+
+REINSTALL = "the installation is damaged, install xai-lib again."
+
+
+def load_embedded(name: str) -> tuple[nn.Module, Processor]:
+    """Return the embedded model `name` in float32 and its processor.
+
+    The weight file must have the sha256 of the card and fill every parameter of the model; anything
+    else is a CheckpointError, because a silently wrong model would be explained all the same.
+    """
+    card = cards()[name]
+    path = WEIGHTS / f"{name}.safetensors"
+    state = read_safetensors(path)
+    if hashlib.sha256(path.read_bytes()).hexdigest() != card["sha256"]:
+        raise CheckpointError(f"{path} is not the file that its card describes: {REINSTALL}")
+    model = _build(card).float()
+    try:
+        model.load_state_dict({key: value.float() for key, value in state.items()}, strict=True)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"{path} does not fit its card: {reason}") from error
+    return model.eval(), _processor(card)
+
+
+def _build(card: dict) -> nn.Module:
+    from timm.models import deit, vision_transformer
+
+    classes = {
+        "VisionTransformer": vision_transformer.VisionTransformer,
+        "VisionTransformerDistilled": deit.VisionTransformerDistilled,
+    }
+    kind = card["class"].rpartition(".")[2]
+    if card["library"] != "timm" or kind not in classes:
+        raise CheckpointError(
+            f"The card of {card['name']!r} names {card['library']} {card['class']}; "
+            f"known are timm's {', '.join(classes)}."
+        )
+    # Weights are about to be loaded: building must not disturb the caller's random numbers.
+    with torch.random.fork_rng(devices=[]):
+        return classes[kind](**card["kwargs"])
+
+
+def _processor(card: dict) -> Processor:
+    size = card["input"]["size"]
+    height, width = (size, size) if isinstance(size, int) else size[-2:]
+    return Processor(
+        (height, width),
+        tuple(card["input"]["mean"]),
+        tuple(card["input"]["std"]),
+        tuple(card["class_names"]),
+    )

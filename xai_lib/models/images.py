@@ -1,0 +1,128 @@
+"""Reading one image from whatever a user has: a file, a PIL image, an array or a tensor."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from ..errors import InputError
+
+ImageLike = str | os.PathLike | Image.Image | np.ndarray | Tensor
+
+# Bicubic filters overshoot a little; anything beyond this is another scale, not round-off.
+RANGE_TOLERANCE = 1e-3
+
+
+def read_image(source: ImageLike) -> Image.Image | Float[Tensor, "3 h w"]:
+    """Return `source` as an 8-bit RGB PIL image, or, where it is finer, as float32 in [0, 1].
+
+    Files and PIL images are turned upright by their EXIF orientation, transparency is laid over
+    white, grey is repeated over three channels and 16-bit or float grey keeps its precision. Arrays
+    have channels last, (h, w) or (h, w, 1|3|4); tensors channels first, (h, w) or (1|3|4, h, w).
+    Raises InputError for anything else, for unreadable or truncated files, NaN, and values outside
+    the range of the dtype.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        return _read_file(Path(source))
+    if isinstance(source, Image.Image):
+        return _from_pil(source, "the image")
+    if isinstance(source, np.ndarray):
+        return _from_array(source)
+    if isinstance(source, Tensor):
+        return _from_tensor(source)
+    raise InputError(
+        f"Cannot read an image from {type(source).__name__}: "
+        "give a path, a PIL image, an array or a tensor."
+    )
+
+
+def _read_file(path: Path) -> Image.Image | Tensor:
+    if not path.is_file():
+        raise InputError(f"No image file at {str(path)!r}: give the path of a local image file.")
+    try:
+        with Image.open(path) as image:
+            return _from_pil(image, str(path))
+    except InputError:
+        raise
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(
+            f"Cannot read {str(path)!r} as an image, it is damaged, truncated or of an unknown "
+            f"format ({error}): save it again as PNG or JPEG."
+        ) from error
+
+
+def _from_pil(image: Image.Image, name: str) -> Image.Image | Tensor:
+    image = ImageOps.exif_transpose(image)
+    if image.mode == "F":
+        return _from_tensor(torch.from_numpy(np.array(image, np.float32)))
+    if image.mode.startswith("I"):
+        # PIL's own conversion clips 16-bit grey at 255, which turns most such images white.
+        values = np.array(image, np.float64)
+        if values.size and (values.min() < 0 or values.max() > 65535):
+            raise InputError(f"{name} has grey values beyond 16 bits: scale them to 0..65535.")
+        return _from_tensor(torch.from_numpy((values / 65535).astype(np.float32)))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _from_array(array: np.ndarray) -> Image.Image | Tensor:
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    if array.size == 0 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))):
+        raise InputError(
+            f"An array of shape {array.shape} is no image: expected (h, w) or (h, w, 1|3|4), "
+            "channels last; tensors have channels first."
+        )
+    if array.dtype == bool:
+        array = array.astype(np.uint8) * 255
+    if array.dtype == np.uint8:
+        return _from_pil(Image.fromarray(array), "the array")
+    if array.ndim == 3:
+        array = array.transpose(2, 0, 1)
+    try:
+        return _from_tensor(torch.from_numpy(np.ascontiguousarray(array)))
+    except TypeError as error:
+        raise InputError(
+            f"An image cannot be an array of {array.dtype}: give uint8 or floats in [0, 1]."
+        ) from error
+
+
+def _from_tensor(tensor: Tensor) -> Tensor:
+    if tensor.ndim == 2:
+        tensor = tensor[None]
+    if tensor.ndim != 3 or tensor.numel() == 0 or tensor.shape[0] not in (1, 3, 4):
+        raise InputError(
+            f"A tensor of shape {tuple(tensor.shape)} is no image: expected (h, w) or "
+            "(1|3|4, h, w), channels first; arrays have channels last."
+        )
+    if tensor.is_complex():
+        raise InputError(f"An image cannot be {tensor.dtype}: give uint8 or floats in [0, 1].")
+    if not tensor.is_floating_point():
+        full = {torch.bool: 1, torch.uint16: 65535}.get(tensor.dtype, 255)
+        tensor = tensor.float()
+        if tensor.min() < 0 or tensor.max() > full:
+            raise InputError("Integer pixels must lie in 0..255, or be uint16 and use its range.")
+        tensor = tensor / full
+    tensor = tensor.float()
+    if not torch.isfinite(tensor).all():
+        raise InputError("The image has NaN or infinite pixels.")
+    low, high = tensor.min().item(), tensor.max().item()
+    if low < -RANGE_TOLERANCE or high > 1 + RANGE_TOLERANCE:
+        raise InputError(
+            f"Float pixels must lie in [0, 1], these reach from {low:.3g} to {high:.3g}: "
+            "divide by 255, or undo a normalisation that was applied already."
+        )
+    tensor = tensor.clamp(0, 1)
+    if tensor.shape[0] == 4:
+        colour, alpha = tensor[:3], tensor[3:]
+        return colour * alpha + (1 - alpha)
+    return tensor.expand(3, -1, -1)

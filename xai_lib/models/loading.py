@@ -1,0 +1,61 @@
+"""`load`: a name or a folder to a model and its processor."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from torch import nn
+
+from ..errors import CheckpointError, OptionError, unknown_name
+from .catalog import CHECKPOINTS, pinned_revision
+from .embedded import cards, load_embedded
+from .hf_models import load_hf_folder
+from .hub import fetch_folder
+from .processor import Processor
+from .timm_models import load_timm, load_timm_folder
+from .weightfiles import CONFIG_NAME, NO_PICKLE, PICKLED, read_json
+
+
+def load(name: str | os.PathLike, *, revision: str | None = None) -> tuple[nn.Module, Processor]:
+    """Return the model `name` in eval mode and float32, unmodified, and its processor.
+
+    `name` is an embedded model ("vit-scenes"; `xai models` lists them), "timm:NAME" or "hf:NAME"
+    for a checkpoint of the Hugging Face hub (at the commit, branch or tag `revision`), or the path
+    of a folder that holds `config.json` and `model.safetensors` as transformers' `save_pretrained`
+    or timm's `save_for_hf` write them. Pickled weights (.bin, .pth) are refused. Raises OptionError
+    for an unknown name and CheckpointError for files that are missing, damaged, or neither in the
+    local cache nor reachable.
+    """
+    text = os.fspath(name)
+    if text in cards():
+        return load_embedded(text)
+    prefix, _, rest = text.partition(":")
+    if prefix in ("timm", "hf") and rest:
+        revision = revision or pinned_revision(text)
+        return (
+            load_timm(rest, revision) if prefix == "timm" else _load(fetch_folder(rest, revision))
+        )
+    return _load(_local_folder(text, is_path=not isinstance(name, str)))
+
+
+def _load(folder: Path) -> tuple[nn.Module, Processor]:
+    # timm's hub format names an architecture, transformers' a list of them.
+    is_timm = "architecture" in read_json(folder / CONFIG_NAME)
+    return load_timm_folder(folder) if is_timm else load_hf_folder(folder)
+
+
+def _local_folder(text: str, is_path: bool) -> Path:
+    path = Path(text).expanduser()
+    if path.is_dir():
+        return path
+    if path.is_file():
+        reason = NO_PICKLE if path.suffix in PICKLED else "a file alone does not say which model."
+        raise CheckpointError(f"{path}: {reason} Give the folder that holds it and {CONFIG_NAME}.")
+    if is_path or "/" in text or os.sep in text or text.startswith(("~", ".")):
+        raise CheckpointError(
+            f"There is no folder {text!r}; models of the Hugging Face hub are 'hf:OWNER/NAME'."
+        )
+    known = [*cards(), *(row.name for row in CHECKPOINTS)]
+    error = unknown_name("model", text, known)
+    raise OptionError(f"{error} Also 'timm:NAME', 'hf:NAME' and paths of local folders.")

@@ -1,0 +1,71 @@
+"""timm models: published weights by name, and folders in timm's hub format."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ..errors import CheckpointError, OptionError, UnsupportedModelError
+from .hub import fetch_file
+from .processor import Processor
+from .weightfiles import WEIGHTS_NAME, check_weights, read_json
+
+
+def load_timm(name: str, revision: str | None = None) -> tuple[nn.Module, Processor]:
+    """Return timm's pretrained model `name` (ARCHITECTURE or ARCHITECTURE.TAG) and its processor.
+
+    The weights are fetched here rather than by timm, so that a revision can be pinned, a missing
+    network ends in one sentence, and only safetensors are read.
+    """
+    import timm
+
+    tagged = timm.list_pretrained()
+    if name not in tagged and ("." in name or not timm.is_model(name)):
+        near = get_close_matches(name, tagged, n=2, cutoff=0.5)
+        hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+        raise OptionError(
+            f"timm has no pretrained model {name!r}.{hint} timm.list_pretrained() lists them all."
+        )
+    source = timm.get_pretrained_cfg(name)
+    if not source.hf_hub_id:
+        raise CheckpointError(f"timm publishes no weights of {name!r} on the Hugging Face hub.")
+    weights = fetch_file(source.hf_hub_id, source.hf_hub_filename or WEIGHTS_NAME, revision)
+    return _create(name, pretrained_cfg_overlay={"file": str(weights), "custom_load": False})
+
+
+def load_timm_folder(folder: Path) -> tuple[nn.Module, Processor]:
+    """Return the model and processor of a folder that timm's `save_for_hf` or its hub wrote."""
+    check_weights(folder)
+    config = read_json(folder / "config.json")
+    details = config.get("pretrained_cfg", config)
+    names = config.get("label_names") or details.get("label_names") or details.get("labels")
+    described = config.get("label_descriptions") or details.get("label_descriptions")
+    if names and isinstance(described, dict):
+        names = [described.get(label, label) for label in names]
+    return _create(f"local-dir:{folder}", names)
+
+
+def _create(name: str, class_names: list[str] | None = None, **overlay) -> tuple:
+    import timm
+    from timm.data import ImageNetInfo, resolve_model_data_config
+
+    try:
+        # Weights are about to be loaded: building must not disturb the caller's random numbers.
+        with torch.random.fork_rng(devices=[]):
+            model = timm.create_model(name, pretrained=True, **overlay)
+    except (RuntimeError, KeyError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise CheckpointError(f"timm cannot load {name!r}: {reason}") from error
+    facts = resolve_model_data_config(model)
+    channels, height, width = facts["input_size"]
+    if channels != 3:
+        raise UnsupportedModelError(f"{name!r} takes {channels} channels; images here have 3.")
+    if class_names is None and model.num_classes == 1000:
+        class_names = ImageNetInfo("imagenet-1k").label_descriptions()
+    processor = Processor(
+        (height, width), tuple(facts["mean"]), tuple(facts["std"]), tuple(class_names or ())
+    )
+    return model.float().eval(), processor
