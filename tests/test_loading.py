@@ -238,7 +238,7 @@ def test_unknown_names_say_what_is_known(card):
         load("tinny")
     with pytest.raises(OptionError, match=r"Did you mean 'vit_base_patch16_224\."):
         load("timm:vit_base_patch16_224.orig_in21k_ft_in1")
-    with pytest.raises(CheckpointError, match="no folder 'google/vit'.*'hf:OWNER/NAME'"):
+    with pytest.raises(CheckpointError, match=r"no folder 'google/vit'.*'hf:OWNER/NAME'"):
         load("google/vit")
 
 
