@@ -173,8 +173,9 @@ def test_timm_folder(timm_folder):
 def test_thousand_classes_are_imagenets(tmp_path):
     model = timm.create_model("vit_tiny_patch16_224", img_size=32, depth=1)
     save_for_hf(model, tmp_path, model_args={"img_size": 32, "depth": 1}, safe_serialization=True)
-    names = load(tmp_path)[1].class_names
-    assert len(names) == 1000 and names[207] == "golden retriever"
+    model, processor = load(tmp_path)
+    assert len(processor.class_names) == 1000 and processor.class_names[207] == "golden retriever"
+    assert model.pretrained_cfg["label_names"] == processor.class_names
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "preprocessor_config.json"])
@@ -256,6 +257,28 @@ def test_offline_is_one_sentence(name, tmp_path, monkeypatch):
     with pytest.raises(CheckpointError, match="not in the local cache") as caught:
         load(name)
     assert "\n" not in str(caught.value) and "local folder" in str(caught.value)
+
+
+def test_timm_weights_from_the_hubs_cache(tmp_path, monkeypatch):
+    """Published weights by name, found in the cache at a pinned revision and at no other."""
+    import huggingface_hub.constants as constants
+
+    name = "vit_tiny_patch16_224.augreg_in21k_ft_in1k"
+    commit = "1" * 40
+    folder = tmp_path / f"models--timm--{name}" / "snapshots" / commit
+    torch.manual_seed(1)
+    original = timm.create_model(name)
+    save_for_hf(original, folder, safe_serialization=True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    model, processor = load(f"timm:{name}", revision=commit)
+    for key, value in original.state_dict().items():
+        assert torch.equal(model.state_dict()[key], value)
+    assert processor.size == (224, 224) and processor.mean == (0.5, 0.5, 0.5)
+    assert processor.class_names[1] == model.pretrained_cfg["label_names"][1]
+    with pytest.raises(CheckpointError, match="at revision '2222"):
+        load(f"timm:{name}", revision="2" * 40)
 
 
 def test_the_hubs_cache_serves_without_network(hf_folder, tmp_path, monkeypatch):

@@ -1,7 +1,7 @@
 """Models and their processors: embedded ones, the papers' checkpoints, and the user's own."""
 
-from .catalog import models
-from .loading import load
-from .processor import Processor
+from xai_lib.models.catalog import models
+from xai_lib.models.loading import load
+from xai_lib.models.processor import Processor
 
 __all__ = ["Processor", "load", "models"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from . import hub
-from .embedded import cards
+from xai_lib.models import hub
+from xai_lib.models.embedded import cards
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -14,9 +14,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..errors import CheckpointError
-from .processor import Processor
-from .weightfiles import read_safetensors
+from xai_lib.errors import CheckpointError
+from xai_lib.models.processor import Processor
+from xai_lib.models.weightfiles import read_safetensors
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
 
@@ -72,7 +72,10 @@ def _build(card: dict) -> nn.Module:
         )
     # Weights are about to be loaded: building must not disturb the caller's random numbers.
     with torch.random.fork_rng(devices=[]):
-        return classes[kind](**card["kwargs"])
+        model = classes[kind](**card["kwargs"])
+    # Where timm's own factory keeps the names, so that `target="star"` works here as well.
+    model.pretrained_cfg = {"label_names": tuple(card["class_names"])}
+    return model
 
 
 def _processor(card: dict) -> Processor:

@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..errors import CheckpointError, UnsupportedModelError
-from .processor import Processor
-from .weightfiles import PREPROCESSOR_NAME, check_weights, read_json
+from xai_lib.errors import CheckpointError, UnsupportedModelError
+from xai_lib.models.processor import Processor
+from xai_lib.models.weightfiles import PREPROCESSOR_NAME, check_weights, read_json
 
 
 def load_hf_folder(folder: Path) -> tuple[nn.Module, Processor]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..errors import CheckpointError
-from .weightfiles import CONFIG_NAME, INDEX_NAME, PREPROCESSOR_NAME, WEIGHTS_NAME
+from xai_lib.errors import CheckpointError
+from xai_lib.models.weightfiles import CONFIG_NAME, INDEX_NAME, PREPROCESSOR_NAME, WEIGHTS_NAME
 
 # Pickled weights are left on the hub: nothing here would open them.
 WANTED = (CONFIG_NAME, PREPROCESSOR_NAME, INDEX_NAME, "model*.safetensors")

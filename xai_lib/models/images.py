@@ -11,7 +11,7 @@ from jaxtyping import Float
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from ..errors import InputError
+from xai_lib.errors import InputError
 
 ImageLike = str | os.PathLike | Image.Image | np.ndarray | Tensor
 

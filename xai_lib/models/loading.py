@@ -7,14 +7,14 @@ from pathlib import Path
 
 from torch import nn
 
-from ..errors import CheckpointError, OptionError, unknown_name
-from .catalog import CHECKPOINTS, pinned_revision
-from .embedded import cards, load_embedded
-from .hf_models import load_hf_folder
-from .hub import fetch_folder
-from .processor import Processor
-from .timm_models import load_timm, load_timm_folder
-from .weightfiles import CONFIG_NAME, NO_PICKLE, PICKLED, read_json
+from xai_lib.errors import CheckpointError, OptionError, unknown_name
+from xai_lib.models.catalog import CHECKPOINTS, pinned_revision
+from xai_lib.models.embedded import cards, load_embedded
+from xai_lib.models.hf_models import load_hf_folder
+from xai_lib.models.hub import fetch_folder
+from xai_lib.models.processor import Processor
+from xai_lib.models.timm_models import load_timm, load_timm_folder
+from xai_lib.models.weightfiles import CONFIG_NAME, NO_PICKLE, PICKLED, read_json
 
 
 def load(name: str | os.PathLike, *, revision: str | None = None) -> tuple[nn.Module, Processor]:

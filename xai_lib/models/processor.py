@@ -12,8 +12,8 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from ..errors import InputError
-from .images import ImageLike, read_image
+from xai_lib.errors import InputError
+from xai_lib.models.images import ImageLike, read_image
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..errors import CheckpointError, OptionError, UnsupportedModelError
-from .hub import fetch_file
-from .processor import Processor
-from .weightfiles import WEIGHTS_NAME, check_weights, read_json
+from xai_lib.errors import CheckpointError, OptionError, UnsupportedModelError
+from xai_lib.models.hub import fetch_file
+from xai_lib.models.processor import Processor
+from xai_lib.models.weightfiles import WEIGHTS_NAME, check_weights, read_json
 
 
 def load_timm(name: str, revision: str | None = None) -> tuple[nn.Module, Processor]:
@@ -33,7 +33,8 @@ def load_timm(name: str, revision: str | None = None) -> tuple[nn.Module, Proces
     if not source.hf_hub_id:
         raise CheckpointError(f"timm publishes no weights of {name!r} on the Hugging Face hub.")
     weights = fetch_file(source.hf_hub_id, source.hf_hub_filename or WEIGHTS_NAME, revision)
-    return _create(name, pretrained_cfg_overlay={"file": str(weights), "custom_load": False})
+    names = _imagenet_names(source.num_classes)
+    return _create(name, names, file=str(weights), custom_load=False)
 
 
 def load_timm_folder(folder: Path) -> tuple[nn.Module, Processor]:
@@ -45,17 +46,30 @@ def load_timm_folder(folder: Path) -> tuple[nn.Module, Processor]:
     described = config.get("label_descriptions") or details.get("label_descriptions")
     if names and isinstance(described, dict):
         names = [described.get(label, label) for label in names]
-    return _create(f"local-dir:{folder}", names)
+    classes = config.get("num_classes") or details.get("num_classes")
+    return _create(f"local-dir:{folder}", names or _imagenet_names(classes))
 
 
-def _create(name: str, class_names: list[str] | None = None, **overlay) -> tuple:
+def _imagenet_names(classes: int | None) -> list[str] | None:
+    """Return ImageNet's class names for a model of 1,000 classes: nothing else is published so."""
+    from timm.data import ImageNetInfo
+
+    return ImageNetInfo("imagenet-1k").label_descriptions() if classes == 1000 else None
+
+
+def _create(name: str, class_names: list[str] | None, **overlay) -> tuple[nn.Module, Processor]:
     import timm
-    from timm.data import ImageNetInfo, resolve_model_data_config
+    from timm.data import resolve_model_data_config
 
+    class_names = tuple(class_names or ())
     try:
         # Weights are about to be loaded: building must not disturb the caller's random numbers.
         with torch.random.fork_rng(devices=[]):
-            model = timm.create_model(name, pretrained=True, **overlay)
+            model = timm.create_model(
+                name,
+                pretrained=True,
+                pretrained_cfg_overlay={**overlay, "label_names": class_names or None},
+            )
     except (RuntimeError, KeyError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:300]
         raise CheckpointError(f"timm cannot load {name!r}: {reason}") from error
@@ -63,9 +77,5 @@ def _create(name: str, class_names: list[str] | None = None, **overlay) -> tuple
     channels, height, width = facts["input_size"]
     if channels != 3:
         raise UnsupportedModelError(f"{name!r} takes {channels} channels; images here have 3.")
-    if class_names is None and model.num_classes == 1000:
-        class_names = ImageNetInfo("imagenet-1k").label_descriptions()
-    processor = Processor(
-        (height, width), tuple(facts["mean"]), tuple(facts["std"]), tuple(class_names or ())
-    )
+    processor = Processor((height, width), tuple(facts["mean"]), tuple(facts["std"]), class_names)
     return model.float().eval(), processor

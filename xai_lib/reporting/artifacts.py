@@ -14,8 +14,8 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import OptionError
-from .files import write_text, written
+from xai_lib.errors import OptionError
+from xai_lib.reporting.files import write_text, written
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
