@@ -1,0 +1,38 @@
+"""Explain any unmodified transformer, and regenerate the papers that claim to.
+
+`explain` answers which tokens count for a prediction; `methods` lists how; `load` brings a model;
+`trace` shows a forward pass from inside. Names are imported on first use, so that importing the
+package costs next to nothing.
+"""
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Attribution": "attribution",
+    "explain": "api",
+    "load": "models",
+    "methods": "registry",
+    "trace": "api",
+    "widgets": "",
+    "plotting": "",
+    "errors": "",
+    "datasets": "",
+}
+
+__all__ = [*_HOME, "__version__"]
+
+
+def __getattr__(name: str):
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = _HOME[name]
+    module = import_module(f"{__name__}.{home or name}")
+    value = module if not home else getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

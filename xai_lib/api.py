@@ -1,0 +1,88 @@
+"""The two entry points: `explain` a prediction, `trace` a forward pass."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+
+from torch import nn
+
+from xai_lib import registry
+from xai_lib.attribution import Attribution
+from xai_lib.errors import unknown_name
+from xai_lib.inputs import prepare, unwrap
+from xai_lib.passes import Call, borrowed
+from xai_lib.targets import Target, class_names, resolve_all
+from xai_lib.tracing import Trace
+
+COMPAT = (None, "reference")
+
+
+def explain(
+    model: nn.Module,
+    inputs,
+    method: str = "transformer_attribution",
+    target: Target = None,
+    *,
+    targets=None,
+    compat: str | None = None,
+    **options,
+) -> Attribution:
+    """Explain a model's predictions: how much each token counts for the target's logit.
+
+    model: any unmodified timm, Hugging Face or torchvision transformer (or your own, if its attention
+    is softmax(QKᵀ)V in torch operations). It comes back exactly as it was.
+    inputs: pixels (batch, channels, H, W), normalised, or the dict that a processor returns.
+    method: a name of `xai.methods()`; its options follow as keywords.
+    target: None (the predicted class), a class number, a class name where the model has names, or
+    one of these per sample. targets=[...]: several for every sample, sharing one forward pass.
+    compat: "reference" reproduces the published code where it differs from its paper
+    (docs/conventions.md lists each case).
+    Raises InputError, TargetError, OptionError, UnsupportedModelError, MethodNotApplicableError.
+    """
+    if compat not in COMPAT:
+        raise unknown_name("compat", compat, ("reference",))
+    chosen = registry.find(method, options)
+    model = unwrap(model)
+    prepared = prepare(model, inputs)
+    names = class_names(model)
+    call = Call(
+        model,
+        prepared,
+        lambda logits: resolve_all(targets, target, logits, names),
+        reference=compat == "reference",
+    )
+    with borrowed(model):
+        output = chosen.function(call, **options)
+    layout = call.layout(call.run)
+    relevance = output.relevance
+    if relevance is None:
+        relevance = layout.patch_sums(output.pixels)
+
+    def public(x):
+        x = None if x is None else x.detach()
+        return x if targets is not None or x is None else x[0]
+
+    return Attribution(
+        relevance=public(relevance),
+        target=public(call.targets),
+        logits=call.run.logits.detach(),
+        content=layout.content(prepared.pixels.shape[0], prepared.pixels.device),
+        method=method,
+        options=options | ({"compat": compat} if compat else {}),
+        layout=layout,
+        inputs=prepared.pixels.detach(),
+        pixels=public(output.pixels),
+        class_names=names,
+    )
+
+
+@contextmanager
+def trace(model: nn.Module):
+    """Record every attention site of the forward passes run inside the block.
+
+    `with xai.trace(model) as t: logits = model(x)`; then t.sites[i].name, .probs (batch, heads,
+    queries, keys), .value, .output. Nothing is hooked onto the model, and its parameters and mode are
+    left alone, so gradients reach the probabilities wherever the caller's graph does.
+    """
+    with Trace(unwrap(model)) as active:
+        yield active

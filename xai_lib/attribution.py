@@ -1,0 +1,117 @@
+"""The result of an explanation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from xai_lib.errors import InputError, MethodNotApplicableError, OptionError
+from xai_lib.layout import TokenLayout
+
+
+@dataclass
+class Attribution:
+    """Relevance of every token for one target per sample, and what it was computed from.
+
+    relevance: (batch, tokens), or (targets, batch, tokens) after `targets=[...]`; every token the
+    model sees, in order, prefix tokens included. streams: the same by stream name.
+    target: (batch,) class indices, or (targets, batch). logits: (batch, classes).
+    content: (batch, tokens), False for class, distillation, register and padding tokens.
+    pixels: (batch, H, W) for methods that reach the input, else None.
+    inputs: the explained pixels (batch, channels, H, W), as the model saw them.
+    """
+
+    relevance: Tensor
+    target: Tensor
+    logits: Tensor
+    content: Tensor
+    method: str
+    options: dict
+    layout: TokenLayout
+    inputs: Tensor = field(repr=False)
+    pixels: Tensor | None = field(default=None, repr=False)
+    class_names: tuple[str, ...] | None = field(default=None, repr=False)
+    stream: str = "image"
+
+    @property
+    def streams(self) -> dict[str, Tensor]:
+        """Relevance by stream; a single-stream model has one, equal to `relevance`."""
+        return {self.stream: self.relevance}
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of the patch grid."""
+        if self.layout.grid is None:
+            raise MethodNotApplicableError(
+                "The model's patch grid could not be read from its first convolution; "
+                "use att.relevance, or att.pixels where the method has them."
+            )
+        return self.layout.grid
+
+    @property
+    def patches(self) -> Tensor:
+        """Relevance of the patches in their grid: (..., rows, columns)."""
+        return self.relevance[..., self.layout.prefix :].unflatten(-1, self.grid)
+
+    def heatmap(self, size: int | tuple[int, int] | None = None) -> Tensor:
+        """Return `patches` enlarged bilinearly (corners not aligned) to the input's size or `size`.
+
+        Shape (batch, H, W), in the units of the method; nothing is normalised or clamped.
+        """
+        size = self.layout.size if size is None else (size, size) if isinstance(size, int) else size
+        if len(size) != 2 or min(size) < 1:
+            raise OptionError(f"size is {size!r}; expected a positive integer or (height, width).")
+        grid = self.patches
+        maps = grid.reshape(-1, 1, *grid.shape[-2:])
+        enlarged = F.interpolate(maps, size=tuple(size), mode="bilinear", align_corners=False)
+        return enlarged.reshape(*grid.shape[:-2], *size)
+
+    def class_name(self, index: int) -> str:
+        """Return the model's name of a class, or "class 7" where it has none."""
+        names = self.class_names
+        return names[index] if names and index < len(names) else f"class {index}"
+
+    def show(self, **style):
+        """Return a figure of each sample with its heat map over it (`xai_lib.plotting.overlay`)."""
+        from xai_lib.plotting import attribution_figure
+
+        return attribution_figure(self, **style)
+
+    def save(self, path: str | Path, **style) -> Path:
+        """Save as a picture (.png, .pdf, .svg) or as numbers (.safetensors); return the path.
+
+        Written to a temporary name first, so that an interrupted save leaves no half file.
+        """
+        path = Path(path)
+        if not path.parent.is_dir():
+            raise InputError(f"The folder {path.parent} does not exist. Make it first.")
+        partial = path.with_name(f".{path.stem}.partial{path.suffix}")
+        try:
+            if path.suffix == ".safetensors":
+                from safetensors.torch import save_file
+
+                save_file(self._tensors(), partial, metadata={"method": self.method})
+            elif path.suffix in (".png", ".pdf", ".svg"):
+                self.show(**style).savefig(partial, bbox_inches="tight", dpi=150)
+            else:
+                raise OptionError(
+                    f"att.save to {path.suffix!r}: expected .png, .pdf, .svg or .safetensors."
+                )
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+        return path
+
+    def _tensors(self) -> dict[str, Tensor]:
+        tensors = {name: getattr(self, name) for name in ("relevance", "target", "logits", "content")}
+        if self.pixels is not None:
+            tensors["pixels"] = self.pixels
+        return {name: t.detach().contiguous().cpu() for name, t in tensors.items()}
+
+    def probabilities(self) -> Tensor:
+        """Return softmax(logits), (batch, classes), in float32."""
+        return torch.softmax(self.logits.float(), -1)

@@ -1,0 +1,127 @@
+"""Explanations from attention maps, alone or weighted by their gradient."""
+
+from __future__ import annotations
+
+import torch
+
+from xai_lib.explainers.mixing import (
+    TokenMixer,
+    check_start,
+    head_mean,
+    mean_of_rows,
+    min_max,
+    positive_head_mean,
+    readout_rows,
+)
+from xai_lib.explainers.output import Output
+from xai_lib.passes import Call, Run
+from xai_lib.registry import check_range, explainer
+from xai_lib.tracing import Site
+
+
+def _attention_only(call: Call, visit) -> tuple[Run, torch.Tensor]:
+    """Run forward without a graph, visiting each site; return the run and the rows it reads."""
+    run = call.forward(graph="readout", keep=False, on_site=visit)
+    call.require_token_sites(run)
+    readout = run.trace.readout
+    (grad,) = run.gradients([readout], call.seed(call.targets[0], run.logits))
+    return run, grad
+
+
+@explainer("raw_attention", family="attention", cite="vaswani2017", class_specific=False)
+def raw_attention(call: Call, *, layer: int = -1, readout: int | None = None) -> Output:
+    """Attention of one layer, averaged over heads: E_h[A], in the rows the prediction reads."""
+    maps: list[torch.Tensor] = []
+    run, grad = _attention_only(call, lambda site: maps.append(head_mean(site)))
+    rows = readout_rows(grad, readout)
+    chosen = maps[_layer_number(layer, len(maps))]
+    relevance = mean_of_rows(chosen, rows)
+    if call.reference:
+        prefix = call.layout(run).prefix
+        relevance = chosen[..., prefix:].mean(-1) if _pooled(rows, prefix) else relevance
+        relevance = _min_max_patches(relevance, prefix)
+    return Output.agnostic(call, relevance)
+
+
+@explainer("rollout", family="attention", cite="abnar2020", class_specific=False)
+def rollout(
+    call: Call, *, start_layer: int = 0, normalize_rows: bool = True, readout: int | None = None
+) -> Output:
+    """Attention rollout: R = Π_l (E_h[A_l] + I), each factor's rows normalised to sum to 1."""
+    mixer = TokenMixer(normalize_rows)
+
+    def visit(site: Site) -> None:
+        if site.index >= start_layer:
+            mixer.update(head_mean(site))
+
+    run, grad = _attention_only(call, visit)
+    check_start(start_layer, len(run.trace.shapes))
+    return Output.agnostic(call, mean_of_rows(mixer.R, readout_rows(grad, readout)))
+
+
+@explainer("attn_gradcam", family="attention x gradient", cite="selvaraju2017", needs=("gradient",))
+def attn_gradcam(call: Call, *, readout: int | None = None) -> Output:
+    """Grad-CAM on the last attention: (E_h[w_h A_h])⁺, w_h the mean gradient over a row's patches.
+
+    Of Chefer et al. (CVPR 2021, section 4); compat="reference" min-maxes the map as they do.
+    """
+    run = call.forward(graph="last")
+    call.require_token_sites(run)
+    site, prefix = run.sites[-1], call.layout(run).prefix
+
+    def explain(seed):
+        grad, at_output = run.gradients([site.probs, site.output], seed)
+        rows = readout_rows(at_output, readout)
+        if call.reference and _pooled(rows, prefix):
+            weight = grad[..., prefix:].mean((1, 3), keepdim=True)
+            cam = (weight * site.probs)[..., prefix:].mean(1).clamp(min=0)
+            return _min_max_patches(cam.mean(-1), prefix)
+        weight = grad[..., prefix:].mean(-1, keepdim=True)
+        relevance = mean_of_rows((weight * site.probs).mean(1), rows).clamp(min=0)
+        return _min_max_patches(relevance, prefix) if call.reference else relevance
+
+    return Output(call.each_target(run, explain).detach())
+
+
+@explainer(
+    "generic_attention", family="attention x gradient", cite="chefer2021iccv", needs=("gradient",)
+)
+def generic_attention(
+    call: Call,
+    *,
+    start_layer: int = 0,
+    normalize_rows: bool = False,
+    clamp_after_mean: bool = False,
+    readout: int | None = None,
+) -> Output:
+    """Generic attention explainability: R ← R + C R with C = E_h[(∇A ⊙ A)⁺] (ICCV 2021, Eq. 5-6).
+
+    clamp_after_mean: (E_h[∇A ⊙ A])⁺, as the code of Beyond Intuition compares against.
+    """
+    run = call.forward(graph="sites", first_site=start_layer)
+    call.require_token_sites(run)
+    check_start(start_layer, len(run.sites))
+    sites = run.sites[start_layer:]
+
+    def explain(seed):
+        *grads, at_output = run.gradients([*(s.probs for s in sites), sites[-1].output], seed)
+        mixer = TokenMixer(normalize_rows)
+        for site, grad in zip(sites, grads, strict=True):
+            mixer.update(positive_head_mean(grad * site.probs.detach(), clamp_after_mean))
+        return mean_of_rows(mixer.R, readout_rows(at_output, readout))
+
+    return Output(call.each_target(run, explain))
+
+
+def _pooled(rows: torch.Tensor, prefix: int) -> bool:
+    """Whether the head reads all patches, where the published code averages over keys instead."""
+    return bool(rows[:, prefix:].all())
+
+
+def _min_max_patches(relevance: torch.Tensor, prefix: int) -> torch.Tensor:
+    """Min-max the patch part of a map, as the published code does before returning it."""
+    return torch.cat([relevance[:, :prefix], min_max(relevance[:, prefix:])], 1)
+
+
+def _layer_number(layer: int, depth: int) -> int:
+    return check_range("layer", layer, -depth, depth - 1, "a layer, or -1 for the last.") % depth

@@ -1,0 +1,170 @@
+"""Layer-wise relevance propagation: to attention maps (Chefer et al.), tokens and pixels."""
+
+from __future__ import annotations
+
+import torch
+
+from xai_lib.errors import OptionError, unknown_name
+from xai_lib.explainers.mixing import (
+    TokenMixer,
+    check_start,
+    mean_of_rows,
+    positive_head_mean,
+    readout_rows,
+)
+from xai_lib.explainers.output import Output
+from xai_lib.passes import Call, Run
+from xai_lib.registry import check_range, explainer
+from xai_lib.rules.gate import Switch
+from xai_lib.rules.rulesets import AttnLRP, ZPlus
+
+RULES = ("zplus", "zplus_split")
+
+
+def rule_set(call: Call, rules: str, alpha: float) -> ZPlus:
+    """Return the rule set called `rules`; compat="reference" lets its sums leak over the batch."""
+    if rules not in RULES:
+        raise unknown_name("rules", rules, RULES)
+    if not isinstance(alpha, int | float) or not alpha >= 1:
+        raise OptionError(f"alpha is {alpha!r}; expected a number of at least 1 (beta is alpha - 1).")
+    split = rules == "zplus_split"
+    return ZPlus(Switch(), split=split, alpha=float(alpha), whole_batch=call.reference)
+
+
+def _site_run(call: Call, start_layer: int, rules: str, alpha: float) -> Run:
+    run = call.forward(
+        graph="sites", first_site=start_layer, rules=rule_set(call, rules, alpha)
+    )
+    call.require_token_sites(run)
+    check_start(start_layer, len(run.sites))
+    return run
+
+
+@explainer(
+    "transformer_attribution",
+    family="LRP x gradient",
+    cite="chefer2021cvpr",
+    needs=("gradient", "relevance"),
+)
+def transformer_attribution(
+    call: Call,
+    *,
+    start_layer: int = 0,
+    rules: str = "zplus",
+    alpha: float = 1.0,
+    normalize_rows: bool = False,
+    readout: int | None = None,
+) -> Output:
+    """Transformer attribution: R = Π_l (I + E_h[(∇A_l ⊙ R_{A_l})⁺]) (CVPR 2021, Eq. 13-14).
+
+    ∇A is the gradient of the target's logit at the attention probabilities and R_A their relevance.
+    """
+    run = _site_run(call, start_layer, rules, alpha)
+    sites = run.sites[start_layer:]
+
+    def explain(seed):
+        probs = [s.probs for s in sites]
+        *grads, at_output = run.gradients([*probs, sites[-1].output], seed)
+        mixer = TokenMixer(normalize_rows)
+        for grad, relevance in zip(grads, run.relevances(probs, seed), strict=True):
+            mixer.update(positive_head_mean(grad * relevance))
+        return mean_of_rows(mixer.R, readout_rows(at_output, readout))
+
+    return Output(call.each_target(run, explain))
+
+
+@explainer("lrp_rollout", family="LRP", cite="chefer2021cvpr", needs=("relevance",))
+def lrp_rollout(
+    call: Call,
+    *,
+    start_layer: int = 0,
+    rules: str = "zplus",
+    alpha: float = 1.0,
+    normalize_rows: bool = False,
+    readout: int | None = None,
+) -> Output:
+    """Rollout of attention relevance: R = Π_l (I + E_h[R_{A_l}⁺]), the ablation without gradient."""
+    run = _site_run(call, start_layer, rules, alpha)
+    sites = run.sites[start_layer:]
+
+    def explain(seed):
+        *relevances, at_output = run.relevances([*(s.probs for s in sites), sites[-1].output], seed)
+        mixer = TokenMixer(normalize_rows)
+        for relevance in relevances:
+            mixer.update(positive_head_mean(relevance))
+        return mean_of_rows(mixer.R, readout_rows(at_output, readout))
+
+    return Output(call.each_target(run, explain))
+
+
+@explainer("partial_lrp", family="LRP", cite="voita2019", needs=("relevance",))
+def partial_lrp(
+    call: Call,
+    *,
+    layer: int = -1,
+    rules: str = "zplus",
+    alpha: float = 1.0,
+    gradient: bool = False,
+    readout: int | None = None,
+) -> Output:
+    """Partial LRP: the relevance of one layer's attention, E_h[R_A⁺], the last layer by default.
+
+    gradient: weight it by the gradient first, E_h[(∇A ⊙ R_A)⁺] (an ablation of CVPR 2021).
+    """
+    if layer == -1:
+        run = call.forward(graph="last", rules=rule_set(call, rules, alpha))
+    else:
+        run = call.forward(graph="sites", first_site=layer, rules=rule_set(call, rules, alpha))
+        check_range("layer", layer, 0, len(run.sites) - 1, "a layer, or -1 for the last.")
+    call.require_token_sites(run)
+    site, last = run.sites[layer], run.sites[-1]
+
+    def explain(seed):
+        relevance, at_output = run.relevances([site.probs, last.output], seed)
+        if gradient:
+            relevance = relevance * run.gradients([site.probs], seed)[0]
+        return mean_of_rows(positive_head_mean(relevance), readout_rows(at_output, readout))
+
+    return Output(call.each_target(run, explain))
+
+
+@explainer("lrp", family="LRP", cite="bach2015", needs=("relevance",))
+def lrp(call: Call, *, rules: str = "zplus", alpha: float = 1.0) -> Output:
+    """Full LRP to tokens and pixels; z^B at the patch embedding (Montavon et al. 2017).
+
+    att.relevance is the relevance of each token's embedding, prefix tokens included; att.pixels what
+    of it reaches the image (position embeddings keep their share of the sum rule).
+    """
+    run = call.forward(_leaf(call), rules=rule_set(call, rules, alpha))
+    return _to_input(call, run, lambda tensors, seed: run.relevances(tensors, seed))
+
+
+@explainer("attnlrp", family="LRP", cite="achtibat2024", needs=("relevance",))
+def attnlrp(call: Call) -> Output:
+    """AttnLRP: R = x ⊙ g, g the backward pass under the paper's rules (see rules.AttnLRP)."""
+    run = call.forward(_leaf(call), rules=AttnLRP(Switch()))
+
+    def relevance(tensors, seed):
+        grads = run.gradients(tensors, seed)
+        return [g * x.detach() for g, x in zip(grads, tensors, strict=True)]
+
+    return _to_input(call, run, relevance)
+
+
+def _leaf(call: Call) -> torch.Tensor:
+    return call.inputs.pixels.detach().requires_grad_()
+
+
+def _to_input(call: Call, run: Run, propagate) -> Output:
+    """Collect relevance at the token embeddings, where tokens stay apart, and at the pixels."""
+    layout, embedded = call.layout(run), run.trace.tokens
+    has_tokens = embedded is not None and embedded.shape[1] == layout.tokens
+
+    def explain(seed):
+        wanted = [run.pixels, *([embedded] if has_tokens else [])]
+        return [r.float() if r.dtype in (torch.half, torch.bfloat16) else r for r in propagate(wanted, seed)]
+
+    found = [explain(call.seed(target, run.logits)) for target in call.targets]
+    pixels = torch.stack([r[0].sum(1) for r in found])
+    tokens = torch.stack([r[1].sum(-1) for r in found]) if has_tokens else None
+    return Output(relevance=tokens, pixels=pixels)

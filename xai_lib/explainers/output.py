@@ -1,0 +1,25 @@
+"""What an explainer returns to `xai.explain`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from xai_lib.passes import Call
+
+
+@dataclass
+class Output:
+    """relevance: (targets, batch, tokens), or None where it is the pixels' sum per patch.
+
+    pixels: (targets, batch, H, W), summed over channels, for methods that reach the input.
+    """
+
+    relevance: Tensor | None = None
+    pixels: Tensor | None = None
+
+    @classmethod
+    def agnostic(cls, call: Call, relevance: Tensor) -> Output:
+        """The same (batch, tokens) map for every target."""
+        return cls(relevance.detach().expand(len(call.targets), *relevance.shape).clone())

@@ -1,0 +1,65 @@
+"""Where the tokens lie: prefix tokens, then the patch grid, read off the traced forward pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from xai_lib.errors import MethodNotApplicableError
+from xai_lib.tracing import Trace
+
+
+@dataclass(frozen=True)
+class TokenLayout:
+    """tokens = prefix + rows·columns for a plain ViT.
+
+    `grid` (rows, columns) is the output of the patch embedding's convolution; `prefix` counts the
+    class, distillation and register tokens before the patches. A model that merges its patches on
+    the way (Swin) has no token row of its own: its tokens are the patches of its first grid.
+    """
+
+    tokens: int
+    prefix: int
+    grid: tuple[int, int] | None
+    size: tuple[int, int]
+
+    @classmethod
+    def of(cls, trace: Trace, pixels: Tensor) -> TokenLayout:
+        """Read the layout from a finished trace of `pixels` (batch, channels, H, W)."""
+        batch, first = pixels.shape[0], trace.shapes[0]
+        grid, size = trace.grid, tuple(pixels.shape[-2:])
+        patches = grid[0] * grid[1] if grid else first[2]
+        if first[0] != batch:
+            return cls(patches, 0, grid, size)
+        tokens = first[2]
+        for _, queries, keys in trace.shapes:
+            if queries < keys and keys == first[2] + queries:
+                tokens = keys
+        prefix = tokens - patches
+        if prefix < 0:
+            return cls(tokens, 0, None, size)
+        return cls(tokens, prefix, grid, size)
+
+    def content(self, batch: int, device) -> Tensor:
+        """Return bool (batch, tokens): True for patches."""
+        return (torch.arange(self.tokens, device=device) >= self.prefix).repeat(batch, 1)
+
+    def patch_sums(self, pixels: Tensor) -> Tensor:
+        """Sum a pixel map (..., H, W) over each patch: (..., tokens), 0 for prefix tokens.
+
+        A prefix token has no pixels: its embedding does not depend on the input, so a method that
+        distributes the output over the input leaves it nothing.
+        """
+        if self.grid is None:
+            raise MethodNotApplicableError(
+                "The model has no patch grid that could be read from its first convolution, so "
+                "pixel relevance cannot be summed per token; att.pixels is what you want."
+            )
+        (rows, columns), (height, width) = self.grid, pixels.shape[-2:]
+        h, w = height // rows, width // columns
+        cropped = pixels[..., : rows * h, : columns * w]
+        sums = cropped.unflatten(-1, (columns, w)).unflatten(-3, (rows, h)).sum((-3, -1))
+        return F.pad(sums.flatten(-2), (self.prefix, 0))

@@ -1,0 +1,141 @@
+"""Forward and backward passes over a model that is given back exactly as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from xai_lib.errors import InputError, XAIError, MethodNotApplicableError, UnsupportedModelError
+from xai_lib.inputs import Prepared, logits_of
+from xai_lib.layout import TokenLayout
+from xai_lib.tracing import Site, Trace
+
+# Half-precision relevance is seeded with this and divided by it at the end, since the shares of a
+# token lie below the smallest fp16 number.
+HALF_SCALE = 2.0**12
+
+
+@contextmanager
+def borrowed(model: nn.Module):
+    """Put the model in eval mode with frozen parameters; give it back as it was, come what may."""
+    training = [(m, m.training) for m in model.modules()]
+    frozen = [p for p in model.parameters() if p.requires_grad]
+    try:
+        for module, _ in training:
+            module.training = False
+        for p in frozen:
+            p.requires_grad_(False)
+        with torch.inference_mode(False), torch.enable_grad():
+            yield
+    finally:
+        for p in frozen:
+            p.requires_grad_(True)
+        for module, mode in training:
+            module.training = mode
+
+
+@dataclass
+class Run:
+    """One traced forward pass: its logits and sites, and backward passes over its graph."""
+
+    trace: Trace
+    logits: Tensor
+    pixels: Tensor
+
+    @property
+    def sites(self) -> list[Site]:
+        return self.trace.sites
+
+    def gradients(self, tensors: Sequence[Tensor], seed: Tensor) -> list[Tensor]:
+        """Return ∂⟨logits, seed⟩/∂t for each tensor, zero where t has no influence."""
+        return self._backward(tensors, seed, relevance=False)
+
+    def relevances(self, tensors: Sequence[Tensor], seed: Tensor) -> list[Tensor]:
+        """Return the relevance that the trace's rules bring from the seeded logits to each tensor."""
+        return self._backward(tensors, seed, relevance=True)
+
+    def _backward(self, tensors: Sequence[Tensor], seed: Tensor, relevance: bool) -> list[Tensor]:
+        scale = HALF_SCALE if self.logits.dtype == torch.float16 else 1.0
+        reached = [t for t in tensors if t.requires_grad]
+        if not self.logits.requires_grad or not reached:
+            return [torch.zeros_like(t) for t in tensors]
+        with self.trace.switch.mode(relevance):
+            found = torch.autograd.grad(
+                self.logits, reached, seed.to(self.logits.dtype) * scale, True, allow_unused=True
+            )
+        by_id = {id(t): g for t, g in zip(reached, found, strict=True)}
+        result = [by_id.get(id(t)) for t in tensors]
+        return [
+            torch.zeros_like(t) if g is None else g if scale == 1 else g.float() / scale
+            for t, g in zip(tensors, result, strict=True)
+        ]
+
+
+@dataclass
+class Call:
+    """What an explainer is given: the borrowed model, its inputs and the targets to explain.
+
+    Explainers run forward passes through it; `each_target` shares one of them among all targets.
+    """
+
+    model: nn.Module
+    inputs: Prepared
+    choose_targets: Callable[[Tensor], Tensor]
+    reference: bool = False
+    targets: Tensor | None = field(default=None, init=False)
+    run: Run | None = field(default=None, init=False)
+
+    def forward(self, pixels: Tensor | None = None, **options) -> Run:
+        """Run the model once under a trace (options: `Trace`). The first run sets the targets."""
+        pixels = self.inputs.pixels if pixels is None else pixels
+        trace = Trace(self.model, **options)
+        try:
+            with trace:
+                logits = logits_of(self.inputs.call(self.model, pixels))
+        except (AssertionError, ValueError) as error:
+            if isinstance(error, XAIError):
+                raise
+            raise InputError(
+                f"The model refused inputs of shape {tuple(pixels.shape)}: {error} "
+                "processor(image) makes inputs of the size it was built for."
+            ) from error
+        if not trace.shapes:
+            raise UnsupportedModelError(
+                f"{type(self.model).__name__} makes no attention call that can be seen. Explained are "
+                "transformers whose attention is softmax(QKᵀ)V in torch operations; a convolutional "
+                "network, or a fused kernel outside torch, is not."
+            )
+        run = Run(trace, logits, pixels)
+        if self.run is None:
+            self.run = run
+            if not torch.isfinite(logits).all():
+                raise InputError("The model's logits hold NaN or Inf: check its weights and inputs.")
+            self.targets = self.choose_targets(logits.detach())
+        return run
+
+    def seed(self, target: Tensor, like: Tensor) -> Tensor:
+        """Return one-hot rows at `target` (batch,), shaped as `like` (k·batch, classes)."""
+        repeats = like.shape[0] // target.shape[0]
+        columns = target.repeat(repeats).unsqueeze(1)
+        return torch.zeros_like(like).scatter_(1, columns, 1.0)
+
+    def each_target(self, run: Run, explain: Callable[[Tensor], Tensor]) -> Tensor:
+        """Stack explain(seed) over the targets: (targets, batch, ...)."""
+        return torch.stack([explain(self.seed(t, run.logits)) for t in self.targets])
+
+    def layout(self, run: Run) -> TokenLayout:
+        """Return where the tokens of this call lie."""
+        return TokenLayout.of(run.trace, self.inputs.pixels)
+
+    def require_token_sites(self, run: Run) -> None:
+        """Refuse models whose sites do not see all tokens of a sample at once."""
+        batch = self.inputs.pixels.shape[0]
+        if any(shape[0] != batch for shape in run.trace.shapes):
+            raise MethodNotApplicableError(
+                "This model attends within windows, so no attention map spans its tokens. Use a "
+                "gradient or LRP method: 'integrated_gradients', 'gradient_x_input', 'lrp', 'attnlrp'."
+            )

@@ -1,0 +1,107 @@
+"""The registry of explainers: name, family, needs and citation, and their options."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+
+from xai_lib.errors import OptionError, unknown_name
+
+MODULES = ("attention", "lrp", "intuition", "gradients")
+
+CITATIONS = {
+    "abnar2020": "Abnar & Zuidema, ACL 2020",
+    "achtibat2024": "Achtibat et al., ICML 2024",
+    "bach2015": "Bach et al., PLOS ONE 2015",
+    "chefer2021cvpr": "Chefer et al., CVPR 2021",
+    "chefer2021iccv": "Chefer et al., ICCV 2021",
+    "chen2023": "Chen et al., TMLR 2023",
+    "selvaraju2017": "Selvaraju et al., ICCV 2017",
+    "shrikumar2017": "Shrikumar et al., ICML 2017",
+    "simonyan2014": "Simonyan et al., ICLR-W 2014",
+    "smilkov2017": "Smilkov et al., ICML-W 2017",
+    "sundararajan2017": "Sundararajan et al., ICML 2017",
+    "vaswani2017": "Vaswani et al., NeurIPS 2017",
+    "voita2019": "Voita et al., ACL 2019",
+}
+
+
+@dataclass(frozen=True)
+class Method:
+    """One registered explainer. `needs` names the passes it takes beside the forward pass."""
+
+    name: str
+    family: str
+    function: Callable
+    class_specific: bool
+    needs: tuple[str, ...]
+    cite: str
+
+    @property
+    def options(self) -> dict[str, object]:
+        """Option names and their defaults, from the explainer's signature."""
+        parameters = list(inspect.signature(self.function).parameters.values())[1:]
+        return {p.name: p.default for p in parameters}
+
+    @property
+    def summary(self) -> str:
+        return inspect.getdoc(self.function).split("\n")[0]
+
+
+_METHODS: dict[str, Method] = {}
+
+
+def explainer(name: str, *, family: str, cite: str, needs=(), class_specific: bool = True):
+    """Register a function of a `Call` and keyword options as the explainer `name`."""
+    if cite not in CITATIONS:
+        raise KeyError(f"Add the citation {cite!r} to CITATIONS in xai_lib/registry.py.")
+
+    def register(function: Callable) -> Callable:
+        _METHODS[name] = Method(name, family, function, class_specific, tuple(needs), cite)
+        return function
+
+    return register
+
+
+def all_methods() -> dict[str, Method]:
+    """Return every registered method by name, importing the explainer families."""
+    for module in MODULES:
+        import_module(f"xai_lib.explainers.{module}")
+    return dict(_METHODS)
+
+
+def find(name: str, options: dict[str, object]) -> Method:
+    """Return the method called `name`, after checking that it knows all `options`."""
+    known = all_methods()
+    if name not in known:
+        raise unknown_name("method", name, known)
+    for option in options:
+        if option not in known[name].options:
+            raise unknown_name(f"option of {name!r},", option, known[name].options)
+    return known[name]
+
+
+def methods():
+    """Return the table of methods: name, family, class-specific, needs, options and citation."""
+    import pandas as pd
+
+    return pd.DataFrame(
+        {
+            "name": m.name,
+            "family": m.family,
+            "class_specific": m.class_specific,
+            "needs": ", ".join(m.needs) or "forward pass only",
+            "options": ", ".join(f"{k}={v!r}" for k, v in m.options.items()),
+            "citation": CITATIONS[m.cite],
+        }
+        for m in all_methods().values()
+    )
+
+
+def check_range(name: str, value: int, low: int, high: int, hint: str) -> int:
+    """Return the integer `value` if low <= value <= high, else raise an OptionError."""
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise OptionError(f"{name} is {value!r}; expected an integer from {low} to {high}: {hint}")
+    return value

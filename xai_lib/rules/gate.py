@@ -1,0 +1,114 @@
+"""One graph, two backward passes: the gradient, or a propagation rule's relevance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+Rule = Callable[..., tuple[Tensor | None, ...]]
+
+
+@dataclass
+class Switch:
+    """Which backward pass runs: `relevance` is read by every gate when autograd reaches it.
+
+    `dense` is set once a backward pass has met a tensor whose rows are all in use, so that the
+    search for empty rows stops there (everything below a dense row is dense).
+    """
+
+    relevance: bool = False
+    dense: bool = False
+
+    @contextmanager
+    def mode(self, relevance: bool):
+        """Run one backward pass as the gradient (False) or as relevance propagation (True)."""
+        before = self.relevance, self.dense
+        self.relevance, self.dense = relevance, False
+        try:
+            yield
+        finally:
+            self.relevance, self.dense = before
+
+
+EPS = 1e-9
+
+
+class Uses:
+    """Counts the operations that read one tensor.
+
+    A tensor's relevance is the sum over its readers, which autograd takes by itself. The published
+    Clone rule, R = x Σ_k R_k / (x + 1e-9), shrinks that sum by x / (x + 1e-9): visible in float64
+    next to the goldens, below rounding in float32, where the pass over memory is saved.
+    """
+
+    def __init__(self):
+        self.count = 0
+
+    @classmethod
+    def of(cls, x: Tensor) -> Uses | None:
+        """Count one more reader of x; None where counting is of no consequence."""
+        if x.dtype != torch.float64:
+            return None
+        uses = getattr(x, "_xai_uses", None)
+        if uses is None:
+            uses = x._xai_uses = cls()
+        uses.count += 1
+        return uses
+
+    @staticmethod
+    def shrink(uses: Uses | None, share: Tensor | None, x: Tensor) -> Tensor | None:
+        """Apply the Clone rule's stabiliser to one reader's share of x."""
+        if uses is None or uses.count < 2 or share is None:
+            return share
+        return share * safe_divide(x, x, EPS)
+
+
+class _Gate(torch.autograd.Function):
+    """Passes the gradient to the op's own graph, or the relevance straight to the op's inputs.
+
+    Autograd skips the node of the op itself in the relevance pass, since its gradient is undefined
+    there, so that a rule costs nothing on top of its own arithmetic.
+    """
+
+    @staticmethod
+    def forward(ctx, switch: Switch, rule: Rule, output: Tensor, *inputs: Tensor) -> Tensor:
+        ctx.switch, ctx.rule = switch, rule
+        ctx.uses = [Uses.of(x) for x in inputs]
+        ctx.save_for_backward(output, *inputs)
+        return output.detach()
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        output, *inputs = ctx.saved_tensors
+        if not ctx.switch.relevance:
+            return (None, None, grad, *(None for _ in inputs))
+        wanted = ctx.needs_input_grad[3:]
+        shares = ctx.rule(grad, output, *inputs, wanted=wanted)
+        return (None, None, None, *map(Uses.shrink, ctx.uses, shares, inputs))
+
+
+def gate(switch: Switch, rule: Rule, output: Tensor, *inputs: Tensor) -> Tensor:
+    """Return `output` with `rule` as its relevance pass.
+
+    rule(relevance, output, *inputs, wanted) returns one share per input, shaped as that input, or
+    None where `wanted` is False. `output` keeps its own graph for the gradient pass.
+    """
+    return _Gate.apply(switch, rule, output, *inputs)
+
+
+def identity(relevance: Tensor, output: Tensor, *inputs: Tensor, wanted=None):
+    """Relevance passes unchanged: activations, normalisations, softmax (CVPR'21, Eq. 3-5)."""
+    return (relevance,)
+
+
+def safe_divide(numerator: Tensor, denominator: Tensor, eps: float = EPS) -> Tensor:
+    """Return numerator / (denominator + eps), and 0 where the denominator is 0.
+
+    The stabiliser is not sign-aware, as in the published code: the sign-aware one moves results.
+    """
+    quotient = numerator / (denominator + eps)
+    return quotient.masked_fill_(denominator == 0, 0)

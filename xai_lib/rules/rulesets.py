@@ -1,0 +1,161 @@
+"""The rule sets: which rule each kind of operation follows in a relevance pass.
+
+A rule set has one method per kind of operation (`xai_lib.tracing.ops`); each runs the operation and
+returns its output with the rule attached. `ZPlus` propagates relevance itself; `AttnLRP` changes
+the graph so that plain autograd yields relevance as input x gradient.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from xai_lib.rules import elementary, linear
+from xai_lib.rules.gate import Switch, gate, identity
+
+
+class ZPlus:
+    """The published rules of Chefer et al. (CVPR 2021, section 3.1), per sample.
+
+    split: the references' `layers_lrp` (each sign normalised alone, sums not normalised).
+    alpha: weight of the agreeing signs; alpha - 1 that of the opposite ones.
+    whole_batch: normalise sums over the batch, as the published code does.
+    """
+
+    def __init__(self, switch: Switch, *, split=False, alpha: float = 1.0, whole_batch=False):
+        self.switch, self.is_split = switch, split
+        if split:
+            self.linear_rule = partial(linear.split, alpha=alpha)
+        else:
+            self.linear_rule = (
+                linear.zplus if alpha == 1 else partial(linear.alpha_beta, alpha=alpha)
+            )
+        self.add_rule = partial(elementary.add, whole_batch=whole_batch, normalised=not split)
+
+    def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        return linear.linear(self.switch, x, weight, bias, self.linear_rule)
+
+    def conv(self, x: Tensor, op: linear.ConvMap, output: Tensor, pixels: bool) -> Tensor:
+        rule = linear.pixel_box if pixels else self.linear_rule
+
+        def relevance(r, output, x, wanted):
+            return (rule(op, r, output, x),)
+
+        return gate(self.switch, relevance, output, x)
+
+    def pointwise(self, func, args, kwargs) -> Tensor:
+        return gate(self.switch, identity, func(*args, **kwargs), args[0])
+
+    def add(self, a: Tensor, b: Tensor, output: Tensor) -> Tensor:
+        return gate(self.switch, self.add_rule, output, a, b)
+
+    def matmul(self, a: Tensor, b: Tensor) -> Tensor:
+        return gate(self.switch, elementary.matmul, a @ b, a, b)
+
+    def bilinear(self, product, a: Tensor, b: Tensor) -> Tensor:
+        return gate(self.switch, partial(elementary.bilinear, product), product(a, b), a, b)
+
+    def gating(self, a: Tensor, b: Tensor, output: Tensor) -> Tensor:
+        return gate(self.switch, elementary.gating, output, a, b)
+
+    def scale(self, x: Tensor, output: Tensor) -> Tensor:
+        return gate(self.switch, _unexpand, output, x)
+
+    def pool(self, average, x: Tensor) -> Tensor:
+        return gate(self.switch, partial(elementary.pool, average), average(x), x)
+
+
+def _unexpand(relevance: Tensor, output: Tensor, x: Tensor, wanted) -> tuple[Tensor]:
+    return (relevance.sum_to_size(x.shape),)
+
+
+class AttnLRP:
+    """AttnLRP (Achtibat et al., ICML 2024), in the limit of a vanishing stabiliser.
+
+    Where R = z · g for every activation z, the paper's rules become edits of the gradient g, with no
+    division: the ε-rule of linear maps and sums is the plain gradient (Eq. 8); a product halves it
+    (Eq. 13-14, Prop. 3.3); an activation f passes g·f(x)/x (the identity rule, Eq. 9); a
+    normalisation holds its deviation fixed (Prop. 3.4); softmax keeps its own gradient
+    (Prop. 3.1). One backward pass then gives R = x · g at any tensor.
+    """
+
+    def __init__(self, switch: Switch):
+        self.switch = switch
+
+    def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        return linear.linear(self.switch, x, weight, bias)
+
+    def conv(self, x: Tensor, op, output: Tensor, pixels: bool) -> Tensor:
+        return output
+
+    def pointwise(self, func, args, kwargs) -> Tensor:
+        x, name = args[0], func.__name__
+        if "softmax" in name or "dropout" in name:
+            return func(*args, **kwargs)
+        if "norm" in name:
+            return _fixed_deviation(func, args, kwargs)
+        with torch.no_grad():
+            ratio = func(*args, **kwargs) / torch.where(x == 0, torch.finfo(x.dtype).tiny, x)
+        return x * ratio
+
+    def add(self, a: Tensor, b: Tensor, output: Tensor) -> Tensor:
+        return output
+
+    def matmul(self, a: Tensor, b: Tensor) -> Tensor:
+        return _halve(self.switch, a @ b)
+
+    def bilinear(self, product, a: Tensor, b: Tensor) -> Tensor:
+        return _halve(self.switch, product(a, b))
+
+    def gating(self, a: Tensor, b: Tensor, output: Tensor) -> Tensor:
+        for x, other in ((a, b), (b, a)):
+            if x.shape[-1:] != output.shape[-1:]:
+                return x.detach() * other
+        return _halve(self.switch, output)
+
+    def scale(self, x: Tensor, output: Tensor) -> Tensor:
+        return output
+
+    def pool(self, average, x: Tensor) -> Tensor:
+        return average(x)
+
+
+class _Halve(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, output: Tensor) -> Tensor:
+        return output.detach()
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> Tensor:
+        return grad / 2
+
+
+def _halve(switch: Switch, output: Tensor) -> Tensor:
+    return _Halve.apply(output)
+
+
+def _fixed_deviation(func, args, kwargs) -> Tensor:
+    """Run a normalisation whose deviation is held fixed: y = (x - mean(x)) · c + b, c constant."""
+    x = args[0]
+    with torch.no_grad():
+        output = func(*args, **kwargs)
+    if func.__name__ != "layer_norm":
+        # Batch norm in eval mode and RMS norm do not centre: y - b is proportional to x.
+        bias = kwargs.get("bias", args[4] if func.__name__ == "batch_norm" and len(args) > 4 else 0)
+        bias = 0 if bias is None else bias
+        bias = bias if isinstance(bias, int) else bias.reshape(-1, *(1,) * (x.dim() - 2))
+        return x * ((output - bias) / torch.where(x == 0, torch.finfo(x.dtype).tiny, x)) + bias
+    shape, weight, bias, eps = _layer_norm_arguments(*args[1:], **kwargs)
+    dims = tuple(range(-len(shape), 0))
+    with torch.no_grad():
+        scale = torch.rsqrt(x.var(dims, correction=0, keepdim=True) + eps)
+        scale = scale if weight is None else scale * weight
+    centred = (x - x.mean(dims, keepdim=True)) * scale
+    return centred if bias is None else centred + bias
+
+
+def _layer_norm_arguments(normalized_shape, weight=None, bias=None, eps=1e-5):
+    return normalized_shape, weight, bias, eps

@@ -1,0 +1,74 @@
+"""Which class to explain: predicted, by number, by name, or one per sample."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from xai_lib.errors import TargetError, unknown_name
+
+Target = None | int | str | Sequence[int | str] | Tensor
+
+
+def class_names(model: nn.Module) -> tuple[str, ...] | None:
+    """Return the model's own class names: a HF config's id2label, a timm config's label_names."""
+    id2label = getattr(getattr(model, "config", None), "id2label", None)
+    if id2label:
+        return tuple(str(id2label[key]) for key in sorted(id2label, key=int))
+    names = (getattr(model, "pretrained_cfg", None) or {}).get("label_names")
+    return tuple(names) if names else None
+
+
+def resolve(target: Target, logits: Tensor, names: tuple[str, ...] | None) -> Tensor:
+    """Return class indices (batch,) for `target` (see `xai.explain`)."""
+    batch, classes = logits.shape
+    if target is None:
+        return logits.argmax(-1)
+    if isinstance(target, Tensor):
+        target = target.tolist()
+    if isinstance(target, int | str) and not isinstance(target, bool):
+        return torch.full((batch,), _index(target, classes, names), device=logits.device)
+    if not isinstance(target, Sequence) or len(target) != batch:
+        count = f"{len(target)} entries" if isinstance(target, Sequence) else type(target).__name__
+        raise TargetError(
+            f"target has {count} for a batch of {batch}; expected None, a class number or name, or "
+            "one of these per sample. To explain several classes of each sample, use targets=[...]."
+        )
+    chosen = [_index(t, classes, names) for t in target]
+    return torch.tensor(chosen, device=logits.device)
+
+
+def resolve_all(targets, target: Target, logits: Tensor, names) -> Tensor:
+    """Return (targets, batch) class indices for `targets=[...]`, or (1, batch) for `target`."""
+    if targets is None:
+        return resolve(target, logits, names).unsqueeze(0)
+    if target is not None:
+        raise TargetError("Both target and targets are given; expected one of them.")
+    targets = targets.tolist() if isinstance(targets, Tensor) else targets
+    if isinstance(targets, str) or not isinstance(targets, Sequence) or not len(targets):
+        raise TargetError(f"targets is {targets!r}; expected a list of at least one target.")
+    return torch.stack([resolve(t, logits, names) for t in targets])
+
+
+def _index(target, classes: int, names: tuple[str, ...] | None) -> int:
+    if isinstance(target, str):
+        if names is None:
+            raise TargetError(
+                f"target is the name {target!r}, but the model carries no class names. "
+                f"Pass a class number from 0 to {classes - 1}."
+            )
+        if target in names:
+            return names.index(target)
+        close = [i for i, name in enumerate(names) if target in name.split(", ")]
+        if len(close) != 1:
+            raise TargetError(str(unknown_name("class", target, names[:1000])))
+        return close[0]
+    if isinstance(target, bool) or not isinstance(target, int):
+        raise TargetError(f"target is {target!r}; expected a class number or name.")
+    if not 0 <= target < classes:
+        raise TargetError(
+            f"target is {target}; the model has {classes} classes: expected 0 to {classes - 1}."
+        )
+    return target

@@ -1,0 +1,6 @@
+"""Interception of a model's forward pass (see `Trace`)."""
+
+from xai_lib.tracing.sites import Site
+from xai_lib.tracing.trace import Trace
+
+__all__ = ["Site", "Trace"]

@@ -1,0 +1,87 @@
+"""What each torch operation is to an explainer: the vocabulary of the intercepted forward pass.
+
+An operation is known by its bare name: `torch.add`, `Tensor.add`, `+` and `+=` are all "add".
+`KINDS` maps it to the method that handles it; `ROUTING` are operations whose own gradient already
+carries relevance to where it belongs. Anything else that carries a gradient is refused in a
+relevance pass rather than answered wrongly.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+
+ATTENTION = {
+    "scaled_dot_product_attention": "fused_attention",
+    "multi_head_attention_forward": "module_attention",
+}
+
+WEIGHTED = {"linear": "linear", "conv2d": "conv"}
+
+PRODUCTS = dict.fromkeys(("matmul", "bmm"), "matmul") | {
+    "rmatmul": "reflected_matmul",
+    "einsum": "einsum",
+    "mul": "multiply",
+    "rmul": "multiply",
+    "multiply": "multiply",
+}
+
+SUMS = dict.fromkeys(("add", "radd", "sub", "rsub", "subtract"), "add")
+
+POOLS = dict.fromkeys(
+    ("mean", "sum", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_avg_pool1d", "avg_pool1d"), "pool"
+)
+
+# Dividing by a constant is scaling; dividing by an activation is a normalisation.
+SCALES = dict.fromkeys(("div", "truediv", "true_divide", "divide"), "divide")
+
+POINTWISE = dict.fromkeys(
+    (
+        *("softmax", "log_softmax", "gelu", "relu", "relu6", "silu", "elu", "leaky_relu", "mish"),
+        *("hardswish", "hardtanh", "tanh", "sigmoid", "softplus", "quick_gelu"),
+        *("layer_norm", "batch_norm", "group_norm", "rms_norm", "normalize"),
+        *("dropout", "dropout1d", "dropout2d", "feature_dropout", "alpha_dropout", "clamp", "neg"),
+    ),
+    "pointwise",
+)
+
+KINDS: dict[str, str] = ATTENTION | WEIGHTED | PRODUCTS | SUMS | POOLS | SCALES | POINTWISE
+
+ROUTING = frozenset(
+    (
+        *("view", "reshape", "view_as", "reshape_as", "flatten", "unflatten", "squeeze"),
+        *("unsqueeze", "permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis"),
+        *("t", "T", "mT", "expand", "expand_as", "broadcast_to", "repeat", "repeat_interleave"),
+        *("tile", "chunk", "split", "split_with_sizes", "tensor_split", "unbind", "getitem"),
+        *("select", "narrow", "index_select", "gather", "take_along_dim", "cat", "concat"),
+        *("concatenate", "stack", "hstack", "vstack", "roll", "flip", "contiguous", "clone"),
+        *("to", "type", "type_as", "float", "double", "half", "bfloat16", "pad", "where"),
+        *("masked_fill", "unfold", "fold", "pixel_unshuffle", "pixel_shuffle", "detach"),
+        *("requires_grad_", "as_tensor", "identity", "tril", "triu", "cpu", "cuda", "alias"),
+    )
+)
+
+
+@cache
+def bare_name(func) -> str:
+    """Return the operation's name without dunders and in-place marks: `Tensor.__iadd__` is "add"."""
+    name = getattr(func, "__name__", str(func))
+    if name == "__get__":
+        # Properties such as Tensor.T and Tensor.shape arrive as descriptor getters.
+        return getattr(getattr(func, "__self__", None), "__name__", name)
+    bare = name.strip("_")
+    if name.startswith("__i") and bare[1:] in KINDS:
+        return bare[1:]
+    return bare
+
+
+def out_of_place(func):
+    """Return the function that computes what `func` writes into its operand (`+=` becomes `+`).
+
+    A rule needs both operands as they were; an augmented assignment binds the result anyway.
+    """
+    name = getattr(func, "__name__", "")
+    if name.startswith("__i") and name.strip("_")[1:] in KINDS:
+        return getattr(torch.Tensor, f"__{name.strip('_')[1:]}__")
+    return func

@@ -1,0 +1,64 @@
+"""Attention sites: the calls, in execution order, in which tokens look at tokens."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass
+class Site:
+    """One attention call. A module that is called twice makes two sites.
+
+    probs: (batch, heads, queries, keys), the matrix that multiplies the values. Its batch is that
+    of the tensor the model made, which for windowed attention is batch x windows.
+    value: (batch, heads, keys, dim); output: (batch, heads, queries, dim).
+    projection: the (out, heads·dim) weight applied to the joined heads, where one is.
+    branch_scale: what multiplies the projected output (LayerScale), where something does.
+    residual: the tensor the projected output is added to, i.e. the block's input.
+    """
+
+    index: int
+    name: str
+    probs: Tensor
+    value: Tensor
+    output: Tensor | None = None
+    projection: Tensor | None = None
+    branch_scale: Tensor | None = None
+    residual: Tensor | None = None
+    tokens: Tensor | None = field(default=None, repr=False)
+
+    @property
+    def heads(self) -> int:
+        return self.probs.shape[-3] if self.probs.dim() > 3 else 1
+
+    @property
+    def queries(self) -> int:
+        return self.probs.shape[-2]
+
+    @property
+    def keys(self) -> int:
+        return self.probs.shape[-1]
+
+
+def caller_name(names: dict[int, str]) -> str:
+    """Return the path of the innermost module of the model whose forward is running.
+
+    Read from the stack, so that nothing needs to be hooked onto the model.
+    """
+    frame = sys._getframe(1)
+    while frame is not None:
+        for holder in ("self", "module"):
+            owner = frame.f_locals.get(holder)
+            if isinstance(owner, nn.Module) and id(owner) in names:
+                return names[id(owner)]
+        frame = frame.f_back
+    return ""
+
+
+def is_tensor(x) -> bool:
+    """Whether x is a tensor (parameters included)."""
+    return isinstance(x, torch.Tensor)

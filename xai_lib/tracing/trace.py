@@ -1,0 +1,328 @@
+"""The trace: one forward pass of an unmodified model, seen from inside."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from xai_lib.errors import UnsupportedModelError
+from xai_lib.rules import gemm
+from xai_lib.rules.gate import Switch
+from xai_lib.rules.linear import ConvMap
+from xai_lib.rules.linear import linear as ruled_linear
+from xai_lib.tracing import attention
+from xai_lib.tracing.ops import KINDS, ROUTING, bare_name, out_of_place
+from xai_lib.tracing.sites import Site, caller_name
+
+Graph = Literal["as_is", "sites", "last", "readout"]
+
+
+class Trace(TorchFunctionMode):
+    """Intercepts every torch call of a forward pass; touches neither the model nor its classes.
+
+    graph: where the autograd graph starts.
+      "as_is": wherever the caller's tensors start it (the model's input, its parameters).
+      "sites": at the attention probabilities of site `first_site`, so that no backward pass goes
+        deeper than that.
+      "last": at the last site; everything before is let go as the pass moves on.
+      "readout": after the last site, at the token tensor that the head reads.
+    rules: a rule set (`xai_lib.rules.rulesets`) for relevance passes, or None.
+    on_site: called with each site as it is met; with keep=False nothing else holds on to it, so
+      that memory does not grow with depth.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module | None = None,
+        *,
+        graph: Graph = "as_is",
+        first_site: int = 0,
+        rules=None,
+        on_site: Callable[[Site], None] | None = None,
+        keep: bool = True,
+    ):
+        super().__init__()
+        self.sites: list[Site] = []
+        self.graph, self.first_site = graph, first_site
+        self.rules, self.on_site, self.keep = rules, on_site, keep
+        self.switch: Switch = rules.switch if rules is not None else Switch()
+        self.grid: tuple[int, int] | None = None
+        self.patch: tuple[int, int] | None = None
+        self.tokens: Tensor | None = None
+        self.readout: Tensor | None = None
+        self._names = {id(m): n for n, m in model.named_modules()} if model is not None else {}
+        self.shapes: list[tuple[int, int, int]] = []
+        self._count = 0
+        self._queries = -1
+        self._embeddings: list[Tensor] = []
+        self._live: list[weakref.ref] = []
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        name = bare_name(func)
+        kind = KINDS.get(name)
+        if kind is None:
+            output = self._plain(name, func, args, kwargs)
+        else:
+            if not args and "input" in kwargs:
+                args, kwargs = (kwargs["input"],), {k: v for k, v in kwargs.items() if k != "input"}
+            output = getattr(self, f"_{kind}")(out_of_place(func), args, kwargs)
+        return self._after(name, output, args) if isinstance(output, Tensor) else output
+
+    # -- bookkeeping around every operation ------------------------------------------------------
+
+    def _plain(self, name: str, func, args, kwargs):
+        output = func(*args, **kwargs)
+        if (
+            self.rules is not None
+            and isinstance(output, Tensor)
+            and output.requires_grad
+            and name not in ROUTING
+        ):
+            raise UnsupportedModelError(
+                f"The model uses {name!r} between its input and its logits, for which no relevance "
+                "rule is defined. Use a gradient or attention method, such as "
+                "'integrated_gradients' or 'generic_attention'."
+            )
+        return output
+
+    def _after(self, name: str, output: Tensor, args) -> Tensor:
+        _follow(name, output, args)
+        if self.graph == "readout" and self._count:
+            if output.dim() == 3 and output.size(1) == self._queries and output.is_floating_point():
+                output = self._root(output)
+                self.readout = output
+        elif self.graph == "last" and output.requires_grad:
+            self._live.append(weakref.ref(output))
+        return output
+
+    def _root(self, x: Tensor) -> Tensor:
+        """Start the graph afresh at x."""
+        root = x.detach().requires_grad_()
+        mark = getattr(x, "_xai", None)
+        if mark is not None:
+            root._xai = mark
+        return root
+
+    def _release(self) -> None:
+        """Let go of the graph so far, also in the tensors that the model still holds."""
+        for reference in self._live:
+            x = reference()
+            if x is not None and x.requires_grad and not x._is_view():
+                x.detach_()
+        self._live.clear()
+
+    def _ruled(self, *operands) -> bool:
+        return self.rules is not None and any(
+            isinstance(x, Tensor) and x.requires_grad for x in operands
+        )
+
+    # -- attention -------------------------------------------------------------------------------
+
+    def _fused_attention(self, func, args, kwargs):
+        return self._attend(*args, **kwargs)
+
+    def _attend(
+        self, query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False
+    ):
+        key, value = attention.expand_groups(query, key, value, enable_gqa)
+        mask = attention.score_mask(query, key, attn_mask, is_causal)
+        factor = attention.default_scale(query, scale)
+        scores = self._product(query, key.transpose(-1, -2))
+        scores = self._scale(scores, scores * factor)
+        if mask is not None and mask.dtype == torch.bool:
+            scores = scores.masked_fill(~mask, float("-inf"))
+        elif mask is not None:
+            total = scores + mask
+            scores = self.rules.add(scores, mask, total) if self._ruled(scores, mask) else total
+        probs = self._pointwise(F.softmax, (scores,), {"dim": -1, "dtype": _softmax_dtype(scores)})
+        return self._meet(probs, value)
+
+    def _module_attention(self, func, args, kwargs):
+        with self:
+            return attention.multi_head_attention(*args, **kwargs)
+
+    def _meet(self, probs: Tensor, value: Tensor) -> Tensor:
+        """Record the site at which `probs` multiplies `value`, and return their product."""
+        index = self._count
+        self._count += 1
+        if self.graph == "last":
+            self._release()
+            self.sites.clear()
+            probs, value = self._root(probs), value.detach()
+        elif self.graph == "sites" and index >= self.first_site and not probs.requires_grad:
+            probs = self._root(probs)
+        if self.tokens is None:
+            self.tokens = next((x for x in self._embeddings if x.size(1) == probs.size(-1)), None)
+            self._embeddings.clear()
+        self.shapes.append((probs.shape[0], *probs.shape[-2:]))
+        site = Site(index, caller_name(self._names), probs, value)
+        self._queries = site.queries
+        weights = probs if probs.dtype == value.dtype else probs.to(value.dtype)
+        output = self._product(weights, value)
+        output._xai = ("mixed", site)
+        site.output = output
+        if self.on_site is not None:
+            self.on_site(site)
+        if self.keep:
+            self.sites.append(site)
+        return output
+
+    # -- one method per kind of operation (xai_lib.tracing.ops) --------------------------------------
+
+    def _linear(self, func, args, kwargs):
+        x, weight, bias = _linear_arguments(*args, **kwargs)
+        if not self._count and x.dim() == 3:
+            self._embeddings.append(x)
+        if weight.requires_grad or weight.layout != torch.strided or x.dtype != weight.dtype:
+            return func(*args, **kwargs)
+        if not x.requires_grad:
+            return gemm.linear(x, weight, bias)
+        if self.rules is not None:
+            return self.rules.linear(x, weight, bias)
+        return ruled_linear(self.switch, x, weight, bias)
+
+    def _conv(self, func, args, kwargs):
+        output = func(*args, **kwargs)
+        x, weight, bias, options = _conv_arguments(*args, **kwargs)
+        first = self.grid is None
+        if not self._count:
+            self.grid = tuple(output.shape[-2:])
+            if first:
+                self.patch = tuple(weight.shape[-2:])
+        if not self._ruled(x):
+            return output
+        return self.rules.conv(x, ConvMap(weight, bias, options), output, pixels=first)
+
+    def _matmul(self, func, args, kwargs):
+        a, b = (*args, *kwargs.values())[:2]
+        if getattr(a, "_xai", ("", None))[0] == "probs" and a.dim() >= 3:
+            return self._meet(a, b)
+        return self._product(a, b)
+
+    def _reflected_matmul(self, func, args, kwargs):
+        return self._matmul(func, args[::-1], kwargs)
+
+    def _product(self, a: Tensor, b: Tensor) -> Tensor:
+        if not self._ruled(a, b):
+            return a @ b
+        if not b.requires_grad and b.dim() == 2:
+            return self.rules.linear(a, b.t())
+        return self.rules.matmul(a, b)
+
+    def _einsum(self, func, args, kwargs):
+        equation, *operands = args
+        operands = list(operands[0]) if isinstance(operands[0], list | tuple) else operands
+        marked = getattr(operands[0], "_xai", ("", None))[0] == "probs"
+        if marked and len(operands) == 2 and _is_mixing(equation, operands):
+            return self._meet(*operands)
+        if not self._ruled(*operands):
+            return func(equation, *operands, **kwargs)
+        if len(operands) != 2:
+            raise UnsupportedModelError("No relevance rule for einsum of other than two operands.")
+        return self.rules.bilinear(lambda a, b: func(equation, a, b), *operands)
+
+    def _multiply(self, func, args, kwargs):
+        output = func(*args, **kwargs)
+        a, b = args[:2]
+        if not self._ruled(a, b):
+            return output
+        both = all(isinstance(x, Tensor) and x.requires_grad for x in (a, b))
+        if both:
+            return self.rules.gating(a, b, output)
+        return self._scale(a if isinstance(a, Tensor) and a.requires_grad else b, output)
+
+    def _divide(self, func, args, kwargs):
+        output = func(*args, **kwargs)
+        a, b = args[:2]
+        if not self._ruled(a, b):
+            return output
+        if isinstance(b, Tensor) and b.requires_grad:
+            if bare_name(func).startswith("r") or not isinstance(a, Tensor):
+                return self._plain("reciprocal", func, args, kwargs)
+            return self.rules.gating(a, b, output)
+        return self._scale(a, output)
+
+    def _scale(self, x: Tensor, output: Tensor) -> Tensor:
+        return self.rules.scale(x, output) if self._ruled(x) else output
+
+    def _add(self, func, args, kwargs):
+        output = func(*args, **kwargs)
+        a, b = args[:2]
+        if not self._ruled(a, b):
+            return output
+        name = bare_name(func)
+        if name == "rsub":
+            a, b = b, a
+        a, b = (x if isinstance(x, Tensor) else output.new_tensor(x) for x in (a, b))
+        b = -b if "sub" in name else b
+        return self.rules.add(a, b, output)
+
+    def _pool(self, func, args, kwargs):
+        if not self._ruled(args[0]):
+            return func(*args, **kwargs)
+        return self.rules.pool(lambda x: func(x, *args[1:], **kwargs), args[0])
+
+    def _pointwise(self, func, args, kwargs):
+        x = args[0]
+        if "norm" in bare_name(func) and not self._count and x.dim() == 3:
+            self._embeddings.append(x)
+        if not self._ruled(x):
+            return func(*args, **kwargs)
+        return self.rules.pointwise(func, args, kwargs)
+
+
+def _follow(name: str, output: Tensor, args) -> None:
+    """Follow attention probabilities to their values, and a site's output to the residual sum.
+
+    A tensor is marked by an attribute of its Python object: ("probs", None) after a softmax,
+    ("mixed", site) from the attended values on, ("branch", site) after the output projection.
+    """
+    if name == "softmax":
+        output._xai = ("probs", None)
+        return
+    operands = [x for x in args[:2] if isinstance(x, Tensor)]
+    stage, site = next((x._xai for x in operands if hasattr(x, "_xai")), ("", None))
+    if not stage or hasattr(output, "_xai"):
+        return
+    if stage == "mixed" and name == "linear":
+        site.projection, stage = args[1], "branch"
+    elif stage == "branch":
+        if name in ("add", "radd") and len(operands) == 2:
+            a, b = operands
+            site.residual = b if hasattr(a, "_xai") else a
+            return
+        if name in ("mul", "multiply", "rmul"):
+            site.branch_scale = next((x for x in operands if not hasattr(x, "_xai")), None)
+        elif name in ("linear", "layer_norm", "gelu", "matmul", "bmm"):
+            return
+    elif stage == "mixed" and name in ("matmul", "bmm", "add", "mul"):
+        return
+    output._xai = (stage, site)
+
+
+def _softmax_dtype(scores: Tensor) -> torch.dtype:
+    """Softmax and its gradient need more than half precision."""
+    return torch.float32 if scores.dtype in (torch.float16, torch.bfloat16) else scores.dtype
+
+
+def _linear_arguments(input, weight, bias=None):
+    return input, weight, bias
+
+
+def _conv_arguments(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
+    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    return input, weight, bias, options
+
+
+def _is_mixing(equation: str, operands: list[Tensor]) -> bool:
+    """Whether an einsum is probs @ values in the layout (..., queries, keys), (..., keys, dim)."""
+    left, _, right = equation.replace(" ", "").partition("->")
+    a, _, b = left.partition(",")
+    return len(a) == len(b) == len(right) >= 3 and a[-1] == b[-2] and right == a[:-1] + b[-1]
