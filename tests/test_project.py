@@ -1,0 +1,221 @@
+"""The project holds together: pins, environments, import order, notebooks, licence, citations."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("[!.]*.ipynb"))
+PACKAGE = ROOT / "xai_lib"
+
+# Each module or package may import from its own line and from those above it, never from below.
+LAYERS = (
+    {"errors"},
+    {"rules"},
+    {"tracing"},
+    {"inputs", "layout", "passes", "registry", "targets"},
+    {"attribution"},
+    {"explainers"},
+    {"api"},
+    {"models", "datasets"},
+    {"plotting", "reporting"},
+    {"widgets"},
+    {"doctor", "bench"},
+    {"cli"},
+)
+# Named at their only use, where a heavy or circular import would cost everybody else.
+LATE = {
+    # The registry lists explainers by importing them once, on the first question.
+    ("registry", "explainers"),
+    # A result draws itself; drawing knows results, and matplotlib is loaded only then.
+    ("attribution", "plotting"),
+}
+
+
+def tracked_files():
+    """Return the text files that git would commit from this checkout."""
+    names = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    ).stdout.splitlines()
+    files = [ROOT / name for name in names] or [p for p in ROOT.rglob("*.py") if p.is_file()]
+    binary = {".safetensors", ".png", ".pdf", ".npz", ".jpg", ".parquet"}
+    return [path for path in files if path.is_file() and path.suffix not in binary]
+
+
+def pins():
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    return dict(line.split("==") for line in lines if line)
+
+
+def requirements(extra=None):
+    lines = PROJECT["optional-dependencies"][extra] if extra else PROJECT["dependencies"]
+    return [Requirement(line) for line in lines]
+
+
+def test_constraints_are_plain_pins_that_satisfy_the_project():
+    for line in (ROOT / "constraints.txt").read_text().splitlines():
+        assert re.fullmatch(r"[a-z0-9][a-z0-9.-]*==[0-9][A-Za-z0-9.]*", line), line
+    pinned = pins()
+    assert not {"pip", "setuptools", "xai-lib"} & set(pinned)
+    for requirement in requirements() + requirements("dev"):
+        version = pinned.get(canonicalize_name(requirement.name))
+        assert version, f"{requirement.name} is not pinned"
+        assert requirement.specifier.contains(version), f"{requirement} but {version} is pinned"
+
+
+def test_environment_yml_is_the_same_environment():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    plain = [entry for entry in environment["dependencies"] if isinstance(entry, str)]
+    (nested,) = [entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict)]
+    (python,) = [entry.removeprefix("python") for entry in plain if entry.startswith("python")]
+    assert SpecifierSet(python) == SpecifierSet(PROJECT["requires-python"])
+    assert set(plain) == {f"python{python}", "pip"} and environment["name"] == PROJECT["name"]
+    assert nested == ["-c constraints.txt", "-e .[dev]"]
+    make = (ROOT / "Makefile").read_text()
+    assert "-c constraints.txt -e '.[dev]'" in make
+
+
+def test_extras_and_python_range():
+    assert set(PROJECT["optional-dependencies"]) == {"jax", "cluster", "captum", "dev"}
+    supported = SpecifierSet(PROJECT["requires-python"])
+    assert [v for v in range(9, 17) if supported.contains(f"3.{v}")] == [11, 12, 13]
+    captum = {str(requirement) for requirement in requirements("captum")}
+    assert captum <= {str(requirement) for requirement in requirements("dev")}
+
+
+def test_every_third_party_import_is_a_dependency():
+    """Whatever the package imports is declared, so that no transitive install is relied on."""
+    from importlib.metadata import packages_distributions
+
+    owners = packages_distributions()
+    declared = {canonicalize_name(r.name) for r in requirements()}
+    optional = {
+        canonicalize_name(r.name) for e in ("jax", "cluster", "captum") for r in requirements(e)
+    }
+    # Part of what they come with: traitlets and nbformat of nbclient, huggingface_hub of timm,
+    # scipy of scikit-learn, IPython of ipykernel, tqdm of transformers.
+    bundled = {"traitlets", "nbformat", "huggingface-hub", "scipy", "ipython", "tqdm", "psutil"}
+    for path in PACKAGE.rglob("*.py"):
+        for name in imported_modules(path):
+            top = name.split(".")[0]
+            if top in sys.stdlib_module_names or top == "xai_lib":
+                continue
+            names = {canonicalize_name(owner) for owner in owners.get(top, [top])}
+            assert names & (declared | optional | bundled), f"{path.name} imports {top}"
+
+
+def imported_modules(path):
+    """Return the absolute names of all modules that a file imports, at its top or later."""
+    package = ["xai_lib", *path.relative_to(PACKAGE).parent.parts]
+    names = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(package[: len(package) + 1 - node.level]) if node.level else ""
+            source = ".".join(part for part in (base, node.module) if part)
+            if source == "xai_lib":
+                names += [f"{source}.{alias.name}" for alias in node.names]
+            else:
+                names.append(source)
+    return names
+
+
+def test_imports_point_one_way():
+    rank = {name: level for level, names in enumerate(LAYERS) for name in names}
+    wrong = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        here = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        if here == "__init__":
+            continue
+        assert here in rank, f"{here} has no place in LAYERS: give it one"
+        for name in imported_modules(path):
+            parts = name.split(".")
+            if parts[0] != "xai_lib" or len(parts) < 2 or parts[1] == here:
+                continue
+            if rank.get(parts[1], 0) > rank[here] and (here, parts[1]) not in LATE:
+                wrong.append(f"{path.relative_to(ROOT)} imports {name}")
+    assert not wrong
+
+
+def test_nothing_names_a_registry_host():
+    hosts = ["pypi" + ".org", "python" + "hosted.org", "download.py" + "torch.org"]
+    hosts += ["registry.npm" + "js.org", "conda.ana" + "conda.org", "index" + "-url"]
+    for path in tracked_files():
+        text = path.read_text(encoding="utf-8", errors="replace")
+        assert not [host for host in hosts if host in text], path
+
+
+def test_nothing_opens_a_pickle():
+    opened = re.compile(
+        r"\bpickle\.loads?\(|\bjoblib\.load\(|allow_" r"pickle\s*=\s*True|read_pickle\("
+    )
+    torch_load = re.compile(r"\btorch\.load\((?![^)]*weights_only\s*=\s*True)")
+    for path in tracked_files():
+        if path.suffix in (".py", ".ipynb") and path != Path(__file__):
+            text = path.read_text(encoding="utf-8")
+            assert not opened.search(text) and not torch_load.search(text), path
+
+
+def test_weights_fit_their_budget():
+    size = sum(path.stat().st_size for path in (PACKAGE / "weights").glob("*"))
+    assert size <= 20 * 2**20
+
+
+def test_licence_and_citations():
+    text = (ROOT / "LICENSE").read_text()
+    assert text.startswith("MIT License") and "2026 xai-lib founders" in text
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["cff-version"] == "1.2.0" and citation["license"] == PROJECT["license"] == "MIT"
+    assert citation["version"] == PROJECT["version"]
+    for reference in citation["references"]:
+        assert {"type", "title", "authors", "year"} <= set(reference), reference["title"]
+    titles = [reference["title"] for reference in citation["references"]]
+    assert len(titles) == len(set(titles)) >= 16
+
+
+def test_every_method_cites_a_reference():
+    import xai_lib as xai
+
+    references = yaml.safe_load((ROOT / "CITATION.cff").read_text())["references"]
+    cited = {(ref["authors"][0]["family-names"], str(ref["year"])) for ref in references}
+    for name, citation in xai.methods()[["name", "citation"]].to_numpy():
+        family, year = re.match(r"\w+", citation)[0], re.search(r"\d{4}", citation)[0]
+        assert (family, year) in cited, f"{name} cites {citation}, CITATION.cff does not"
+
+
+def test_make_help_lists_every_target():
+    text = (ROOT / "Makefile").read_text()
+    targets = re.findall(r"^([a-z]+):", text, re.MULTILINE)
+    documented = re.findall(r"^([a-z]+):.*## ", text, re.MULTILINE)
+    assert set(targets) == set(documented) >= {"report", "test", "bench", "lab", "lint", "help"}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_is_thin_clean_and_opens_in_colab(path):
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    assert re.fullmatch(r"\d\d_[a-z0-9_]+", path.stem)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    for cell in code:
+        assert not cell.outputs and cell.execution_count is None, "strip it with nbstripout"
+        assert len(cell.source.splitlines()) <= 25, "a longer cell belongs in the library"
+    assert "find_spec" in code[0].source and "pip install" in code[0].source
+    assert not re.search(r"pip install.*torch", code[0].source), "Colab's own torch must stay"
+    tagged = [cell for cell in code if "parameters" in cell.metadata.get("tags", [])]
+    assert len(tagged) == 1 and re.search(r"^profile\s*=", tagged[0].source, re.MULTILINE)
+    assert notebook.cells[0].cell_type == "markdown" or notebook.cells[0] is code[0]
