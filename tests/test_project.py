@@ -198,6 +198,15 @@ def test_every_method_cites_a_reference():
         assert (family, year) in cited, f"{name} cites {citation}, CITATION.cff does not"
 
 
+def test_readme_holds_the_table_of_the_registry():
+    import xai_lib as xai
+    from xai_lib.cli import readme_table
+
+    text = (ROOT / "README.md").read_text()
+    table = text.split("<!-- methods: begin")[1].split("-->")[1].split("<!--")[0].strip()
+    assert table == readme_table(xai.methods()), "paste the output of `xai methods --markdown`"
+
+
 def test_make_help_lists_every_target():
     text = (ROOT / "Makefile").read_text()
     targets = re.findall(r"^([a-z]+):", text, re.MULTILINE)

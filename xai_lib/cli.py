@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from xai_lib.errors import OptionError, XAIError
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 # Each command imports what it needs when it runs, so that `xai --help` need not load torch.
 app = typer.Typer(
@@ -65,11 +68,17 @@ def explain(
 
 
 @app.command()
-def methods() -> None:
+def methods(
+    markdown: Annotated[bool, typer.Option("--markdown", help="The table of the README.")] = False,
+) -> None:
     """List the methods, what each needs, its options and its citation."""
     import xai_lib as xai
 
-    _print_table(xai.methods())
+    table = xai.methods()
+    if markdown:
+        print(readme_table(table))
+    else:
+        _print_table(table)
 
 
 @app.command()
@@ -127,5 +136,14 @@ def parse_target(text: str) -> int | str | None:
     return int(text) if text.lstrip("-").isdecimal() else text
 
 
-def _print_table(frame) -> None:
+def readme_table(table: DataFrame) -> str:
+    """Return the methods as the Markdown table that README.md holds; a test compares the two."""
+    table = table[["name", "family", "class_specific", "needs", "citation"]].copy()
+    table["name"] = "`" + table["name"] + "`"
+    table["class_specific"] = table["class_specific"].map({True: "yes", False: "no"})
+    table.columns = ["method", "family", "class-specific", "needs", "paper"]
+    return table.to_markdown(index=False)
+
+
+def _print_table(frame: DataFrame) -> None:
     print(frame.to_markdown(index=False, tablefmt="simple"))
