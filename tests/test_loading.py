@@ -291,4 +291,9 @@ def test_the_hubs_cache_serves_without_network(hf_folder, tmp_path, monkeypatch)
     (repo / "snapshots").mkdir()
     hf_folder.rename(repo / "snapshots" / commit)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert load("hf:someone/tiny")[1].class_names == tuple(NAMES)
+    # A snapshot that another program fetched in part is completed, not taken for a broken one.
+    (repo / "snapshots" / commit / "preprocessor_config.json").unlink()
+    with pytest.raises(CheckpointError, match="go online once"):
+        load("hf:someone/tiny")

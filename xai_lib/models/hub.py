@@ -5,7 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from xai_lib.errors import CheckpointError
-from xai_lib.models.weightfiles import CONFIG_NAME, INDEX_NAME, PREPROCESSOR_NAME, WEIGHTS_NAME
+from xai_lib.models.weightfiles import (
+    CONFIG_NAME,
+    INDEX_NAME,
+    PREPROCESSOR_NAME,
+    WEIGHTS_NAME,
+    check_weights,
+    read_json,
+)
 
 # Pickled weights are left on the hub: nothing here would open them.
 WANTED = (CONFIG_NAME, PREPROCESSOR_NAME, INDEX_NAME, "model*.safetensors")
@@ -40,7 +47,7 @@ def fetch_folder(repo: str, revision: str | None = None) -> Path:
 
     try:
         config = cached(repo, CONFIG_NAME, revision)
-        if config is not None and any(config.parent.glob("model*.safetensors")):
+        if config is not None and _is_whole(config.parent):
             return config.parent
         _reach_hub()
         return Path(
@@ -50,6 +57,16 @@ def fetch_folder(repo: str, revision: str | None = None) -> Path:
         )
     except Exception as error:  # its HTTP library and so its errors vary by version
         raise _failure(repo, revision, error) from error
+
+
+def _is_whole(folder: Path) -> bool:
+    """Say whether a cached snapshot can be loaded; other programs fetch only what they need."""
+    try:
+        check_weights(folder)
+    except CheckpointError:
+        return False
+    is_timm = "architecture" in read_json(folder / CONFIG_NAME)
+    return is_timm or (folder / PREPROCESSOR_NAME).is_file()
 
 
 def _reach_hub() -> None:
