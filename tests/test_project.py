@@ -103,19 +103,15 @@ def test_every_third_party_import_is_a_dependency():
 
     owners = packages_distributions()
     declared = {canonicalize_name(r.name) for r in requirements()}
-    optional = {
-        canonicalize_name(r.name) for e in ("jax", "cluster", "captum") for r in requirements(e)
-    }
-    # Part of what they come with: traitlets and nbformat of nbclient, huggingface_hub of timm,
-    # scipy of scikit-learn, IPython of ipykernel, tqdm of transformers.
-    bundled = {"traitlets", "nbformat", "huggingface-hub", "scipy", "ipython", "tqdm", "psutil"}
+    extras = PROJECT["optional-dependencies"]
+    optional = {canonicalize_name(r.name) for extra in extras for r in requirements(extra)}
     for path in PACKAGE.rglob("*.py"):
         for name in imported_modules(path):
             top = name.split(".")[0]
             if top in sys.stdlib_module_names or top == "xai_lib":
                 continue
             names = {canonicalize_name(owner) for owner in owners.get(top, [top])}
-            assert names & (declared | optional | bundled), f"{path.name} imports {top}"
+            assert names & (declared | optional), f"{path.name} imports {top}"
 
 
 def imported_modules(path):
