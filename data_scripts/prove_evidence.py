@@ -8,20 +8,19 @@ lies behind them, and stay when nothing else is kept. The numbers go to the card
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
-from training import WEIGHTS, load_stored, predictor, write_card
+from training import predictor, read_card, write_card
 
 from xai_lib.datasets.evidence import prove_digit_evidence, prove_scene_evidence
+from xai_lib.models import load
 
 SCENE_MODELS, DIGIT_MODELS = ("vit-scenes", "deit-scenes"), ("vit-digits",)
 
 
 def main(
-    folder: Annotated[Path, typer.Option(help="folder of weights and cards")] = WEIGHTS,
     n: Annotated[int, typer.Option(help="scenes of each kind")] = 2000,
     seed: int = 1_000_002,
     threads: int = 2,
@@ -29,13 +28,13 @@ def main(
     """Measure necessity and sufficiency of the planted evidence and write them to the cards."""
     torch.set_num_threads(threads)
     for name in SCENE_MODELS + DIGIT_MODELS:
-        model, card = load_stored(name, folder)
+        model, card = load(name)[0], read_card(name)
         predict = predictor(model, card)
         if name in SCENE_MODELS:
             card["evidence"] = prove_scene_evidence(predict, n, seed)
         else:
             card["evidence"] = prove_digit_evidence(predict, seed)
-        write_card(name, card, folder)
+        write_card(name, card)
         print(name, *(f"{key} {value:.4g}" for key, value in card["evidence"].items()), sep="  ")
 
 

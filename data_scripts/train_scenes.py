@@ -25,7 +25,7 @@ from training import LOGS, WEIGHTS, Stage, fit, predictor, read_card, store, wri
 from xai_lib.datasets.evidence import accuracy, both_lead, measure_scenes, prove_scene_evidence
 from xai_lib.datasets.scenes import SCENE_CLASSES, SCENE_SIZE, SceneBatch, Scenes
 
-PATCH, BATCH = 8, 128
+PATCH, BATCH, HELD = 8, 128, 256
 MIX = (0, 1, 1, 1, 1, 2, 2, 2, 3)
 MEAN, STD = 0.5, 0.25
 TOKEN_WEIGHT = 2.0
@@ -125,7 +125,7 @@ def train(name: str, teacher, seed: int, scale: float, precision: torch.dtype, e
         if name != "teacher" and number > 0:
             model.set_input_size(img_size=(stage.size, stage.size))
         held, pairs = (
-            Scenes(256, (seed, 99, number, k), k, stage.size, stage.zoom)[:] for k in (1, 2)
+            Scenes(HELD, (seed, 99, number, k), k, stage.size, stage.zoom)[:] for k in (1, 2)
         )
 
         def losses(step: int, stage=stage, number=number) -> dict[str, Tensor]:

@@ -124,19 +124,6 @@ def write_card(name: str, card: dict, folder: Path = WEIGHTS) -> None:
     (folder / f"{name}.json").write_text(json.dumps(card, indent=2) + "\n")
 
 
-def load_stored(name: str, folder: Path = WEIGHTS) -> tuple[nn.Module, dict]:
-    """Return a stored model in eval mode and its card."""
-    from timm.models.deit import VisionTransformerDistilled
-    from timm.models.vision_transformer import VisionTransformer
-
-    card = read_card(name, folder)
-    classes = {c.__name__: c for c in (VisionTransformer, VisionTransformerDistilled)}
-    model = classes[card["class"]](**card["kwargs"])
-    weights = load_file(folder / f"{name}.safetensors")
-    model.load_state_dict({key: value.float() for key, value in weights.items()})
-    return model.eval(), card
-
-
 def predictor(model: nn.Module, card: dict) -> Callable[[Tensor], Tensor]:
     """Return a function from images in [0, 1] to the model's logits."""
     mean, std = (torch.tensor(card["input"][key])[:, None, None] for key in ("mean", "std"))

@@ -74,13 +74,13 @@ def _scans() -> tuple[Float[Tensor, "n h w"], Int[Tensor, " n"]]:
     return grey.clamp(0, 1), torch.from_numpy(data.target[order]).long()
 
 
-def digits(split: Literal["train", "test"] = "test") -> DigitBatch:
+def handwritten_digits(split: Literal["train", "test"] = "test") -> DigitBatch:
     """Return the 1,437 training or the 360 held-out digits (E. Alpaydin, C. Kaynak, UCI 1998).
 
     The 8x8 scans are framed, interpolated to 32x32 (bicubic) and inked, which makes faint grey
     exactly paper; the split is fixed.
 
-    >>> digits("test").image.shape
+    >>> handwritten_digits("test").image.shape
     torch.Size([360, 3, 32, 32])
     """
     if split not in ("train", "test"):
@@ -91,27 +91,29 @@ def digits(split: Literal["train", "test"] = "test") -> DigitBatch:
     return DigitBatch(level[:, None].repeat(1, 3, 1, 1), level > 0, labels.clone())
 
 
-def warped_digits(n: int, seed: int | tuple[int, ...]) -> DigitBatch:
+def warped_digits(n: int, seed: int | tuple[int, ...], strength: float = 1.0) -> DigitBatch:
     """Return n training digits under random small rotation, shear, scale, shift and paper.
 
     Half of them lie on noisy or tinted paper (levels up to 0.35), so that a model trained on them
-    reads the strokes and not the emptiness around them.
+    reads the strokes and not the emptiness around them. `strength` scales every change.
     """
     grey, labels = (value[HELD_OUT:] for value in _scans())
     draw = np.random.default_rng(seed)
     u = torch.from_numpy(draw.random((n, 10), dtype=np.float32))
     rows = (u[:, 0] * len(labels)).long()
-    turn, shear = 0.5 * (u[:, 1] - 0.5), 0.3 * (u[:, 2] - 0.5)
-    wide, tall = 0.88 + 0.3 * u[:, 3], 0.88 + 0.3 * u[:, 4]
+    turn, shear = 0.5 * strength * (u[:, 1] - 0.5), 0.3 * strength * (u[:, 2] - 0.5)
+    wide, tall = (1 + strength * (0.3 * u[:, k] - 0.12) for k in (3, 4))
     cos, sin = torch.cos(turn), torch.sin(turn)
-    shift = 0.25 * (u[:, 5:7] - 0.5)
+    shift = 0.25 * strength * (u[:, 5:7] - 0.5)
     matrix = torch.stack(
         (wide * cos, shear * cos - sin, shift[:, 0], sin, tall * cos, shift[:, 1]), 1
     ).reshape(n, 2, 3)
     grid = F.affine_grid(matrix, (n, 1, DIGIT_SIZE, DIGIT_SIZE), align_corners=False)
     level = ink(F.grid_sample(grey[rows][:, None], grid, align_corners=False)[:, 0])
     noise = torch.from_numpy(draw.random((n, DIGIT_SIZE, DIGIT_SIZE), dtype=np.float32))
-    tint = 0.35 * u[:, 7, None, None] * torch.where(u[:, 8, None, None] < 0.5, noise, 1.0)
+    tint = (
+        0.35 * strength * u[:, 7, None, None] * torch.where(u[:, 8, None, None] < 0.5, noise, 1.0)
+    )
     paper = torch.where(u[:, 9, None, None] < 0.5, tint, 0.0)
     image = torch.maximum(level, paper)
     return DigitBatch(image[:, None].repeat(1, 3, 1, 1), level > 0, labels[rows].clone())

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from xai_lib.datasets.digits import DIGIT_CLASSES, digits
+from xai_lib.datasets.digits import DIGIT_CLASSES, handwritten_digits
 from xai_lib.datasets.scenes import SCENE_CLASSES, Scenes
 
 Predict = Callable[[Tensor], Tensor]
@@ -74,7 +74,7 @@ def prove_digit_evidence(predict: Predict, seed: int = 0) -> dict[str, float]:
     `strokes_replaced` by paper (necessity), on black paper and, as `replaced_on_noise`, on noisy
     paper; `strokes_on_grey` and `strokes_on_noise` (sufficiency: same strokes, other paper).
     """
-    held = digits("test")
+    held = handwritten_digits("test")
     noise = 0.3 * torch.rand(held.image[:, :1].shape, generator=torch.Generator().manual_seed(seed))
     return {
         "intact": accuracy(predict, held.image, held.labels),
