@@ -9,6 +9,8 @@ import torch
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.vision_transformer import VisionTransformer
 
+from xai_lib.registry import all_methods
+
 GOLDENS = Path(__file__).parent / "goldens" / "vit"
 
 
@@ -57,3 +59,24 @@ def relative_error(found, expected):
     found, expected = (torch.as_tensor(x).double().flatten(1) for x in (found, expected))
     top = expected.abs().amax(1)
     return (found - expected).abs().amax(1) / torch.where(top == 0, 1.0, top)
+
+
+def every_method():
+    """Return {method: options} of the whole registry, with few steps where a method takes any."""
+    few = {"steps": 4, "samples": 3}
+    return {
+        name: {key: few[key] for key in few if key in method.options}
+        for name, method in all_methods().items()
+    }
+
+
+METHODS = every_method()
+LRP = {name for name, method in all_methods().items() if "LRP" in method.family}
+
+
+def tolerance(method):
+    """Return the relative error that round-off may reach in float64.
+
+    Relevance is divided by sums of both signs, so that what nearly cancels amplifies rounding.
+    """
+    return 1e-6 if method in LRP else 1e-9
