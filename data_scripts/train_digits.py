@@ -17,7 +17,18 @@ import torch.nn.functional as F
 import typer
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
-from training import LOGS, WEIGHTS, Stage, fit, predictor, read_card, store, write_card, write_log
+from training import (
+    LOGS,
+    WEIGHTS,
+    Stage,
+    fit,
+    minutes,
+    predictor,
+    read_card,
+    store,
+    write_card,
+    write_log,
+)
 
 from xai_lib.datasets.digits import (
     DIGIT_CLASSES,
@@ -95,7 +106,7 @@ def main(
         "input": {"size": [DIGIT_SIZE] * 2, "mean": [MEAN] * 3, "std": [STD] * 3},
         "trained_by": f"data_scripts/train_digits.py --seed {seed} --threads {threads}",
         "seed": seed,
-        "training_minutes": round(log[-1]["seconds"] / 60, 1),
+        "training_minutes": minutes(log),
     }
     store(model, "vit-digits", card, out)
     card = read_card("vit-digits", out)

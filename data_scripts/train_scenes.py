@@ -20,7 +20,18 @@ import typer
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
-from training import LOGS, WEIGHTS, Stage, fit, predictor, read_card, store, write_card, write_log
+from training import (
+    LOGS,
+    WEIGHTS,
+    Stage,
+    fit,
+    minutes,
+    predictor,
+    read_card,
+    store,
+    write_card,
+    write_log,
+)
 
 from xai_lib.datasets.evidence import accuracy, both_lead, measure_scenes, prove_scene_evidence
 from xai_lib.datasets.scenes import SCENE_CLASSES, SCENE_SIZE, SceneBatch, Scenes
@@ -178,7 +189,7 @@ def main(
             "trained_by": f"data_scripts/train_scenes.py --model {name} --seed {seed}"
             f" --threads {threads}",
             "seed": seed,
-            "training_minutes": round(sum(row["seconds"] for row in log) / 60, 1),
+            "training_minutes": minutes(log),
         }
         if guide is not None:
             card["teacher"] = {"class": "Teacher (ConvNet)", "held_out": teacher_accuracy}

@@ -86,6 +86,12 @@ def fit(
     return log
 
 
+def minutes(log: list[dict[str, float]]) -> float:
+    """Return the wall-clock minutes of a log whose seconds restart at each image size."""
+    last = {row["size"]: row["seconds"] for row in log}
+    return round(sum(last.values()) / 60, 1)
+
+
 def write_log(name: str, log: list[dict[str, float]], folder: Path = LOGS) -> None:
     """Write a training log as CSV, one row per check."""
     folder.mkdir(parents=True, exist_ok=True)
