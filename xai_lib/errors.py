@@ -22,12 +22,15 @@ class OptionError(XAIError, ValueError):
     """Unknown method, option, model or profile name, or an option value out of its range."""
 
 
-class UnsupportedModelError(XAIError, TypeError):
+class UnsupportedModelError(XAIError, RuntimeError):
     """The model cannot be traced at all: it has no attention, or it is compiled."""
 
 
-class MethodNotApplicableError(XAIError, TypeError):
-    """This method needs something this model lacks; other methods may work."""
+class MethodNotApplicableError(XAIError, RuntimeError):
+    """This method needs something this model lacks; other methods may work.
+
+    No TypeError: torch takes one raised below `a @ b` for "unsupported operand types".
+    """
 
 
 class CheckpointError(XAIError, OSError):

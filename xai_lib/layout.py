@@ -43,6 +43,21 @@ class TokenLayout:
             return cls(tokens, 0, None, size)
         return cls(tokens, prefix, grid, size)
 
+    @staticmethod
+    def is_shared(trace: Trace, batch: int) -> bool:
+        """Whether every attention map of the trace lies between the same tokens of one sample.
+
+        Class tokens may join in front (keys = rows + queries) and a probe may pool the tokens;
+        windows and merged patches may not.
+        """
+        rows = {trace.shapes[0][2]}
+        for first, queries, keys in trace.shapes:
+            joined = keys - queries in rows and queries < keys
+            if first != batch or queries > keys or not (keys in rows or joined):
+                return False
+            rows = {keys} if joined or queries == keys else {keys, queries}
+        return True
+
     def content(self, batch: int, device) -> Tensor:
         """Return bool (batch, tokens): True for patches."""
         return (torch.arange(self.tokens, device=device) >= self.prefix).repeat(batch, 1)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from xai_lib.errors import InputError, XAIError, MethodNotApplicableError, UnsupportedModelError
+from xai_lib.errors import InputError, MethodNotApplicableError, UnsupportedModelError, XAIError
 from xai_lib.inputs import Prepared, logits_of
 from xai_lib.layout import TokenLayout
 from xai_lib.tracing import Site, Trace
@@ -89,13 +89,27 @@ class Call:
     targets: Tensor | None = field(default=None, init=False)
     run: Run | None = field(default=None, init=False)
 
-    def forward(self, pixels: Tensor | None = None, **options) -> Run:
+    def forward(
+        self,
+        pixels: Tensor | None = None,
+        *,
+        on_site: Callable[[Site], None] | None = None,
+        **options,
+    ) -> Run:
         """Run the model once under a trace (options: `Trace`). The first run sets the targets."""
         pixels = self.inputs.pixels if pixels is None else pixels
-        trace = Trace(self.model, **options)
+
+        def visit(site: Site) -> None:
+            # Refused here already: what a visitor does with a window's map would fail obscurely.
+            if site.probs.shape[0] != pixels.shape[0]:
+                raise _no_shared_tokens()
+            on_site(site)
+
+        trace = Trace(self.model, on_site=visit if on_site else None, **options)
         try:
             with trace:
                 logits = logits_of(self.inputs.call(self.model, pixels))
+            trace.settle(logits)
         except (AssertionError, ValueError) as error:
             if isinstance(error, XAIError):
                 raise
@@ -113,7 +127,9 @@ class Call:
         if self.run is None:
             self.run = run
             if not torch.isfinite(logits).all():
-                raise InputError("The model's logits hold NaN or Inf: check its weights and inputs.")
+                raise InputError(
+                    "The model's logits hold NaN or Inf: check its weights and inputs."
+                )
             self.targets = self.choose_targets(logits.detach())
         return run
 
@@ -133,9 +149,23 @@ class Call:
 
     def require_token_sites(self, run: Run) -> None:
         """Refuse models whose sites do not see all tokens of a sample at once."""
-        batch = self.inputs.pixels.shape[0]
-        if any(shape[0] != batch for shape in run.trace.shapes):
+        if not TokenLayout.is_shared(run.trace, self.inputs.pixels.shape[0]):
+            raise _no_shared_tokens()
+
+    def require_distributions(self, run: Run) -> None:
+        """Refuse models whose attention maps are no distributions over tokens."""
+        if run.trace.mixes_heads:
             raise MethodNotApplicableError(
-                "This model attends within windows, so no attention map spans its tokens. Use a "
-                "gradient or LRP method: 'integrated_gradients', 'gradient_x_input', 'lrp', 'attnlrp'."
+                "This model mixes its attention heads after the softmax (talking heads), so its "
+                "attention maps can be negative and are no distributions over tokens; methods that "
+                "weight the maps by their gradient or relevance remain, such as "
+                "'generic_attention', 'transformer_attribution' and 'attn_gradcam'."
             )
+
+
+def _no_shared_tokens() -> MethodNotApplicableError:
+    return MethodNotApplicableError(
+        "This model attends within windows or merges its patches, so no attention map spans its "
+        "tokens; methods that reach the pixels remain: 'integrated_gradients', 'gradient_x_input', "
+        "'smoothgrad', 'lrp' and 'attnlrp'."
+    )

@@ -32,9 +32,18 @@ def _attention_only(call: Call, visit) -> tuple[Run, torch.Tensor]:
 def raw_attention(call: Call, *, layer: int = -1, readout: int | None = None) -> Output:
     """Attention of one layer, averaged over heads: E_h[A], in the rows the prediction reads."""
     maps: list[torch.Tensor] = []
-    run, grad = _attention_only(call, lambda site: maps.append(head_mean(site)))
+    mixed: list[bool] = []
+
+    def visit(site: Site) -> None:
+        maps.append(head_mean(site))
+        mixed.append(site.mixes_heads)
+
+    run, grad = _attention_only(call, visit)
     rows = readout_rows(grad, readout)
-    chosen = maps[_layer_number(layer, len(maps))]
+    number = _layer_number(layer, len(maps))
+    if mixed[number]:
+        call.require_distributions(run)
+    chosen = maps[number]
     relevance = mean_of_rows(chosen, rows)
     if call.reference:
         prefix = call.layout(run).prefix
@@ -52,9 +61,12 @@ def rollout(
 
     def visit(site: Site) -> None:
         if site.index >= start_layer:
-            mixer.update(head_mean(site))
+            mixer.update(head_mean(site), site.residual is not None)
+        else:
+            mixer.skip(site)
 
     run, grad = _attention_only(call, visit)
+    call.require_distributions(run)
     check_start(start_layer, len(run.trace.shapes))
     return Output.agnostic(call, mean_of_rows(mixer.R, readout_rows(grad, readout)))
 
@@ -105,9 +117,10 @@ def generic_attention(
 
     def explain(seed):
         *grads, at_output = run.gradients([*(s.probs for s in sites), sites[-1].output], seed)
-        mixer = TokenMixer(normalize_rows)
+        mixer = TokenMixer(normalize_rows, run.sites[:start_layer])
         for site, grad in zip(sites, grads, strict=True):
-            mixer.update(positive_head_mean(grad * site.probs.detach(), clamp_after_mean))
+            weighted = positive_head_mean(grad * site.probs.detach(), clamp_after_mean)
+            mixer.update(weighted, site.residual is not None)
         return mean_of_rows(mixer.R, readout_rows(at_output, readout))
 
     return Output(call.each_target(run, explain))

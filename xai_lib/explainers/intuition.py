@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from xai_lib.errors import MethodNotApplicableError, OptionError, unknown_name
+from xai_lib.errors import MethodNotApplicableError, unknown_name
 from xai_lib.explainers.mixing import (
     TokenMixer,
     accumulation_dtype,
@@ -26,7 +26,10 @@ FEEDBACK = ("ig", "gradient", "none")
 
 
 @explainer(
-    "bi_head", family="attention x gradient", cite="chen2023", needs=("gradient", "20 forward passes")
+    "bi_head",
+    family="attention x gradient",
+    cite="chen2023",
+    needs=("gradient", "20 forward passes"),
 )
 def bi_head(
     call: Call,
@@ -47,18 +50,19 @@ def bi_head(
     first = 0 if start_layer is None else start_layer
     run = call.forward(graph="sites", first_site=first)
     call.require_token_sites(run)
+    call.require_distributions(run)
     depth = len(run.sites)
     start = _start(call, depth // 4 if start_layer is None else start_layer, depth)
-    sites = [site for site in run.sites[start:] if site.probs.requires_grad]
+    sites = run.sites[start:]
+    if not sites:
+        return Output(run.logits.new_zeros(*call.targets.shape, call.layout(run).tokens))
 
     def explain(number: int) -> tuple[Tensor, Tensor, Tensor]:
         seed = call.seed(call.targets[number], run.logits)
-        probs = [s.probs for s in sites] or [run.sites[-1].probs]
-        *grads, at_output = run.gradients([*probs, run.sites[-1].output], seed)
-        mixer = TokenMixer()
-        mixer.update(torch.zeros_like(head_mean(run.sites[0])))
-        for site, grad in zip(sites, grads, strict=False):
-            mixer.update(_by_head_importance(site, grad))
+        *grads, at_output = run.gradients([*(s.probs for s in sites), sites[-1].output], seed)
+        mixer = TokenMixer(skipped=run.sites[:start])
+        for site, grad in zip(sites, grads, strict=True):
+            mixer.update(_by_head_importance(site, grad), site.residual is not None)
         return mixer.R, grads[-1], readout_rows(at_output, readout)
 
     found = [explain(number) for number in range(len(call.targets))]
@@ -66,7 +70,10 @@ def bi_head(
 
 
 @explainer(
-    "bi_token", family="attention x gradient", cite="chen2023", needs=("gradient", "20 forward passes")
+    "bi_token",
+    family="attention x gradient",
+    cite="chen2023",
+    needs=("gradient", "20 forward passes"),
 )
 def bi_token(
     call: Call,
@@ -84,20 +91,7 @@ def bi_token(
     """
     _check_options(steps, feedback, chunk)
     seen: list[Tensor] = []
-    pending: list[Site] = []
-
-    def close() -> None:
-        for site in pending:
-            seen.append(_by_value_norm(site))
-        pending.clear()
-
-    def visit(site: Site) -> None:
-        # Projection and residual of a site are known once the next one is met.
-        close()
-        pending.append(site)
-
-    run = call.forward(graph="last", on_site=visit)
-    close()
+    run = call.forward(graph="last", on_site=lambda site: seen.append(_by_value_norm(site)))
     call.require_token_sites(run)
     depth = len(seen)
     start = _start(call, round(depth * 5 / 12) if start_layer is None else start_layer, depth)
@@ -127,10 +121,11 @@ def _by_head_importance(site: Site, grad: Tensor) -> Tensor:
 def _by_value_norm(site: Site) -> Tensor:
     """Return E_h[A] diag(‖W_o v_j‖ / ‖z_j‖) (batch, queries, keys)."""
     value, residual = site.value.detach(), site.residual
-    if site.projection is None or residual is None or residual.shape[1] != site.keys:
+    if site.projection is None or residual is None or site.queries != site.keys:
         raise MethodNotApplicableError(
-            f"bi_token needs each site's output projection and residual connection; {site.name!r} "
-            "has none that spans its tokens. 'bi_head' and 'generic_attention' need neither."
+            "bi_token needs each site's output projection and a residual connection over the same "
+            f"tokens, which {site.name!r} lacks; 'generic_attention' and 'transformer_attribution' "
+            "need neither."
         )
     joined = value.transpose(1, 2).flatten(2)
     moved = gemm.linear(joined, site.projection.detach().to(joined.dtype))

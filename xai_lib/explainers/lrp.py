@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch.nn import functional as F
 
 from xai_lib.errors import OptionError, unknown_name
 from xai_lib.explainers.mixing import (
@@ -13,6 +14,7 @@ from xai_lib.explainers.mixing import (
     readout_rows,
 )
 from xai_lib.explainers.output import Output
+from xai_lib.layout import TokenLayout
 from xai_lib.passes import Call, Run
 from xai_lib.registry import check_range, explainer
 from xai_lib.rules.gate import Switch
@@ -26,15 +28,15 @@ def rule_set(call: Call, rules: str, alpha: float) -> ZPlus:
     if rules not in RULES:
         raise unknown_name("rules", rules, RULES)
     if not isinstance(alpha, int | float) or not alpha >= 1:
-        raise OptionError(f"alpha is {alpha!r}; expected a number of at least 1 (beta is alpha - 1).")
+        raise OptionError(
+            f"alpha is {alpha!r}; expected a number of at least 1 (beta is alpha - 1)."
+        )
     split = rules == "zplus_split"
     return ZPlus(Switch(), split=split, alpha=float(alpha), whole_batch=call.reference)
 
 
 def _site_run(call: Call, start_layer: int, rules: str, alpha: float) -> Run:
-    run = call.forward(
-        graph="sites", first_site=start_layer, rules=rule_set(call, rules, alpha)
-    )
+    run = call.forward(graph="sites", first_site=start_layer, rules=rule_set(call, rules, alpha))
     call.require_token_sites(run)
     check_start(start_layer, len(run.sites))
     return run
@@ -65,9 +67,10 @@ def transformer_attribution(
     def explain(seed):
         probs = [s.probs for s in sites]
         *grads, at_output = run.gradients([*probs, sites[-1].output], seed)
-        mixer = TokenMixer(normalize_rows)
-        for grad, relevance in zip(grads, run.relevances(probs, seed), strict=True):
-            mixer.update(positive_head_mean(grad * relevance))
+        mixer = TokenMixer(normalize_rows, run.sites[:start_layer])
+        relevances = run.relevances(probs, seed)
+        for site, grad, relevance in zip(sites, grads, relevances, strict=True):
+            mixer.update(positive_head_mean(grad * relevance), site.residual is not None)
         return mean_of_rows(mixer.R, readout_rows(at_output, readout))
 
     return Output(call.each_target(run, explain))
@@ -89,9 +92,9 @@ def lrp_rollout(
 
     def explain(seed):
         *relevances, at_output = run.relevances([*(s.probs for s in sites), sites[-1].output], seed)
-        mixer = TokenMixer(normalize_rows)
-        for relevance in relevances:
-            mixer.update(positive_head_mean(relevance))
+        mixer = TokenMixer(normalize_rows, run.sites[:start_layer])
+        for site, relevance in zip(sites, relevances, strict=True):
+            mixer.update(positive_head_mean(relevance), site.residual is not None)
         return mean_of_rows(mixer.R, readout_rows(at_output, readout))
 
     return Output(call.each_target(run, explain))
@@ -133,7 +136,8 @@ def lrp(call: Call, *, rules: str = "zplus", alpha: float = 1.0) -> Output:
     """Full LRP to tokens and pixels; z^B at the patch embedding (Montavon et al. 2017).
 
     att.relevance is the relevance of each token's embedding, prefix tokens included; att.pixels what
-    of it reaches the image (position embeddings keep their share of the sum rule).
+    of it reaches the image (position embeddings keep their share of the sum rule). In models that
+    merge patches (Swin) att.relevance sums att.pixels per patch of the first grid.
     """
     run = call.forward(_leaf(call), rules=rule_set(call, rules, alpha))
     return _to_input(call, run, lambda tensors, seed: run.relevances(tensors, seed))
@@ -158,13 +162,20 @@ def _leaf(call: Call) -> torch.Tensor:
 def _to_input(call: Call, run: Run, propagate) -> Output:
     """Collect relevance at the token embeddings, where tokens stay apart, and at the pixels."""
     layout, embedded = call.layout(run), run.trace.tokens
-    has_tokens = embedded is not None and embedded.shape[1] == layout.tokens
+    shared = TokenLayout.is_shared(run.trace, call.inputs.pixels.shape[0])
+    has_tokens = shared and embedded is not None and layout.tokens >= embedded.shape[1]
 
     def explain(seed):
         wanted = [run.pixels, *([embedded] if has_tokens else [])]
-        return [r.float() if r.dtype in (torch.half, torch.bfloat16) else r for r in propagate(wanted, seed)]
+        return [
+            r.float() if r.dtype in (torch.half, torch.bfloat16) else r
+            for r in propagate(wanted, seed)
+        ]
 
     found = [explain(call.seed(target, run.logits)) for target in call.targets]
     pixels = torch.stack([r[0].sum(1) for r in found])
-    tokens = torch.stack([r[1].sum(-1) for r in found]) if has_tokens else None
-    return Output(relevance=tokens, pixels=pixels)
+    if not has_tokens:
+        return Output(pixels=pixels)
+    # Class tokens that join after the first attention have no input embedding: they get zero.
+    tokens = torch.stack([r[1].sum(-1) for r in found])
+    return Output(F.pad(tokens, (layout.tokens - tokens.shape[-1], 0)), pixels)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -20,39 +22,58 @@ class TokenMixer:
 
     R is (batch, rows, tokens): row i holds how much each input token counts for token i at the
     current depth; it starts as the identity. With normalize_rows the update is R ← (C+I)R/Σ(C+I)
-    (Abnar & Zuidema 2020). Three shapes of site occur:
+    (Abnar & Zuidema 2020). Three kinds of site occur:
       queries = keys: self-attention over all tokens, with its residual connection;
-      keys = rows + queries: class tokens that join late and attend to themselves and the patches
-        (CaiT): R grows by identity rows in front;
-      keys = rows, fewer queries: a probe that pools the tokens, without residual: R ← C R.
+      keys = rows + queries, with a residual: class tokens that join late and attend to themselves
+        and the patches (CaiT): R grows by identity rows in front, which alone are updated, here and
+        at the next sites of this shape;
+      keys = rows, fewer queries: a probe that pools the tokens. Its query is no token, so that
+        what a residual would carry of it is nobody's: R ← C R.
     """
 
-    def __init__(self, normalize_rows: bool = False):
+    def __init__(self, normalize_rows: bool = False, skipped: Iterable[Site] = ()):
+        """Start at the identity over the tokens that there are after the sites `skipped`."""
         self.normalize_rows = normalize_rows
         self.R: Tensor | None = None
+        self._rows = self._joined = 0
+        for site in skipped:
+            self.skip(site)
 
-    def update(self, C: Tensor) -> None:
-        """Apply one site's map C (batch, queries, keys)."""
+    def skip(self, site: Site) -> None:
+        """Pass a site that does not count, noting only which tokens there are after it."""
+        self._arrange(site.queries, site.keys, site.residual is not None)
+
+    def update(self, C: Tensor, residual: bool = True) -> None:
+        """Apply one site's map C (batch, queries, keys); residual: whether one passes the site."""
         batch, queries, keys = C.shape
+        joins = self._arrange(queries, keys, residual)
         if self.R is None:
             self.R = torch.eye(keys, dtype=C.dtype, device=C.device).repeat(batch, 1, 1)
-        rows = self.R.shape[1]
-        if queries < keys and keys == rows + queries:
+        elif joins:
             self._prepend(queries)
-        elif keys != rows:
-            raise MethodNotApplicableError(
-                f"A site attends to {keys} tokens after one of {rows}: the model pools or merges "
-                "tokens, so no single map spans them. Use a gradient or LRP method."
-            )
-        if queries == keys or keys == rows + queries:
-            M = C + torch.eye(queries, keys, dtype=C.dtype, device=C.device)
-        else:
-            M = C
+        # Class tokens are the first rows, also at the second site that updates them alone.
+        late = queries < keys and queries == self._joined
+        if late or queries == keys:
+            C = C + torch.eye(queries, keys, dtype=C.dtype, device=C.device)
         if self.normalize_rows:
-            M = M / M.sum(-1, keepdim=True)
-        updated = M @ self.R
-        untouched = queries < keys and keys == rows + queries
-        self.R = torch.cat([updated, self.R[:, queries:]], 1) if untouched else updated
+            C = C / C.sum(-1, keepdim=True)
+        updated = C @ self.R
+        self.R = torch.cat([updated, self.R[:, queries:]], 1) if late else updated
+        self._rows = self.R.shape[1]
+
+    def _arrange(self, queries: int, keys: int, residual: bool) -> bool:
+        """Check that a site attends to the tokens at hand; return whether class tokens join."""
+        joins = queries < keys and keys == self._rows + queries and residual
+        if joins:
+            self._joined = queries
+        elif self._rows not in (0, keys):
+            raise MethodNotApplicableError(
+                f"A site attends to {keys} tokens after one of {self._rows}, so the model pools or "
+                "merges tokens and no single map spans them; methods that reach the pixels remain: "
+                "'integrated_gradients', 'gradient_x_input', 'smoothgrad', 'lrp' and 'attnlrp'."
+            )
+        self._rows = keys
+        return joins
 
     def _prepend(self, count: int) -> None:
         batch, rows, tokens = self.R.shape
@@ -79,6 +100,11 @@ def readout_rows(grad: Tensor, readout: int | None) -> Tensor:
         grad = grad.transpose(1, 2).flatten(2)
     rows = (grad != 0).any(-1)
     if readout is None:
+        if not rows.any():
+            raise MethodNotApplicableError(
+                "The logits take nothing from the model's last attention, so it explains nothing; "
+                "'integrated_gradients', 'gradient_x_input', 'lrp' and 'attnlrp' need no map."
+            )
         return rows
     chosen = torch.zeros_like(rows)
     count = int(rows.any(0).sum())

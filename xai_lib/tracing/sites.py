@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,10 @@ class Site:
     value: (batch, heads, keys, dim); output: (batch, heads, queries, dim).
     projection: the (out, heads·dim) weight applied to the joined heads, where one is.
     branch_scale: what multiplies the projected output (LayerScale), where something does.
-    residual: the tensor the projected output is added to, i.e. the block's input.
+    residual: the tensor the projected output is added to, i.e. the block's input; None where no
+      residual connection passes the site (an attention-pooling probe).
+    mixes_heads: whether heads were mixed after the softmax (talking heads), so that the rows of
+      probs are no distributions: entries may be negative.
     """
 
     index: int
@@ -29,7 +32,7 @@ class Site:
     projection: Tensor | None = None
     branch_scale: Tensor | None = None
     residual: Tensor | None = None
-    tokens: Tensor | None = field(default=None, repr=False)
+    mixes_heads: bool = False
 
     @property
     def heads(self) -> int:

@@ -16,7 +16,9 @@ from xai_lib.rules import gemm
 from xai_lib.rules.gate import Switch
 from xai_lib.rules.linear import ConvMap
 from xai_lib.rules.linear import linear as ruled_linear
+from xai_lib.rules.rulesets import scaled_product
 from xai_lib.tracing import attention
+from xai_lib.tracing.follow import follow, mark_of, mark_site_output
 from xai_lib.tracing.ops import KINDS, ROUTING, bare_name, out_of_place
 from xai_lib.tracing.sites import Site, caller_name
 
@@ -30,10 +32,13 @@ class Trace(TorchFunctionMode):
       "as_is": wherever the caller's tensors start it (the model's input, its parameters).
       "sites": at the attention probabilities of site `first_site`, so that no backward pass goes
         deeper than that.
-      "last": at the last site; everything before is let go as the pass moves on.
+      "last": at the last site; everything before is let go as the pass moves on. Sites with fewer
+        queries than keys (class attention, pooling probes) are kept together with the last one
+        that has not, since nobody knows yet whether the logits come from them.
       "readout": after the last site, at the token tensor that the head reads.
     rules: a rule set (`xai_lib.rules.rulesets`) for relevance passes, or None.
-    on_site: called with each site as it is met; with keep=False nothing else holds on to it, so
+    on_site: called with each site once the next one is met, when its projection and residual are
+      known, and with the last one in `settle`; with keep=False nothing else holds on to it, so
       that memory does not grow with depth.
     """
 
@@ -58,8 +63,11 @@ class Trace(TorchFunctionMode):
         self.readout: Tensor | None = None
         self._names = {id(m): n for n, m in model.named_modules()} if model is not None else {}
         self.shapes: list[tuple[int, int, int]] = []
+        self.mixes_heads = False
         self._count = 0
         self._queries = -1
+        self._pending: Site | None = None
+        self._earlier_readout: Tensor | None = None
         self._embeddings: list[Tensor] = []
         self._live: list[weakref.ref] = []
 
@@ -93,7 +101,7 @@ class Trace(TorchFunctionMode):
         return output
 
     def _after(self, name: str, output: Tensor, args) -> Tensor:
-        _follow(name, output, args)
+        follow(name, output, args)
         if self.graph == "readout" and self._count:
             if output.dim() == 3 and output.size(1) == self._queries and output.is_floating_point():
                 output = self._root(output)
@@ -129,13 +137,20 @@ class Trace(TorchFunctionMode):
         return self._attend(*args, **kwargs)
 
     def _attend(
-        self, query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False
+        self,
+        query,
+        key,
+        value,
+        attn_mask=None,
+        dropout_p=0.0,
+        is_causal=False,
+        scale=None,
+        enable_gqa=False,
     ):
         key, value = attention.expand_groups(query, key, value, enable_gqa)
         mask = attention.score_mask(query, key, attn_mask, is_causal)
         factor = attention.default_scale(query, scale)
-        scores = self._product(query, key.transpose(-1, -2))
-        scores = self._scale(scores, scores * factor)
+        scores = self._product(query, key.transpose(-1, -2), factor)
         if mask is not None and mask.dtype == torch.bool:
             scores = scores.masked_fill(~mask, float("-inf"))
         elif mask is not None:
@@ -150,29 +165,57 @@ class Trace(TorchFunctionMode):
 
     def _meet(self, probs: Tensor, value: Tensor) -> Tensor:
         """Record the site at which `probs` multiplies `value`, and return their product."""
-        index = self._count
+        index, given = self._count, probs
         self._count += 1
-        if self.graph == "last":
+        if self.graph == "last" and (probs.size(-2) == probs.size(-1) or not index):
             self._release()
             self.sites.clear()
             probs, value = self._root(probs), value.detach()
-        elif self.graph == "sites" and index >= self.first_site and not probs.requires_grad:
+        elif self._starts_at(index) and not probs.requires_grad:
             probs = self._root(probs)
         if self.tokens is None:
             self.tokens = next((x for x in self._embeddings if x.size(1) == probs.size(-1)), None)
             self._embeddings.clear()
         self.shapes.append((probs.shape[0], *probs.shape[-2:]))
         site = Site(index, caller_name(self._names), probs, value)
+        site.mixes_heads = mark_of(given)[0] == "talked"
+        self.mixes_heads |= site.mixes_heads
         self._queries = site.queries
+        self._earlier_readout = self.readout
         weights = probs if probs.dtype == value.dtype else probs.to(value.dtype)
         output = self._product(weights, value)
-        output._xai = ("mixed", site)
+        mark_site_output(output, site)
+        if self.graph == "readout":
+            output = self.readout = self._root(output)
         site.output = output
-        if self.on_site is not None:
-            self.on_site(site)
+        self._visit_pending()
+        self._pending = site if self.on_site is not None else None
         if self.keep:
             self.sites.append(site)
         return output
+
+    def _starts_at(self, index: int) -> bool:
+        return self.graph == "last" or (self.graph == "sites" and index >= self.first_site)
+
+    def _visit_pending(self) -> None:
+        if self._pending is not None:
+            self.on_site(self._pending)
+            self._pending = None
+
+    def settle(self, logits: Tensor) -> None:
+        """Finish the bookkeeping once the logits are known.
+
+        Some models run a pooling probe whose result the logits do not use (HF SigLIP): such a last
+        site is dropped, since nothing could be read from it.
+        """
+        if self._count > 1 and self._queries != self.shapes[-1][2] and self.graph != "as_is":
+            end = self.readout if self.graph == "readout" else self.sites[-1].output
+            if not _feeds(end, logits):
+                self.shapes.pop()
+                self._pending = None
+                self.readout = self._earlier_readout
+                del self.sites[-1:]
+        self._visit_pending()
 
     # -- one method per kind of operation (xai_lib.tracing.ops) --------------------------------------
 
@@ -202,24 +245,24 @@ class Trace(TorchFunctionMode):
 
     def _matmul(self, func, args, kwargs):
         a, b = (*args, *kwargs.values())[:2]
-        if getattr(a, "_xai", ("", None))[0] == "probs" and a.dim() >= 3:
+        if mark_of(a)[0] in ("probs", "talked") and a.dim() >= 3:
             return self._meet(a, b)
         return self._product(a, b)
 
     def _reflected_matmul(self, func, args, kwargs):
         return self._matmul(func, args[::-1], kwargs)
 
-    def _product(self, a: Tensor, b: Tensor) -> Tensor:
+    def _product(self, a: Tensor, b: Tensor, factor: float = 1.0) -> Tensor:
         if not self._ruled(a, b):
-            return a @ b
+            return scaled_product(a, b, factor)
         if not b.requires_grad and b.dim() == 2:
             return self.rules.linear(a, b.t())
-        return self.rules.matmul(a, b)
+        return self.rules.matmul(a, b, factor)
 
     def _einsum(self, func, args, kwargs):
         equation, *operands = args
         operands = list(operands[0]) if isinstance(operands[0], list | tuple) else operands
-        marked = getattr(operands[0], "_xai", ("", None))[0] == "probs"
+        marked = mark_of(operands[0])[0] in ("probs", "talked")
         if marked and len(operands) == 2 and _is_mixing(equation, operands):
             return self._meet(*operands)
         if not self._ruled(*operands):
@@ -278,33 +321,12 @@ class Trace(TorchFunctionMode):
         return self.rules.pointwise(func, args, kwargs)
 
 
-def _follow(name: str, output: Tensor, args) -> None:
-    """Follow attention probabilities to their values, and a site's output to the residual sum.
-
-    A tensor is marked by an attribute of its Python object: ("probs", None) after a softmax,
-    ("mixed", site) from the attended values on, ("branch", site) after the output projection.
-    """
-    if name == "softmax":
-        output._xai = ("probs", None)
-        return
-    operands = [x for x in args[:2] if isinstance(x, Tensor)]
-    stage, site = next((x._xai for x in operands if hasattr(x, "_xai")), ("", None))
-    if not stage or hasattr(output, "_xai"):
-        return
-    if stage == "mixed" and name == "linear":
-        site.projection, stage = args[1], "branch"
-    elif stage == "branch":
-        if name in ("add", "radd") and len(operands) == 2:
-            a, b = operands
-            site.residual = b if hasattr(a, "_xai") else a
-            return
-        if name in ("mul", "multiply", "rmul"):
-            site.branch_scale = next((x for x in operands if not hasattr(x, "_xai")), None)
-        elif name in ("linear", "layer_norm", "gelu", "matmul", "bmm"):
-            return
-    elif stage == "mixed" and name in ("matmul", "bmm", "add", "mul"):
-        return
-    output._xai = (stage, site)
+def _feeds(x: Tensor | None, logits: Tensor) -> bool:
+    """Whether the logits are computed from x."""
+    if x is None or not (x.requires_grad and logits.requires_grad):
+        return False
+    seed = torch.zeros_like(logits)
+    return torch.autograd.grad(logits, x, seed, True, allow_unused=True)[0] is not None
 
 
 def _softmax_dtype(scores: Tensor) -> torch.dtype:
@@ -317,6 +339,8 @@ def _linear_arguments(input, weight, bias=None):
 
 
 def _conv_arguments(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
+    if isinstance(padding, str):
+        padding = 0 if padding == "valid" else _same_padding(weight, dilation)
     options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     return input, weight, bias, options
 
@@ -326,3 +350,14 @@ def _is_mixing(equation: str, operands: list[Tensor]) -> bool:
     left, _, right = equation.replace(" ", "").partition("->")
     a, _, b = left.partition(",")
     return len(a) == len(b) == len(right) >= 3 and a[-1] == b[-2] and right == a[:-1] + b[-1]
+
+
+def _same_padding(weight: Tensor, dilation: int | tuple[int, int]) -> tuple[int, ...]:
+    steps = (dilation,) * 2 if isinstance(dilation, int) else dilation
+    spans = [d * (k - 1) for d, k in zip(steps, weight.shape[-2:], strict=True)]
+    if any(span % 2 for span in spans):
+        raise UnsupportedModelError(
+            "No relevance rule for a convolution with padding='same' and an even kernel; gradient "
+            "methods such as 'integrated_gradients' work."
+        )
+    return tuple(span // 2 for span in spans)
