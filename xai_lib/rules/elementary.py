@@ -49,9 +49,9 @@ def bilinear(product, relevance, output, a: Tensor, b: Tensor, wanted):
     )
 
 
-def matmul(relevance, output, a: Tensor, b: Tensor, wanted):
-    """`bilinear` for z = a @ b, without its second product."""
-    s = safe_divide(relevance, output, EPS)
+def matmul(relevance, output, a: Tensor, b: Tensor, wanted, factor: float = 1.0):
+    """`bilinear` for z = (a @ b) · factor, without a second product; the factor takes no share."""
+    s = safe_divide(relevance, output if factor == 1 else output / factor, EPS)
     share_a = (s @ b.transpose(-1, -2)).mul_(a).div_(2) if wanted[0] else None
     share_b = (a.transpose(-1, -2) @ s).mul_(b).div_(2) if wanted[1] else None
     return share_a, share_b

@@ -51,7 +51,7 @@ class Uses:
     @classmethod
     def of(cls, x: Tensor) -> Uses | None:
         """Count one more reader of x; None where counting is of no consequence."""
-        if x.dtype != torch.float64:
+        if x.dtype != torch.float64 or not x.requires_grad:
             return None
         uses = getattr(x, "_xai_uses", None)
         if uses is None:
@@ -78,14 +78,19 @@ class _Gate(torch.autograd.Function):
     def forward(ctx, switch: Switch, rule: Rule, output: Tensor, *inputs: Tensor) -> Tensor:
         ctx.switch, ctx.rule = switch, rule
         ctx.uses = [Uses.of(x) for x in inputs]
-        ctx.save_for_backward(output, *inputs)
+        if rule not in SHAPE_ONLY or any(ctx.uses):
+            ctx.save_for_backward(output, *inputs)
+        else:
+            ctx.shapes = [x.shape for x in inputs]
         return output.detach()
 
     @staticmethod
     def backward(ctx, grad: Tensor):
-        output, *inputs = ctx.saved_tensors
         if not ctx.switch.relevance:
-            return (None, None, grad, *(None for _ in inputs))
+            return (None, None, grad, *(None for _ in ctx.uses))
+        if not ctx.saved_tensors:
+            return (None, None, None, *(grad.sum_to_size(shape) for shape in ctx.shapes))
+        output, *inputs = ctx.saved_tensors
         wanted = ctx.needs_input_grad[3:]
         shares = ctx.rule(grad, output, *inputs, wanted=wanted)
         return (None, None, None, *map(Uses.shrink, ctx.uses, shares, inputs))
@@ -101,8 +106,15 @@ def gate(switch: Switch, rule: Rule, output: Tensor, *inputs: Tensor) -> Tensor:
 
 
 def identity(relevance: Tensor, output: Tensor, *inputs: Tensor, wanted=None):
-    """Relevance passes unchanged: activations, normalisations, softmax (CVPR'21, Eq. 3-5)."""
-    return (relevance,)
+    """Relevance passes unchanged: activations, normalisations, softmax (CVPR'21, Eq. 3-5).
+
+    An input that was broadcast collects the relevance of all its copies.
+    """
+    return tuple(relevance.sum_to_size(x.shape) for x in inputs)
+
+
+# Rules that look at no value: nothing is kept for their backward pass.
+SHAPE_ONLY = (identity,)
 
 
 def safe_divide(numerator: Tensor, denominator: Tensor, eps: float = EPS) -> Tensor:

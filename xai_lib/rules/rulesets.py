@@ -11,7 +11,6 @@ from functools import partial
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from xai_lib.rules import elementary, linear
 from xai_lib.rules.gate import Switch, gate, identity
@@ -52,8 +51,9 @@ class ZPlus:
     def add(self, a: Tensor, b: Tensor, output: Tensor) -> Tensor:
         return gate(self.switch, self.add_rule, output, a, b)
 
-    def matmul(self, a: Tensor, b: Tensor) -> Tensor:
-        return gate(self.switch, elementary.matmul, a @ b, a, b)
+    def matmul(self, a: Tensor, b: Tensor, factor: float = 1.0) -> Tensor:
+        rule = partial(elementary.matmul, factor=factor)
+        return gate(self.switch, rule, scaled_product(a, b, factor), a, b)
 
     def bilinear(self, product, a: Tensor, b: Tensor) -> Tensor:
         return gate(self.switch, partial(elementary.bilinear, product), product(a, b), a, b)
@@ -62,14 +62,16 @@ class ZPlus:
         return gate(self.switch, elementary.gating, output, a, b)
 
     def scale(self, x: Tensor, output: Tensor) -> Tensor:
-        return gate(self.switch, _unexpand, output, x)
+        return gate(self.switch, identity, output, x)
 
     def pool(self, average, x: Tensor) -> Tensor:
         return gate(self.switch, partial(elementary.pool, average), average(x), x)
 
 
-def _unexpand(relevance: Tensor, output: Tensor, x: Tensor, wanted) -> tuple[Tensor]:
-    return (relevance.sum_to_size(x.shape),)
+def scaled_product(a: Tensor, b: Tensor, factor: float) -> Tensor:
+    """Return (a @ b) · factor, with no copy where the factor is one."""
+    product = a @ b
+    return product if factor == 1 else product * factor
 
 
 class AttnLRP:
@@ -104,8 +106,8 @@ class AttnLRP:
     def add(self, a: Tensor, b: Tensor, output: Tensor) -> Tensor:
         return output
 
-    def matmul(self, a: Tensor, b: Tensor) -> Tensor:
-        return _halve(self.switch, a @ b)
+    def matmul(self, a: Tensor, b: Tensor, factor: float = 1.0) -> Tensor:
+        return _halve(self.switch, scaled_product(a, b, factor))
 
     def bilinear(self, product, a: Tensor, b: Tensor) -> Tensor:
         return _halve(self.switch, product(a, b))
