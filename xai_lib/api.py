@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 
+import torch
 from torch import nn
 
 from xai_lib import registry
@@ -17,6 +18,7 @@ from xai_lib.tracing import Trace
 COMPAT = (None, "reference")
 
 
+@torch.inference_mode(False)
 def explain(
     model: nn.Module,
     inputs,
