@@ -9,6 +9,7 @@ afterwards. The 360 held-out digits are read only to be measured.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -82,7 +83,7 @@ def train(seed: int, steps: int, precision: torch.dtype = torch.float32, every: 
     def check() -> dict[str, float]:
         return {"held_out": accuracy(predict, held.image, held.labels)}
 
-    stage = Stage(steps, *list(vars(STAGE).values())[1:])
+    stage = replace(STAGE, steps=steps)
     log = fit([model, tokens], stage, losses, check, every, precision)
     return model.eval(), log
 

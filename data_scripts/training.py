@@ -8,7 +8,7 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 
@@ -30,6 +30,10 @@ class Stage:
     zoom: float
     rate: float
     final: float
+
+    def scaled(self, factor: float) -> Stage:
+        """Return this stage with its number of steps multiplied, for quick trials."""
+        return replace(self, steps=max(2, round(self.steps * factor)))
 
 
 def learning_rate(stage: Stage, step: int, warmup: int = 50) -> float:
@@ -87,18 +91,26 @@ def fit(
 
 
 def minutes(log: list[dict[str, float]]) -> float:
-    """Return the wall-clock minutes of a log whose seconds restart at each image size."""
-    last = {row["size"]: row["seconds"] for row in log}
-    return round(sum(last.values()) / 60, 1)
+    """Return the wall-clock minutes of a log in which each stage counts from zero."""
+    follow = [*log[1:], {"step": 0}]
+    ends = [row for row, after in zip(log, follow, strict=True) if after["step"] <= row["step"]]
+    return round(sum(row["seconds"] for row in ends) / 60, 1)
 
 
 def write_log(name: str, log: list[dict[str, float]], folder: Path = LOGS) -> None:
-    """Write a training log as CSV, one row per check."""
+    """Write a training log as CSV, one row per check; what a stage does not have stays empty."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / f"{name}.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(log[0]))
+        writer = csv.DictWriter(file, fieldnames=list(log[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(log)
+
+
+def read_log(name: str, folder: Path = LOGS) -> list[dict[str, float]]:
+    """Return a training log that `write_log` wrote."""
+    with (folder / f"{name}.csv").open(newline="") as file:
+        rows = csv.DictReader(file)
+        return [{k: float(v) for k, v in row.items() if v != ""} for row in rows]
 
 
 def store(model: nn.Module, name: str, card: dict, folder: Path = WEIGHTS) -> None:
@@ -110,7 +122,7 @@ def store(model: nn.Module, name: str, card: dict, folder: Path = WEIGHTS) -> No
     path = folder / f"{name}.safetensors"
     save_file({key: value.half().contiguous() for key, value in model.state_dict().items()}, path)
     path.chmod(0o644)
-    model.load_state_dict({key: value.float() for key, value in load_file(path).items()})
+    model.load_state_dict(read_weights(name, folder))
     card = {"name": name, "library": "timm"} | card
     card |= {
         "dtype": "float16",
@@ -118,6 +130,12 @@ def store(model: nn.Module, name: str, card: dict, folder: Path = WEIGHTS) -> No
         "date": date.today().isoformat(),
     }
     write_card(name, card, folder)
+
+
+def read_weights(name: str, folder: Path = WEIGHTS) -> dict[str, Tensor]:
+    """Return the stored weights of an embedded model in float32."""
+    stored = load_file(folder / f"{name}.safetensors")
+    return {key: value.float() for key, value in stored.items()}
 
 
 def read_card(name: str, folder: Path = WEIGHTS) -> dict:

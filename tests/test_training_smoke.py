@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "data_scripts"))
 
+import scene_objective
 import train_digits
 import train_scenes
 import training
@@ -25,7 +26,7 @@ def small(monkeypatch):
 
 
 def few_steps(name="vit-scenes", seed=0, teacher=None):
-    return train_scenes.train(name, teacher, seed, 0.02, torch.float32, every=1)
+    return train_scenes.train(name, teacher, seed, 0.02, precision=torch.float32, every=1)
 
 
 @pytest.fixture(scope="module")
@@ -60,12 +61,12 @@ def test_the_distilled_head_learns_from_the_teacher_only():
     torch.manual_seed(0)
     model = train_scenes.VisionTransformerDistilled(**train_scenes.KWARGS).train()
     model.set_distilled_training(True)
-    tokens, teacher = torch.nn.Linear(128, 11), train_scenes.Teacher().eval()
+    tokens, teacher = torch.nn.Linear(128, 11), scene_objective.Teacher().eval()
     batch = Scenes(8, seed=3, objects=1)[:]
-    terms = train_scenes.scene_losses(model, tokens, batch, teacher)
-    decided = teacher(train_scenes.normalise(batch.image)).argmax(1)
+    terms = scene_objective.scene_losses(model, teacher, tokens, batch)
+    decided = teacher(scene_objective.normalise(batch.image)).argmax(1)
     model.set_distilled_training(True)
-    heads = model(train_scenes.normalise(batch.image))
+    heads = model(scene_objective.normalise(batch.image))
     expected = 0.5 * torch.nn.functional.cross_entropy(heads[1], decided)
     assert terms["distilled"].item() == pytest.approx(expected.item(), rel=1e-4)
     terms["distilled"].backward()
@@ -74,12 +75,12 @@ def test_the_distilled_head_learns_from_the_teacher_only():
 
 def test_targets_are_distributions_that_follow_the_masks():
     batch = Scenes(30, seed=4, objects=(0, 1, 2, 3))[:]
-    wanted, covered = train_scenes.image_targets(batch), train_scenes.token_targets(batch)
+    wanted, covered = scene_objective.image_targets(batch), scene_objective.token_targets(batch)
     assert torch.allclose(wanted.sum(1), torch.ones(30))
     assert torch.allclose(covered.sum(-1), torch.ones(30, 144))
     empty = (batch.labels < 0).all(1)
     assert empty.any() and torch.allclose(wanted[empty], torch.tensor(1 / len(SCENE_CLASSES)))
-    area = covered[..., :-1].sum((1, 2)) * train_scenes.PATCH**2
+    area = covered[..., :-1].sum((1, 2)) * scene_objective.PATCH**2
     assert torch.allclose(area, batch.masks.sum((1, 2, 3)).float(), atol=0.5)
 
 
