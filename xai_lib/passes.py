@@ -17,6 +17,7 @@ from xai_lib.tracing import Site, Trace
 # Half-precision relevance is seeded with this and divided by it at the end, since the shares of a
 # token lie below the smallest fp16 number.
 HALF_SCALE = 2.0**12
+HALF = (torch.float16, torch.bfloat16)
 
 
 @contextmanager
@@ -36,6 +37,16 @@ def borrowed(model: nn.Module):
             p.requires_grad_(True)
         for module, mode in training:
             module.training = mode
+
+
+def in_float32(model: nn.Module) -> Callable:
+    """Return the model as a function that computes with float32 copies of its tensors.
+
+    The copies stand in for the length of a call; the model's own tensors are not touched.
+    """
+    tensors = (*model.named_parameters(), *model.named_buffers())
+    wide = {name: t.detach().float() for name, t in tensors if t.dtype in HALF}
+    return lambda *args, **kwargs: torch.func.functional_call(model, wide, args, kwargs)
 
 
 @dataclass
@@ -59,6 +70,7 @@ class Run:
         return self._backward(tensors, seed, relevance=True)
 
     def _backward(self, tensors: Sequence[Tensor], seed: Tensor, relevance: bool) -> list[Tensor]:
+        half = self.logits.dtype in HALF
         scale = HALF_SCALE if self.logits.dtype == torch.float16 else 1.0
         reached = [t for t in tensors if t.requires_grad]
         if not self.logits.requires_grad or not reached:
@@ -70,7 +82,7 @@ class Run:
         by_id = {id(t): g for t, g in zip(reached, found, strict=True)}
         result = [by_id.get(id(t)) for t in tensors]
         return [
-            torch.zeros_like(t) if g is None else g if scale == 1 else g.float() / scale
+            torch.zeros_like(t) if g is None else g.float() / scale if half else g
             for t, g in zip(tensors, result, strict=True)
         ]
 
@@ -98,6 +110,9 @@ class Call:
     ) -> Run:
         """Run the model once under a trace (options: `Trace`). The first run sets the targets."""
         pixels = self.inputs.pixels if pixels is None else pixels
+        model = self.model
+        if pixels.dtype in HALF and getattr(options.get("rules"), "needs_float32", False):
+            model, pixels = in_float32(model), pixels.float()
 
         def visit(site: Site) -> None:
             # Refused here already: what a visitor does with a window's map would fail obscurely.
@@ -108,7 +123,7 @@ class Call:
         trace = Trace(self.model, on_site=visit if on_site else None, **options)
         try:
             with trace:
-                logits = logits_of(self.inputs.call(self.model, pixels))
+                logits = logits_of(self.inputs.call(model, pixels))
             trace.settle(logits)
         except (AssertionError, ValueError) as error:
             if isinstance(error, XAIError):

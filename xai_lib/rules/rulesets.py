@@ -22,7 +22,10 @@ class ZPlus:
     split: the references' `layers_lrp` (each sign normalised alone, sums not normalised).
     alpha: weight of the agreeing signs; alpha - 1 that of the opposite ones.
     whole_batch: normalise sums over the batch, as the published code does.
+    Relevance is divided by sums that nearly cancel, which half precision cannot hold.
     """
+
+    needs_float32 = True
 
     def __init__(self, switch: Switch, *, split=False, alpha: float = 1.0, whole_batch=False):
         self.switch, self.is_split = switch, split
