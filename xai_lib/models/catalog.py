@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from xai_lib.errors import unknown_name
 from xai_lib.models import hub
 from xai_lib.models.embedded import cards
 
@@ -43,6 +44,24 @@ CHECKPOINTS = (
         "distilled DeiT-B of Touvron et al. 2021",
     ),
 )
+
+
+# What an embedded model stands in for.
+PUBLISHED = {
+    "vit-scenes": "timm:vit_base_patch16_224.orig_in21k_ft_in1k",
+    "deit-scenes": "timm:deit_base_distilled_patch16_224.fb_in1k",
+}
+PROFILES = ("embedded", "paper")
+
+
+def for_profile(name: str, profile: str) -> str:
+    """Return `name`, or under profile "paper" the published checkpoint it stands in for.
+
+    Other names, such as a local folder, stay as they are. Raises OptionError for other profiles.
+    """
+    if profile not in PROFILES:
+        raise unknown_name("profile", profile, PROFILES)
+    return PUBLISHED.get(name, name) if profile == "paper" else name
 
 
 def pinned_revision(name: str) -> str | None:

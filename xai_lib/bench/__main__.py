@@ -1,0 +1,145 @@
+"""`python -m xai_lib.bench`: measure every method and write tables and a plot to reports/bench/."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from xai_lib.bench import measure
+from xai_lib.bench.measure import Setting, explanation
+from xai_lib.bench.report import write
+from xai_lib.registry import all_methods
+
+# Ratios to B that issue 2 sets for ViT-B/16, float32, two threads: (batch 1, batch 8).
+TARGETS = {
+    "rollout": (0.48, None),
+    "attn_gradcam": (0.60, None),
+    "partial_lrp": (0.60, None),
+    "generic_attention": (1.15, None),
+    "transformer_attribution": (2.0, 2.3),
+    "attnlrp": (1.3, None),
+    "lrp": (2.2, None),
+    "integrated_gradients": (16.0, None),
+    "bi_head": (9.0, None),
+    "bi_token": (9.0, None),
+}
+STEPPED = ("integrated_gradients", "smoothgrad", "bi_head", "bi_token")
+SWEPT = ("rollout", "generic_attention", "transformer_attribution", "attnlrp", "lrp")
+
+
+def captum_integrated_gradients(model, pixels):
+    """Return captum's integrated gradients at 20 steps, the peer measured in the same run."""
+    from captum.attr import IntegratedGradients
+
+    target = model(pixels).argmax(-1)
+    attribute = IntegratedGradients(model).attribute
+    return lambda: attribute(pixels, target=target, n_steps=20, internal_batch_size=8)
+
+
+def ratios(base: Setting, rounds: int, batches=(1, 8)) -> pd.DataFrame:
+    """Return one row per method and batch: ratio to B, its target, images per second."""
+    rows = []
+    for batch in batches:
+        setting = replace(base, batch=batch)
+        for method in all_methods():
+            if batch > 1 and method in STEPPED:
+                continue
+            row = measure.ratio(setting, lambda m, x, name=method: explanation(m, x, name), rounds)
+            target = TARGETS.get(method, (None, None))[batches.index(batch)]
+            rows.append({"method": method, "batch": batch, **row, "target": target})
+            print(f"  {method:24s} batch {batch:3d}  {row['ratio']:6.2f} B", flush=True)
+    try:
+        row = measure.ratio(replace(base, batch=1), captum_integrated_gradients, rounds)
+        rows.append({"method": "captum integrated_gradients", "batch": 1, **row, "target": None})
+    except ImportError:
+        print("  captum is not installed: its row is left out")
+    return pd.DataFrame(rows)
+
+
+def memory(base: Setting, batch: int = 8) -> pd.DataFrame:
+    """Return each method's peak memory at `batch`, in MiB and over B's; rollout by depth too."""
+    setting = replace(base, batch=batch)
+    plain = measure.peak_memory(setting, None)
+    rows = [{"method": "B", "depth": base.depth, "MiB": plain, "relative to B": 1.0}]
+    for method in all_methods():
+        peak = measure.peak_memory(setting, method)
+        rows.append(
+            {"method": method, "depth": base.depth, "MiB": peak, "relative to B": peak / plain}
+        )
+        print(f"  {method:24s} {peak:8.0f} MiB", flush=True)
+    for depth in (3, 24):
+        peak = measure.peak_memory(replace(setting, depth=depth), "rollout")
+        rows.append({"method": "rollout", "depth": depth, "MiB": peak})
+    return pd.DataFrame(rows)
+
+
+def scaling(base: Setting, rounds: int) -> pd.DataFrame:
+    """Return ratios over batch, depth, width and tokens, one varied at a time."""
+    small = replace(base, width=384, heads=6)
+    points = [("batch", b, replace(base, batch=b)) for b in (1, 2, 4, 8, 16, 32)]
+    points += [("depth", d, replace(small, depth=d)) for d in (6, 12, 24)]
+    points += [("width", w, replace(small, width=w, heads=w // 64)) for w in (192, 384, 768)]
+    points += [("tokens", (s // 16) ** 2, replace(small, image=s)) for s in (224, 384, 512)]
+    rows = []
+    for axis, value, setting in points:
+        for method in SWEPT:
+            row = measure.ratio(setting, lambda m, x, name=method: explanation(m, x, name), rounds)
+            rows.append({"axis": axis, "value": value, "method": method, **row})
+        print(f"  {axis} {value}", flush=True)
+    return pd.DataFrame(rows)
+
+
+def environment(threads: int) -> dict[str, str]:
+    """Return what the figures were measured on."""
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+    kernel = "BLAS" if os.environ.get("XAI_GEMM") == "blas" else "oneDNN where float32 on the CPU"
+    return {
+        "processor": platform.processor() or platform.machine(),
+        "threads": str(threads),
+        "gpu": gpu,
+        "torch": torch.__version__,
+        "matrix kernel of explanations": kernel,
+    }
+
+
+def main() -> None:
+    """Run the benchmark with two threads, so that runs on different machines compare."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("reports/bench"))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", choices=("ratios", "memory", "scaling", "import"), default=None)
+    arguments = parser.parse_args()
+    torch.set_num_threads(2)
+    base, rounds = Setting(), arguments.rounds
+    tables: dict[str, pd.DataFrame] = {}
+
+    def wanted(name: str) -> bool:
+        return arguments.only in (None, name)
+
+    if wanted("import"):
+        tables["import"] = pd.DataFrame([measure.import_seconds()])
+    if wanted("ratios"):
+        print("Ratios to B, ViT-B/16, float32", flush=True)
+        tables["ratios"] = ratios(base, rounds)
+    if wanted("memory"):
+        print("Peak memory at batch 8", flush=True)
+        tables["memory"] = memory(base)
+    if wanted("scaling"):
+        print("Scaling", flush=True)
+        tables["scaling"] = scaling(base, max(3, rounds - 2))
+    if torch.cuda.is_available() and wanted("ratios"):
+        for dtype in ("float32", "bfloat16"):
+            gpu = replace(base, device="cuda", dtype=dtype)
+            tables[f"gpu_{dtype}"] = ratios(gpu, rounds, batches=(64, 256))
+    write(tables, environment(torch.get_num_threads()), arguments.out)
+    print(f"Written to {arguments.out}/")
+
+
+if __name__ == "__main__":
+    main()
