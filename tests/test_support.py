@@ -1,0 +1,96 @@
+"""The support matrix: what works works rightly, what is refused says why, the page is current."""
+
+import pytest
+import torch
+from support.catalogue import CATALOGUE
+from support.matrix import matrix, row
+from support.report import PAGE, TABLE, page, table
+
+import xai_lib as xai
+from xai_lib.registry import all_methods
+
+GRADIENT_AND_LRP = (
+    "gradient",
+    "gradient_x_input",
+    "integrated_gradients",
+    "smoothgrad",
+    "lrp",
+    "attnlrp",
+)
+ONE_MAP = [entry for entry in CATALOGUE if entry.reads is not None]
+
+
+@pytest.mark.parametrize("entry", CATALOGUE, ids=lambda e: e.name)
+def test_every_method_works_or_refuses_with_a_way_out(entry):
+    cells = {cell.method: cell for cell in row(entry)}
+    assert set(cells) == set(all_methods())
+    for cell in cells.values():
+        if cell.works:
+            continue
+        assert cell.reason.endswith(".") and ". " not in cell.reason, cell.reason
+        assert cell.named, f"{cell.reason} names no method"
+        assert all(cells[name].works for name in cell.named), cell.reason
+    assert all(cells[name].works for name in GRADIENT_AND_LRP)
+
+
+@pytest.mark.parametrize("entry", ONE_MAP, ids=lambda e: e.name)
+def test_the_rows_are_those_that_the_head_reads(entry):
+    """Generic attention, computed anew on the full token matrix with the readout known."""
+    model, pixels = entry.model(), entry.pixels(2)
+    found = xai.explain(model, pixels, "generic_attention", target=1).relevance
+    last = xai.explain(model, pixels, "raw_attention").relevance
+    torch.testing.assert_close(
+        found, slow_generic_attention(entry, model, pixels), rtol=1e-9, atol=0
+    )
+    torch.testing.assert_close(last, slow_raw_attention(entry, model, pixels), rtol=1e-9, atol=0)
+
+
+def test_the_page_is_current():
+    cells = matrix()
+    hint = "run `python -m support` in tests/ and look at what changed"
+    assert PAGE.read_text(encoding="utf-8") == page(cells), hint
+    assert TABLE.read_text(encoding="utf-8") == table(cells), hint
+
+
+def test_the_catalogue_has_the_models_that_the_project_promises():
+    assert len(CATALOGUE) >= 28
+    assert len({entry.name for entry in CATALOGUE}) == len(CATALOGUE)
+
+
+def live_sites(model, pixels):
+    """Return attention maps and their gradients, of the sites that the logits depend on."""
+    with xai.trace(model) as trace:
+        output = model(pixels)
+    logits = getattr(output, "logits", output)
+    probs = [site.probs for site in trace.sites]
+    grads = torch.autograd.grad(logits[:, 1].sum(), probs, allow_unused=True)
+    return [(p.detach(), g) for p, g in zip(probs, grads, strict=True) if g is not None]
+
+
+def read(entry, rows):
+    """Average the rows that the entry says its head reads: (batch, rows, tokens)."""
+    if entry.reads == "patches":
+        return rows[:, entry.prefix :].mean(1)
+    if entry.reads == "class and patches":
+        return torch.cat([rows[:, :1], rows[:, entry.prefix :]], 1).mean(1)
+    return rows.mean(1) if isinstance(entry.reads, str) else rows[:, list(entry.reads)].mean(1)
+
+
+def slow_raw_attention(entry, model, pixels):
+    return read(entry, live_sites(model, pixels)[-1][0].mean(1))
+
+
+def slow_generic_attention(entry, model, pixels):
+    R = torch.eye(entry.tokens, dtype=torch.float64).repeat(len(pixels), 1, 1)
+    for probs, grad in live_sites(model, pixels):
+        C = (probs * grad).clamp(min=0).mean(1)
+        queries, keys = C.shape[1:]
+        if queries == keys:
+            # Before class tokens join, the trunk works on the tokens behind their places.
+            here = slice(entry.tokens - keys, None)
+            R[:, here, here] += C @ R[:, here, here]
+        elif entry.reads == "probe":
+            R = C @ R
+        else:
+            R[:, :queries] += C @ R
+    return read(entry, R)
