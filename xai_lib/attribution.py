@@ -63,7 +63,7 @@ class Attribution:
         Shape (batch, H, W), in the units of the method; nothing is normalised or clamped.
         """
         size = self.layout.size if size is None else (size, size) if isinstance(size, int) else size
-        if len(size) != 2 or min(size) < 1:
+        if not isinstance(size, tuple | list) or len(size) != 2 or min(size) < 1:
             raise OptionError(f"size is {size!r}; expected a positive integer or (height, width).")
         grid = self.patches
         maps = grid.reshape(-1, 1, *grid.shape[-2:])
@@ -107,7 +107,9 @@ class Attribution:
         return path
 
     def _tensors(self) -> dict[str, Tensor]:
-        tensors = {name: getattr(self, name) for name in ("relevance", "target", "logits", "content")}
+        tensors = {
+            name: getattr(self, name) for name in ("relevance", "target", "logits", "content")
+        }
         if self.pixels is not None:
             tensors["pixels"] = self.pixels
         return {name: t.detach().contiguous().cpu() for name, t in tensors.items()}

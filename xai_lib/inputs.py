@@ -118,8 +118,6 @@ def _check_pixels(model: nn.Module, pixels) -> None:
             f"inputs has dtype {pixels.dtype}; expected floating point, normalised as the model was "
             "trained. processor(image) does both."
         )
-    if not torch.isfinite(pixels).all():
-        raise InputError("inputs holds NaN or Inf pixels; expected finite numbers.")
     parameter = next((p for p in model.parameters() if p.is_floating_point()), None)
     if parameter is not None and parameter.device != pixels.device:
         raise InputError(
@@ -130,6 +128,11 @@ def _check_pixels(model: nn.Module, pixels) -> None:
         raise InputError(
             f"The model's weights are {parameter.dtype} and inputs is {pixels.dtype}. "
             f"Cast one: inputs.to({parameter.dtype})."
+        )
+    if not torch.isfinite(pixels).all():
+        raise InputError(
+            "inputs holds NaN or Inf pixels; expected finite numbers. Look at the image and at its "
+            "normalisation (a standard deviation of 0 divides by zero)."
         )
     _check_size(model, pixels)
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from xai_lib.errors import TargetError, unknown_name
 
-Target = None | int | str | Sequence[int | str] | Tensor
+Target = None | int | str | Sequence[int | str] | Tensor | np.ndarray | np.integer
 
 
 def class_names(model: nn.Module) -> tuple[str, ...] | None:
@@ -26,15 +27,18 @@ def resolve(target: Target, logits: Tensor, names: tuple[str, ...] | None) -> Te
     batch, classes = logits.shape
     if target is None:
         return logits.argmax(-1)
-    if isinstance(target, Tensor):
-        target = target.tolist()
+    target = _plain(target)
     if isinstance(target, int | str) and not isinstance(target, bool):
         return torch.full((batch,), _index(target, classes, names), device=logits.device)
-    if not isinstance(target, Sequence) or len(target) != batch:
-        count = f"{len(target)} entries" if isinstance(target, Sequence) else type(target).__name__
+    if not isinstance(target, Sequence):
         raise TargetError(
-            f"target has {count} for a batch of {batch}; expected None, a class number or name, or "
-            "one of these per sample. To explain several classes of each sample, use targets=[...]."
+            f"target is {target!r}; expected None, a class number from 0 to {classes - 1}, a class "
+            "name, or one of these per sample."
+        )
+    if len(target) != batch:
+        raise TargetError(
+            f"target has {len(target)} entries for a batch of {batch}; expected one per sample, or "
+            "one class number or name for all. For several classes of each sample: targets=[...]."
         )
     chosen = [_index(t, classes, names) for t in target]
     return torch.tensor(chosen, device=logits.device)
@@ -46,10 +50,15 @@ def resolve_all(targets, target: Target, logits: Tensor, names) -> Tensor:
         return resolve(target, logits, names).unsqueeze(0)
     if target is not None:
         raise TargetError("Both target and targets are given; expected one of them.")
-    targets = targets.tolist() if isinstance(targets, Tensor) else targets
+    targets = _plain(targets)
     if isinstance(targets, str) or not isinstance(targets, Sequence) or not len(targets):
         raise TargetError(f"targets is {targets!r}; expected a list of at least one target.")
     return torch.stack([resolve(t, logits, names) for t in targets])
+
+
+def _plain(target):
+    """Return a tensor's or array's Python numbers; anything else as it is."""
+    return target.tolist() if isinstance(target, Tensor | np.ndarray | np.generic) else target
 
 
 def _index(target, classes: int, names: tuple[str, ...] | None) -> int:

@@ -93,6 +93,9 @@ def smoothgrad(
     draws of `seed`, so that it does not matter which others are explained with it.
     """
     check_range("samples", samples, 1, 100_000, "noisy copies.")
+    check_range("seed", seed, 0, 2**63 - 1, "where the draws start.")
+    if not 0 <= noise < float("inf"):
+        raise OptionError(f"noise is {noise!r}; expected a number of at least 0, such as 0.15.")
     check_range("chunk", chunk, 1, 100_000, "images per forward pass.")
     pixels = call.inputs.pixels
     spread = noise * (pixels.amax((1, 2, 3)) - pixels.amin((1, 2, 3))).reshape(-1, 1, 1, 1)

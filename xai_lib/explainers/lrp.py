@@ -27,7 +27,7 @@ def rule_set(call: Call, rules: str, alpha: float) -> ZPlus:
     """Return the rule set called `rules`; compat="reference" lets its sums leak over the batch."""
     if rules not in RULES:
         raise unknown_name("rules", rules, RULES)
-    if not isinstance(alpha, int | float) or not alpha >= 1:
+    if not 1 <= alpha < float("inf"):
         raise OptionError(
             f"alpha is {alpha!r}; expected a number of at least 1 (beta is alpha - 1)."
         )
