@@ -13,6 +13,8 @@ from xai_lib.explainers.output import Output
 from xai_lib.passes import Call
 from xai_lib.registry import check_range, explainer
 
+QUADRATURES = ("gauss_legendre", "trapezoid")
+
 REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "max_abs": lambda g: g.abs().amax(-3),
     "sum": lambda g: g.sum(-3),
@@ -55,6 +57,8 @@ def integrated_gradients(
     """
     check_range("steps", steps, 2, 10_000, "points of the integral.")
     check_range("chunk", chunk, 1, 100_000, "images per forward pass.")
+    if quadrature not in QUADRATURES:
+        raise unknown_name("quadrature", quadrature, QUADRATURES)
     alphas, weights = _nodes("reference" if call.reference else quadrature, steps)
     pixels = call.inputs.pixels
     start = torch.as_tensor(baseline, dtype=pixels.dtype, device=pixels.device)
@@ -139,11 +143,9 @@ def _nodes(quadrature: str, steps: int) -> tuple[Tensor, Tensor]:
     even = torch.linspace(0, 1, steps, dtype=torch.float64)
     if quadrature == "reference":
         return even, even / steps
-    if quadrature == "trapezoid":
-        weights = torch.full((steps,), 1 / (steps - 1), dtype=torch.float64)
-        weights[[0, -1]] /= 2
-        return even, weights
-    raise unknown_name("quadrature", quadrature, ("gauss_legendre", "trapezoid"))
+    weights = torch.full((steps,), 1 / (steps - 1), dtype=torch.float64)
+    weights[[0, -1]] /= 2
+    return even, weights
 
 
 def _reduction(name: str) -> Callable[[Tensor], Tensor]:
