@@ -31,8 +31,8 @@ def explain(
 ) -> Attribution:
     """Explain a model's predictions: how much each token counts for the target's logit.
 
-    model: any unmodified timm, Hugging Face or torchvision transformer (or your own, if its attention
-    is softmax(QKᵀ)V in torch operations). It comes back exactly as it was.
+    model: any unmodified timm, Hugging Face or torchvision transformer (or your own, if its
+    attention is softmax(QKᵀ)V in torch operations). It comes back exactly as it was.
     inputs: pixels (batch, channels, H, W), normalised, or the dict that a processor returns.
     method: a name of `xai.methods()`; its options follow as keywords.
     target: None (the predicted class), a class number, a class name where the model has names, or
@@ -83,8 +83,8 @@ def trace(model: nn.Module):
     """Record every attention site of the forward passes run inside the block.
 
     `with xai.trace(model) as t: logits = model(x)`; then t.sites[i].name, .probs (batch, heads,
-    queries, keys), .value, .output. Nothing is hooked onto the model, and its parameters and mode are
-    left alone, so gradients reach the probabilities wherever the caller's graph does.
+    queries, keys), .value, .output. Nothing is hooked onto the model, and its parameters and mode
+    are left alone, so gradients reach the probabilities wherever the caller's graph does.
     """
     with Trace(unwrap(model)) as active:
         yield active

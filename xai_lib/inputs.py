@@ -13,7 +13,7 @@ from xai_lib.errors import InputError, UnsupportedModelError
 
 @dataclass
 class Prepared:
-    """Checked inputs. `pixels` (batch, channels, H, W); `extra` is passed to the model as it came."""
+    """Checked inputs. `pixels` (batch, channels, H, W); `extra` reaches the model as it came."""
 
     pixels: Tensor
     extra: dict
@@ -47,8 +47,8 @@ def unwrap(model: nn.Module) -> nn.Module:
         )
     if any(p.is_inference() for p in model.parameters()):
         raise UnsupportedModelError(
-            "The model's parameters were made under torch.inference_mode(), so no gradient can pass "
-            "them. Load the model outside inference_mode."
+            "The model's parameters were made under torch.inference_mode(), so no gradient can "
+            "pass them. Load the model outside inference_mode."
         )
     return model
 
@@ -115,8 +115,8 @@ def _check_pixels(model: nn.Module, pixels) -> None:
         raise InputError("inputs is an empty batch; expected at least one image.")
     if not pixels.is_floating_point():
         raise InputError(
-            f"inputs has dtype {pixels.dtype}; expected floating point, normalised as the model was "
-            "trained. processor(image) does both."
+            f"inputs has dtype {pixels.dtype}; expected floating point, normalised as the model "
+            "was trained. processor(image) does both."
         )
     parameter = next((p for p in model.parameters() if p.is_floating_point()), None)
     if parameter is not None and parameter.device != pixels.device:

@@ -66,7 +66,7 @@ class Run:
         return self._backward(tensors, seed, relevance=False)
 
     def relevances(self, tensors: Sequence[Tensor], seed: Tensor) -> list[Tensor]:
-        """Return the relevance that the trace's rules bring from the seeded logits to each tensor."""
+        """Return the relevance that the rules bring from the seeded logits to each tensor."""
         return self._backward(tensors, seed, relevance=True)
 
     def _backward(self, tensors: Sequence[Tensor], seed: Tensor, relevance: bool) -> list[Tensor]:
@@ -134,9 +134,9 @@ class Call:
             ) from error
         if not trace.shapes:
             raise UnsupportedModelError(
-                f"{type(self.model).__name__} makes no attention call that can be seen. Explained are "
-                "transformers whose attention is softmax(QKᵀ)V in torch operations; a convolutional "
-                "network, or a fused kernel outside torch, is not."
+                f"{type(self.model).__name__} makes no attention call that can be seen. Explained "
+                "are transformers whose attention is softmax(QKᵀ)V in torch operations; a "
+                "convolutional network, or a fused kernel outside torch, is not."
             )
         run = Run(trace, logits, pixels)
         if self.run is None:

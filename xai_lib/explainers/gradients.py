@@ -24,7 +24,7 @@ REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 @explainer("gradient", family="gradient", cite="simonyan2014", needs=("gradient",))
 def gradient(call: Call, *, reduce: str = "max_abs") -> Output:
-    """Saliency: max_c |∂logit/∂x_c| per pixel (`reduce`: "max_abs", "sum" or "l2" over channels)."""
+    """Saliency: max_c |∂logit/∂x_c| per pixel (`reduce` over channels: "max_abs", "sum", "l2")."""
     return Output(pixels=_reduction(reduce)(_at_pixels(call)))
 
 
@@ -52,8 +52,8 @@ def integrated_gradients(
 
     Complete: the sum is logit(x) - logit(x') up to the quadrature ("gauss_legendre", "trapezoid").
     baseline x' is in normalised pixel units, where 0 is the mean colour of the training set.
-    compat="reference" gives what Beyond Intuition's `generate_ig` does: mean_k α_k ∂logit(α_k x), not
-    times the input.
+    compat="reference" gives what Beyond Intuition's `generate_ig` does: mean_k α_k ∂logit(α_k x),
+    not times the input.
     """
     check_range("steps", steps, 2, 10_000, "points of the integral.")
     check_range("chunk", chunk, 1, 100_000, "images per forward pass.")
@@ -62,7 +62,7 @@ def integrated_gradients(
     alphas, weights = _nodes("reference" if call.reference else quadrature, steps)
     pixels = call.inputs.pixels
     start = torch.as_tensor(baseline, dtype=pixels.dtype, device=pixels.device)
-    if not torch.isfinite(start).all() or start.dim() and start.shape[-3:] != pixels.shape[-3:]:
+    if not torch.isfinite(start).all() or (start.dim() and start.shape[-3:] != pixels.shape[-3:]):
         raise OptionError(
             f"baseline has shape {tuple(start.shape)}; expected a finite number or a tensor "
             f"{tuple(pixels.shape[-3:])} like one input."

@@ -42,8 +42,8 @@ def bi_head(
 ) -> Output:
     """Head-wise Beyond Intuition: R ← R + (Σ_h I_h A_h) R, then W ⊙ R (Ours-H).
 
-    I_h = mean|A_hᵀ∇A_h|, normalised to Σ_h I_h = 1. W = E_h[(mean_α ∇A(αx))⁺] over the last layer is
-    the integrated gradient with `steps` points from 0 to 1. start_layer defaults to the published
+    I_h = mean|A_hᵀ∇A_h|, normalised to Σ_h I_h = 1. W = E_h[(mean_α ∇A(αx))⁺] over the last layer
+    is the integrated gradient with `steps` points from 0 to 1. start_layer defaults to the published
     quarter of the depth (the fourth of twelve layers).
     """
     _check_options(steps, feedback, chunk)
@@ -86,8 +86,8 @@ def bi_token(
 ) -> Output:
     """Token-wise Beyond Intuition: R ← R + E_h[A] diag(‖W_o v_j‖/‖z_j‖) R, then W ⊙ R (Ours-T).
 
-    v_j are token j's values, heads joined, W_o the output projection (with LayerScale, without bias)
-    and z_j the block's input. start_layer defaults to the published sixth of twelve layers.
+    v_j are token j's values, heads joined, W_o the output projection (with LayerScale, without
+    bias) and z_j the block's input. start_layer defaults to the published sixth of twelve layers.
     """
     _check_options(steps, feedback, chunk)
     seen: list[Tensor] = []

@@ -86,7 +86,7 @@ def lrp_rollout(
     normalize_rows: bool = False,
     readout: int | None = None,
 ) -> Output:
-    """Rollout of attention relevance: R = Π_l (I + E_h[R_{A_l}⁺]), the ablation without gradient."""
+    """Rollout of attention relevance: R = Π_l (I + E_h[R_{A_l}⁺]), without gradient."""
     run = _site_run(call, start_layer, rules, alpha)
     sites = run.sites[start_layer:]
 
@@ -135,8 +135,8 @@ def partial_lrp(
 def lrp(call: Call, *, rules: str = "zplus", alpha: float = 1.0) -> Output:
     """Full LRP to tokens and pixels; z^B at the patch embedding (Montavon et al. 2017).
 
-    att.relevance is the relevance of each token's embedding, prefix tokens included; att.pixels what
-    of it reaches the image (position embeddings keep their share of the sum rule). In models that
+    att.relevance is the relevance of each token's embedding, prefix tokens included; att.pixels
+    what of it reaches the image (position embeddings keep their share of the sum rule). In models that
     merge patches (Swin) att.relevance sums att.pixels per patch of the first grid.
     """
     run = call.forward(_leaf(call), rules=rule_set(call, rules, alpha))

@@ -84,7 +84,7 @@ class TokenMixer:
 
 
 def mean_of_rows(matrix: Tensor, rows: Tensor) -> Tensor:
-    """Return the mean of the chosen rows: (batch, rows, tokens), (batch, rows) -> (batch, tokens)."""
+    """Return the mean of the chosen rows of (batch, rows, tokens): (batch, tokens)."""
     weights = rows.to(matrix.dtype)
     weights = weights / weights.sum(1, keepdim=True).clamp(min=1)
     return torch.einsum("br,brt->bt", weights, matrix[:, : rows.shape[1]])
@@ -110,8 +110,8 @@ def readout_rows(grad: Tensor, readout: int | None) -> Tensor:
     count = int(rows.any(0).sum())
     if not isinstance(readout, int) or not 0 <= readout < rows.shape[1]:
         raise OptionError(
-            f"readout is {readout!r}; expected a token number from 0 to {rows.shape[1] - 1}, or None "
-            f"for the {count} token(s) that this model's head reads."
+            f"readout is {readout!r}; expected a token number from 0 to {rows.shape[1] - 1}, or "
+            f"None for the {count} token(s) that this model's head reads."
         )
     chosen[:, readout] = True
     return chosen

@@ -123,7 +123,7 @@ def zplus(op: LinearMap, relevance: Tensor, output: Tensor, x: Tensor) -> Tensor
 
 
 def alpha_beta(op: LinearMap, relevance: Tensor, output: Tensor, x: Tensor, alpha: float) -> Tensor:
-    """alpha · z+ share - (alpha - 1) · the share of the opposite signs (Bach et al. 2015, Eq. 60)."""
+    """alpha · z+ share - (alpha - 1) · opposite signs' share (Bach et al. 2015, Eq. 60)."""
     share = zplus(op, relevance, output, x).mul_(alpha)
     magnitude, absolute = op.magnitude, x.abs()
     s = relevance / (op.without_bias(output).sub_(op.apply(absolute, magnitude)).add_(2 * EPS))

@@ -80,8 +80,8 @@ def scaled_product(a: Tensor, b: Tensor, factor: float) -> Tensor:
 class AttnLRP:
     """AttnLRP (Achtibat et al., ICML 2024), in the limit of a vanishing stabiliser.
 
-    Where R = z · g for every activation z, the paper's rules become edits of the gradient g, with no
-    division: the ε-rule of linear maps and sums is the plain gradient (Eq. 8); a product halves it
+    Where R = z · g for every activation z, the paper's rules become edits of the gradient g, with
+    no division: the ε-rule of linear maps and sums is the plain gradient (Eq. 8); a product halves it
     (Eq. 13-14, Prop. 3.3); an activation f passes g·f(x)/x (the identity rule, Eq. 9); a
     normalisation holds its deviation fixed (Prop. 3.4); softmax keeps its own gradient
     (Prop. 3.1). One backward pass then gives R = x · g at any tensor.
