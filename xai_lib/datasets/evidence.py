@@ -20,13 +20,13 @@ def _logits(predict: Predict, images: Tensor) -> Tensor:
 
 def accuracy(predict: Predict, images: Tensor, labels: Tensor) -> float:
     """Return the part of images (n, 3, H, W; in [0, 1]) whose largest logit is the label's."""
-    return (_logits(predict, images).argmax(1) == labels).float().mean().item()
+    return (_logits(predict, images).argmax(1) == labels).double().mean().item()
 
 
 def both_lead(predict: Predict, images: Tensor, labels: Tensor) -> float:
     """Return the part of images whose two largest logits are the two labels (n, 2), any order."""
     top = _logits(predict, images).topk(2).indices.sort(1).values
-    return (top == labels.sort(1).values).all(1).float().mean().item()
+    return (top == labels.sort(1).values).all(1).double().mean().item()
 
 
 def measure_scenes(predict: Predict, n: int, seed: int) -> dict[str, float]:
