@@ -213,8 +213,10 @@ class ImageExplorer:
 
     def _redraw(self) -> None:
         self.controls.picture.value = png(self.figure())
-        refusal = self.session.view(self.choice).refusal
-        self.controls.message.value = _told(refusal or self._said(), alarm=bool(refusal))
+        problem = self.session.view(self.choice).refusal
+        if not self.controls.target.options:
+            problem = f"No class has {self.controls.search.value!r} in its name or as its number."
+        self.controls.message.value = _told(problem or self._said(), alarm=bool(problem))
 
     def _said(self) -> str:
         view, image = self.session.view(self.choice), self.choice.image
