@@ -159,7 +159,9 @@ def attention_panel(
     for layer, site in enumerate(probs):
         for head in range(heads):
             spot = axes[layer, head]
-            spot.imshow(site[sample, head, row, prefix:].detach().reshape(grid), cmap=SEQUENTIAL)
+            spot.imshow(
+                site[sample, head, row, prefix:].detach().reshape(grid).numpy(), cmap=SEQUENTIAL
+            )
             spot.set(xticks=[], yticks=[])
             if head == 0:
                 spot.set_ylabel(f"layer {layer}", fontsize=8)

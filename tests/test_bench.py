@@ -1,0 +1,60 @@
+"""The benchmark measures what it says, on a small model (no timing is asserted)."""
+
+import pandas as pd
+import pytest
+
+from xai_lib.bench import measure
+from xai_lib.bench.measure import Setting, explanation
+from xai_lib.bench.report import write
+
+TINY = Setting(batch=2, image=32, patch=8, width=32, depth=2, heads=2)
+
+
+def test_ratio_is_the_median_of_pairs():
+    row = measure.ratio(TINY, lambda m, x: explanation(m, x, "rollout"), rounds=3)
+    assert 0 < row["low"] <= row["ratio"] <= row["high"]
+    assert row["images_per_second"] > 0 and row["baseline_seconds"] > 0
+
+
+def test_baseline_is_the_gradient_of_the_predicted_logit():
+    import torch
+
+    model, pixels = TINY.build()
+    (grad,) = measure.baseline(model, pixels)()
+    leaf = pixels.clone().requires_grad_()
+    logits = model(leaf)
+    logits[range(2), logits.argmax(-1)].sum().backward()
+    assert torch.equal(grad, leaf.grad)
+
+
+def test_memory_of_a_larger_model_is_larger():
+    small = measure.peak_memory(Setting(batch=2, image=224, width=192, depth=2, heads=3), None)
+    large = measure.peak_memory(Setting(batch=8, image=224, width=192, depth=4, heads=3), None)
+    assert 0 < small < large
+
+
+def test_report_is_written(tmp_path):
+    row = measure.ratio(TINY, lambda m, x: explanation(m, x, "rollout"), rounds=2)
+    ratios = pd.DataFrame([{"method": "rollout", "batch": 1, **row, "target": 0.48}])
+    sweep = pd.DataFrame(
+        [{"axis": a, "value": v, "method": "rollout", **row} for a in "abcd" for v in (1, 2)]
+    )
+    write({"ratios": ratios, "scaling": sweep}, {"threads": "2"}, tmp_path)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert {"README.md", "ratios.csv", "ratios.png", "scaling.pdf"} <= names
+    assert "rollout" in (tmp_path / "README.md").read_text()
+    assert pd.read_csv(tmp_path / "ratios.csv")["ratio"][0] == pytest.approx(row["ratio"], abs=1e-3)
+
+
+def test_importing_the_package_does_not_import_its_parts():
+    import subprocess
+    import sys
+
+    script = (
+        "import sys, torch; before = set(sys.modules); import xai_lib; "
+        "print(*sorted(m for m in set(sys.modules) - before if not m.startswith('importlib')))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["xai_lib"]
