@@ -43,17 +43,23 @@ def bilinear(product, relevance, output, a: Tensor, b: Tensor, wanted):
     s = safe_divide(relevance, output, EPS)
     with torch.enable_grad():
         leaves = [x.detach().requires_grad_(want) for x, want in zip((a, b), wanted, strict=True)]
-        grads = iter(torch.autograd.grad(product(*leaves), [x for x in leaves if x.requires_grad], s))
+        grads = iter(
+            torch.autograd.grad(product(*leaves), [x for x in leaves if x.requires_grad], s)
+        )
     return tuple(
-        next(grads).mul_(x).div_(2) if want else None for x, want in zip((a, b), wanted, strict=True)
+        next(grads).mul_(x).div_(2) if want else None
+        for x, want in zip((a, b), wanted, strict=True)
     )
 
 
-def matmul(relevance, output, a: Tensor, b: Tensor, wanted, factor: float = 1.0):
-    """`bilinear` for z = (a @ b) · factor, without a second product; the factor takes no share."""
+def matmul(relevance, output, a: Tensor, b: Tensor, wanted, factor=1.0, part=0.5):
+    """`bilinear` for z = (a @ b) · factor, without a second product; the factor takes no share.
+
+    part: what a factor takes of R; all of it where the other one is a constant.
+    """
     s = safe_divide(relevance, output if factor == 1 else output / factor, EPS)
-    share_a = (s @ b.transpose(-1, -2)).mul_(a).div_(2) if wanted[0] else None
-    share_b = (a.transpose(-1, -2) @ s).mul_(b).div_(2) if wanted[1] else None
+    share_a = (s @ b.transpose(-1, -2)).mul_(a).mul_(part) if wanted[0] else None
+    share_b = (a.transpose(-1, -2) @ s).mul_(b).mul_(part) if wanted[1] else None
     return share_a, share_b
 
 
@@ -72,9 +78,18 @@ def gating(relevance, output, a: Tensor, b: Tensor, wanted):
 
 
 def pool(average, relevance, output, x: Tensor, wanted):
-    """The z+ rule of an average or a sum, whose weights are all positive: shares follow x⁺."""
+    """The z+ rule of an average or a sum, whose weights are all positive: shares follow x⁺.
+
+    Where nothing that is averaged is positive, they follow x⁻: else its relevance would vanish.
+    """
+    upper, some = _pooled_share(average, relevance, x.detach().clamp(min=0))
+    lower, _ = _pooled_share(average, relevance.masked_fill(some, 0), x.detach().clamp(max=0))
+    return (upper.add_(lower),)
+
+
+def _pooled_share(average, relevance: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the shares x · R/z of z = average(x), and where z is not zero."""
     with torch.enable_grad():
-        positive = x.detach().clamp(min=0).requires_grad_()
-        z = average(positive)
-        (grad,) = torch.autograd.grad(z, positive, safe_divide(relevance, z.detach(), EPS))
-    return (grad.mul_(positive.detach()),)
+        z = average(x.requires_grad_())
+        (grad,) = torch.autograd.grad(z, x, relevance / z.detach().masked_fill(z == 0, 1))
+    return grad.mul_(x.detach()), z != 0

@@ -54,8 +54,8 @@ class ZPlus:
     def add(self, a: Tensor, b: Tensor, output: Tensor) -> Tensor:
         return gate(self.switch, self.add_rule, output, a, b)
 
-    def matmul(self, a: Tensor, b: Tensor, factor: float = 1.0) -> Tensor:
-        rule = partial(elementary.matmul, factor=factor)
+    def matmul(self, a: Tensor, b: Tensor, factor: float = 1.0, share: float = 0.5) -> Tensor:
+        rule = partial(elementary.matmul, factor=factor, part=share)
         return gate(self.switch, rule, scaled_product(a, b, factor), a, b)
 
     def bilinear(self, product, a: Tensor, b: Tensor) -> Tensor:
@@ -102,15 +102,14 @@ class AttnLRP:
             return func(*args, **kwargs)
         if "norm" in name:
             return _fixed_deviation(func, args, kwargs)
-        with torch.no_grad():
-            ratio = func(*args, **kwargs) / torch.where(x == 0, torch.finfo(x.dtype).tiny, x)
-        return x * ratio
+        return _proportional(func, args, kwargs)
 
     def add(self, a: Tensor, b: Tensor, output: Tensor) -> Tensor:
         return output
 
-    def matmul(self, a: Tensor, b: Tensor, factor: float = 1.0) -> Tensor:
-        return _halve(self.switch, scaled_product(a, b, factor))
+    def matmul(self, a: Tensor, b: Tensor, factor: float = 1.0, share: float = 0.5) -> Tensor:
+        product = scaled_product(a, b, factor)
+        return product if share == 1 else _halve(self.switch, product)
 
     def bilinear(self, product, a: Tensor, b: Tensor) -> Tensor:
         return _halve(self.switch, product(a, b))
@@ -142,17 +141,22 @@ def _halve(switch: Switch, output: Tensor) -> Tensor:
     return _Halve.apply(output)
 
 
-def _fixed_deviation(func, args, kwargs) -> Tensor:
-    """Run a normalisation whose deviation is held fixed: y = (x - mean(x)) · c + b, c constant."""
+def _proportional(func, args, kwargs) -> Tensor:
+    """Run f as x · c with c = f(x)/x held fixed: activations, RMS and L2 normalisation."""
     x = args[0]
     with torch.no_grad():
-        output = func(*args, **kwargs)
+        ratio = func(*args, **kwargs) / torch.where(x == 0, torch.finfo(x.dtype).tiny, x)
+    return x * ratio
+
+
+def _fixed_deviation(func, args, kwargs) -> Tensor:
+    """Run a normalisation whose deviation is held fixed: y = (x - mean(x)) · c + b, c constant."""
+    if func.__name__ == "batch_norm":
+        # In eval mode its mean and deviation are constants: an affine map, as a linear layer is.
+        return func(*args, **kwargs)
     if func.__name__ != "layer_norm":
-        # Batch norm in eval mode and RMS norm do not centre: y - b is proportional to x.
-        bias = kwargs.get("bias", args[4] if func.__name__ == "batch_norm" and len(args) > 4 else 0)
-        bias = 0 if bias is None else bias
-        bias = bias if isinstance(bias, int) else bias.reshape(-1, *(1,) * (x.dim() - 2))
-        return x * ((output - bias) / torch.where(x == 0, torch.finfo(x.dtype).tiny, x)) + bias
+        return _proportional(func, args, kwargs)
+    x = args[0]
     shape, weight, bias, eps = _layer_norm_arguments(*args[1:], **kwargs)
     dims = tuple(range(-len(shape), 0))
     with torch.no_grad():

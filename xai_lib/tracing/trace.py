@@ -183,7 +183,11 @@ class Trace(TorchFunctionMode):
         self._queries = site.queries
         self._earlier_readout = self.readout
         weights = probs if probs.dtype == value.dtype else probs.to(value.dtype)
-        output = self._product(weights, value)
+        if self._ruled(weights, value):
+            # Two activations, even if one of them lies before the start of the graph.
+            output = self.rules.matmul(weights, value)
+        else:
+            output = weights @ value
         mark_site_output(output, site)
         if self.graph == "readout":
             output = self.readout = self._root(output)
@@ -257,7 +261,8 @@ class Trace(TorchFunctionMode):
             return scaled_product(a, b, factor)
         if not b.requires_grad and b.dim() == 2:
             return self.rules.linear(a, b.t())
-        return self.rules.matmul(a, b, factor)
+        both = a.requires_grad and b.requires_grad
+        return self.rules.matmul(a, b, factor, 0.5 if both else 1.0)
 
     def _einsum(self, func, args, kwargs):
         equation, *operands = args
