@@ -81,7 +81,7 @@ class ImageExplorer:
             "image/png": b64encode(self.controls.picture.value).decode(),
             WIDGET_VIEW: {"version_major": 2, "version_minor": 0, "model_id": model_id},
         }
-        size = {"width": round(WIDTH * 100), "height": round(HEIGHT * 100), "alt": self._said()}
+        size = {"width": round(WIDTH * 100), "height": round(HEIGHT * 100)}
         return data, {"image/png": size}
 
     # -- one method per control -------------------------------------------------------------------
