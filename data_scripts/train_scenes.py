@@ -1,10 +1,10 @@
 """Train the scene models from nothing: a small ConvNet teacher, `vit-scenes` and `deit-scenes`.
 
-    python data_scripts/train_scenes.py              # all three, about 50 minutes on two cores
+    python data_scripts/train_scenes.py              # both, under an hour on two cores
     python data_scripts/train_scenes.py --model vit-scenes
 
-A curriculum: large objects in 64x64 images, then 96x96 images with the positions resampled, last a
-stage with more scenes of several objects and without token labels. What is learned:
+A curriculum: large objects in 64x64 images, then 96x96 images with the positions resampled, last two
+stages with more scenes of several objects and without token labels. What is learned:
 `scene_objective.py`.
 """
 
@@ -57,7 +57,10 @@ STAGES = (
     Stage(steps=400, size=64, zoom=1.3, rate=1e-3, final=5e-4),
     Stage(steps=240, size=SCENE_SIZE, zoom=1.0, rate=8e-4, final=1e-5),
 )
-POLISH = Stage(steps=240, size=SCENE_SIZE, zoom=1.0, rate=4e-4, final=2e-6)
+POLISH = (
+    Stage(steps=240, size=SCENE_SIZE, zoom=1.0, rate=4e-4, final=2e-6),
+    Stage(steps=240, size=SCENE_SIZE, zoom=1.0, rate=4e-4, final=2e-6),
+)
 POLISH_MIX = (0, 1, 1, 2, 2, 2, 3)
 TEACHER_STAGES = (
     Stage(steps=200, size=64, zoom=1.3, rate=3e-3, final=1e-3),
@@ -131,12 +134,12 @@ def train(
 
 
 def polish(
-    model: nn.Module, teacher: nn.Module | None, seed: int, scale: float = 1.0, **options
+    model: nn.Module, teacher: nn.Module | None, number: int, seed: int, scale: float, **options
 ) -> list[dict[str, float]]:
-    """Train on without token labels, on more scenes of several objects; return the log."""
+    """Train on for one stage, without token labels and with more objects; return the log."""
     loss = partial(scene_losses, model, teacher, None)
-    key = (seed, len(STAGES))
-    log = run_stage(model, POLISH.scaled(scale), loss, key, POLISH_MIX, **options)
+    stage = POLISH[number - len(STAGES)].scaled(scale)
+    log = run_stage(model, stage, loss, (seed, number), POLISH_MIX, **options)
     model.eval()
     return log
 
@@ -166,9 +169,12 @@ def main(
     precision: Annotated[str, typer.Option(help="bfloat16 or float32")] = "bfloat16",
     threads: int = 2,
     n: Annotated[int, typer.Option(help="scenes of each kind to measure on")] = 2000,
-    only_polish: Annotated[bool, typer.Option(help="start from the stored first stages")] = False,
+    resume: Annotated[int, typer.Option(help="stages already in the stored weights: 2 or 3")] = 0,
 ):
     """Train scene models and store weights (float16), cards and logs."""
+    every_stage = len(STAGES) + len(POLISH)
+    if resume not in (0, *range(len(STAGES), every_stage)):
+        raise typer.BadParameter(f"--resume {resume}: give 0, or 2 or 3 stages already trained.")
     torch.set_num_threads(threads)
     options = {"scale": scale, "precision": getattr(torch, precision)}
     for name in [m for m in CLASSES if model in ("all", m)]:
@@ -180,14 +186,15 @@ def main(
             grade = log[-1]["held_out"]
         print(name, flush=True)
         command = f"data_scripts/train_scenes.py --model {name} --seed {seed} --threads {threads}"
-        if only_polish:
+        if resume:
             network, log = CLASSES[name](**KWARGS), read_log(name, logs)
             network.load_state_dict(read_weights(name, out))
         else:
             network, log = train(name, teacher, seed, **options)
-            # Stored before the last stage: `--only-polish` continues from exactly these weights.
+        for number in range(max(resume, len(STAGES)), every_stage):
+            # Rounding to float16 before each of these stages makes `--resume` repeat them exactly.
             store(network, name, describe(name, log, command, seed, grade), out)
-        log += polish(network, teacher, seed, **options)
+            log += polish(network, teacher, number, seed, **options)
         write_log(name, log, logs)
         store(network, name, describe(name, log, command, seed, grade), out)
         card, predict = read_card(name, out), predictor(network, read_card(name, out))
