@@ -45,6 +45,27 @@ def test_the_rows_are_those_that_the_head_reads(entry):
     torch.testing.assert_close(last, slow_raw_attention(entry, model, pixels), rtol=1e-9, atol=0)
 
 
+@pytest.mark.parametrize("name", ["timm cait_xxs24_224", "timm vit_base_patch16_siglip_224"])
+def test_a_late_start_knows_the_tokens_that_joined_or_were_pooled(name):
+    entry = next(entry for entry in CATALOGUE if entry.name == name)
+    model, pixels = entry.model(), entry.pixels(2)
+    for start in range(len(live_sites(model, pixels))):
+        found = xai.explain(model, pixels, "generic_attention", target=1, start_layer=start)
+        expected = slow_generic_attention(entry, model, pixels, start)
+        torch.testing.assert_close(found.relevance, expected, rtol=1e-9, atol=0)
+
+
+def test_a_probe_that_the_logits_do_not_use_is_left_out():
+    entry = next(e for e in CATALOGUE if e.name == "HF SiglipForImageClassification")
+    model, pixels = entry.model(), entry.pixels(2)
+    with xai.trace(model) as trace:
+        model(pixels)
+    assert len(trace.sites) == len(live_sites(model, pixels)) + 1
+    for method in ("raw_attention", "attn_gradcam", "rollout", "bi_token", "partial_lrp"):
+        shown = xai.explain(model, pixels, method, targets=[0, 1, 2])
+        assert shown.relevance.abs().sum() > 0
+
+
 def test_the_page_is_current():
     cells = matrix()
     hint = "run `python -m support` in tests/ and look at what changed"
@@ -80,9 +101,9 @@ def slow_raw_attention(entry, model, pixels):
     return read(entry, live_sites(model, pixels)[-1][0].mean(1))
 
 
-def slow_generic_attention(entry, model, pixels):
+def slow_generic_attention(entry, model, pixels, start=0):
     R = torch.eye(entry.tokens, dtype=torch.float64).repeat(len(pixels), 1, 1)
-    for probs, grad in live_sites(model, pixels):
+    for probs, grad in live_sites(model, pixels)[start:]:
         C = (probs * grad).clamp(min=0).mean(1)
         queries, keys = C.shape[1:]
         if queries == keys:

@@ -81,8 +81,8 @@ class AttnLRP:
     """AttnLRP (Achtibat et al., ICML 2024), in the limit of a vanishing stabiliser.
 
     Where R = z · g for every activation z, the paper's rules become edits of the gradient g, with
-    no division: the ε-rule of linear maps and sums is the plain gradient (Eq. 8); a product halves it
-    (Eq. 13-14, Prop. 3.3); an activation f passes g·f(x)/x (the identity rule, Eq. 9); a
+    no division: the ε-rule of linear maps and sums is the plain gradient (Eq. 8); a product halves
+    it (Eq. 13-14, Prop. 3.3); an activation f passes g·f(x)/x (the identity rule, Eq. 9); a
     normalisation holds its deviation fixed (Prop. 3.4); softmax keeps its own gradient
     (Prop. 3.1). One backward pass then gives R = x · g at any tensor.
     """
@@ -97,7 +97,7 @@ class AttnLRP:
         return output
 
     def pointwise(self, func, args, kwargs) -> Tensor:
-        x, name = args[0], func.__name__
+        name = func.__name__
         if "softmax" in name or "dropout" in name:
             return func(*args, **kwargs)
         if "norm" in name:

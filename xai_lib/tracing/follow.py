@@ -31,7 +31,7 @@ def mark_site_output(output: Tensor, site: Site) -> None:
 
 
 def follow(name: str, output: Tensor, args) -> None:
-    """Mark the output of the operation `name`, noting in its site what the operation tells of it."""
+    """Mark the output of the operation `name`; note in its site what the operation tells of it."""
     if name == "softmax":
         output._xai = ("probs", None)
         return

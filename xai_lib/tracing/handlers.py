@@ -1,0 +1,155 @@
+"""What a trace does with each kind of operation: run it, with the rule set's rule where one is set.
+
+One method per value of `xai_lib.tracing.ops.KINDS`; attention itself is in `Trace`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from xai_lib.errors import UnsupportedModelError
+from xai_lib.rules import gemm
+from xai_lib.rules.linear import ConvMap
+from xai_lib.rules.linear import linear as ruled_linear
+from xai_lib.rules.rulesets import scaled_product
+from xai_lib.tracing.follow import mark_of
+from xai_lib.tracing.ops import bare_name
+
+
+class Handlers:
+    """Operations of an intercepted pass; `Trace` adds attention and the bookkeeping.
+
+    Every method takes (func, args, kwargs) as the model called them and returns the output.
+    """
+
+    def _linear(self, func, args, kwargs):
+        x, weight, bias = _linear_arguments(*args, **kwargs)
+        if not self._count and x.dim() == 3:
+            self._embeddings.append(x)
+        if weight.requires_grad or weight.layout != torch.strided or x.dtype != weight.dtype:
+            return func(*args, **kwargs)
+        if not x.requires_grad:
+            return gemm.linear(x, weight, bias)
+        if self.rules is not None:
+            return self.rules.linear(x, weight, bias)
+        return ruled_linear(self.switch, x, weight, bias)
+
+    def _conv(self, func, args, kwargs):
+        output = func(*args, **kwargs)
+        x, weight, bias, options = _conv_arguments(*args, **kwargs)
+        first = self.grid is None
+        if not self._count:
+            self.grid = tuple(output.shape[-2:])
+            if first:
+                self.patch = tuple(weight.shape[-2:])
+        if not self._ruled(x):
+            return output
+        return self.rules.conv(x, ConvMap(weight, bias, options), output, pixels=first)
+
+    def _matmul(self, func, args, kwargs):
+        a, b = (*args, *kwargs.values())[:2]
+        if mark_of(a)[0] in ("probs", "talked") and a.dim() >= 3:
+            return self._meet(a, b)
+        return self._product(a, b)
+
+    def _reflected_matmul(self, func, args, kwargs):
+        return self._matmul(func, args[::-1], kwargs)
+
+    def _product(self, a: Tensor, b: Tensor, factor: float = 1.0) -> Tensor:
+        if not self._ruled(a, b):
+            return scaled_product(a, b, factor)
+        if not b.requires_grad and b.dim() == 2:
+            return self.rules.linear(a, b.t())
+        both = a.requires_grad and b.requires_grad
+        return self.rules.matmul(a, b, factor, 0.5 if both else 1.0)
+
+    def _einsum(self, func, args, kwargs):
+        equation, *operands = args
+        operands = list(operands[0]) if isinstance(operands[0], list | tuple) else operands
+        marked = mark_of(operands[0])[0] in ("probs", "talked")
+        if marked and len(operands) == 2 and _is_mixing(equation, operands):
+            return self._meet(*operands)
+        if not self._ruled(*operands):
+            return func(equation, *operands, **kwargs)
+        if len(operands) != 2:
+            raise UnsupportedModelError("No relevance rule for einsum of other than two operands.")
+        return self.rules.bilinear(lambda a, b: func(equation, a, b), *operands)
+
+    def _multiply(self, func, args, kwargs):
+        output = func(*args, **kwargs)
+        a, b = args[:2]
+        if not self._ruled(a, b):
+            return output
+        both = all(isinstance(x, Tensor) and x.requires_grad for x in (a, b))
+        if both:
+            return self.rules.gating(a, b, output)
+        return self._scale(a if isinstance(a, Tensor) and a.requires_grad else b, output)
+
+    def _divide(self, func, args, kwargs):
+        output = func(*args, **kwargs)
+        a, b = args[:2]
+        if not self._ruled(a, b):
+            return output
+        if isinstance(b, Tensor) and b.requires_grad:
+            if bare_name(func).startswith("r") or not isinstance(a, Tensor):
+                return self._plain("reciprocal", func, args, kwargs)
+            return self.rules.gating(a, b, output)
+        return self._scale(a, output)
+
+    def _scale(self, x: Tensor, output: Tensor) -> Tensor:
+        return self.rules.scale(x, output) if self._ruled(x) else output
+
+    def _add(self, func, args, kwargs):
+        output = func(*args, **kwargs)
+        a, b = args[:2]
+        if not self._ruled(a, b):
+            return output
+        name = bare_name(func)
+        if name == "rsub":
+            a, b = b, a
+        a, b = (x if isinstance(x, Tensor) else output.new_tensor(x) for x in (a, b))
+        b = -b if "sub" in name else b
+        return self.rules.add(a, b, output)
+
+    def _pool(self, func, args, kwargs):
+        if not self._ruled(args[0]):
+            return func(*args, **kwargs)
+        return self.rules.pool(lambda x: func(x, *args[1:], **kwargs), args[0])
+
+    def _pointwise(self, func, args, kwargs):
+        x = args[0]
+        if "norm" in bare_name(func) and not self._count and x.dim() == 3:
+            self._embeddings.append(x)
+        if not self._ruled(x):
+            return func(*args, **kwargs)
+        return self.rules.pointwise(func, args, kwargs)
+
+
+def _linear_arguments(input, weight, bias=None):
+    return input, weight, bias
+
+
+def _conv_arguments(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
+    if isinstance(padding, str):
+        padding = 0 if padding == "valid" else _same_padding(weight, dilation)
+    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    return input, weight, bias, options
+
+
+def _is_mixing(equation: str, operands: list[Tensor]) -> bool:
+    """Whether an einsum is probs @ values in the layout (..., queries, keys), (..., keys, dim)."""
+    left, _, right = equation.replace(" ", "").partition("->")
+    a, _, b = left.partition(",")
+    return len(a) == len(b) == len(right) >= 3 and a[-1] == b[-2] and right == a[:-1] + b[-1]
+
+
+def _same_padding(weight: Tensor, dilation: int | tuple[int, int]) -> tuple[int, ...]:
+    steps = (dilation,) * 2 if isinstance(dilation, int) else dilation
+    spans = [d * (k - 1) for d, k in zip(steps, weight.shape[-2:], strict=True)]
+    if any(span % 2 for span in spans):
+        raise UnsupportedModelError(
+            "No relevance rule for a convolution with padding='same' and an even kernel; gradient "
+            "methods such as 'integrated_gradients' work."
+        )
+    return tuple(span // 2 for span in spans)
