@@ -19,12 +19,14 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 from small_vits import random_vit
+from support.catalogue import CATALOGUE
 
 import xai_lib as xai
 from xai_lib.errors import InputError, OptionError, TargetError, UnsupportedModelError
 from xai_lib.models import Processor
 from xai_lib.widgets import state
 from xai_lib.widgets.gallery import decoded, named_images, uploaded
+from xai_lib.widgets.reading import read
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 OLD = ipywidgets.__version__.startswith("7.")
@@ -139,6 +141,21 @@ def test_head_maps_are_the_rows_that_the_prediction_reads(processor, config):
     pixels = session.pixels["image 0"]
     att = xai.explain(model, pixels, "raw_attention", layer=1)
     torch.testing.assert_close(reading.attention(1, None), att.heatmap()[0])
+
+
+@pytest.mark.parametrize("name", ["timm cait_xxs24_224", "timm vit_base_patch16_siglip_224"])
+def test_head_maps_where_layers_have_other_rows_than_the_readout(name):
+    """Layers below a late class token or a pooling probe: all of their rows are read in the end."""
+    (entry,) = (entry for entry in CATALOGUE if entry.name == name)
+    model = entry.model()
+    reading = read(model, entry.pixels(1))
+    with torch.no_grad(), xai.trace(model) as t:
+        model(entry.pixels(1))
+    assert {maps.shape[1:] for maps in reading.heads} == {entry.grid}
+    patches = entry.grid[0] * entry.grid[1]
+    for site, maps in ((t.sites[0], reading.heads[0]), (t.sites[-1], reading.heads[-1])):
+        expected = site.probs[0].mean(1)[:, -patches:].float()
+        torch.testing.assert_close(maps.flatten(1), expected)
 
 
 def test_views_agree_with_explain_and_are_computed_once(model, processor, explained):
