@@ -43,8 +43,8 @@ def bi_head(
     """Head-wise Beyond Intuition: R ← R + (Σ_h I_h A_h) R, then W ⊙ R (Ours-H).
 
     I_h = mean|A_hᵀ∇A_h|, normalised to Σ_h I_h = 1. W = E_h[(mean_α ∇A(αx))⁺] over the last layer
-    is the integrated gradient with `steps` points from 0 to 1. start_layer defaults to the published
-    quarter of the depth (the fourth of twelve layers).
+    is the integrated gradient with `steps` points from 0 to 1. start_layer defaults to the
+    published quarter of the depth (the fourth of twelve layers).
     """
     _check_options(steps, feedback, chunk)
     first = 0 if start_layer is None else start_layer

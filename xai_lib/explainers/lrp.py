@@ -136,7 +136,7 @@ def lrp(call: Call, *, rules: str = "zplus", alpha: float = 1.0) -> Output:
     """Full LRP to tokens and pixels; z^B at the patch embedding (Montavon et al. 2017).
 
     att.relevance is the relevance of each token's embedding, prefix tokens included; att.pixels
-    what of it reaches the image (position embeddings keep their share of the sum rule). In models that
+    what of it reaches the image (position embeddings keep their share of a sum). In models that
     merge patches (Swin) att.relevance sums att.pixels per patch of the first grid.
     """
     run = call.forward(_leaf(call), rules=rule_set(call, rules, alpha))

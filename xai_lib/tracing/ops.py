@@ -30,7 +30,8 @@ PRODUCTS = dict.fromkeys(("matmul", "bmm"), "matmul") | {
 SUMS = dict.fromkeys(("add", "radd", "sub", "rsub", "subtract"), "add")
 
 POOLS = dict.fromkeys(
-    ("mean", "sum", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_avg_pool1d", "avg_pool1d"), "pool"
+    ("mean", "sum", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_avg_pool1d", "avg_pool1d"),
+    "pool",
 )
 
 # Dividing by a constant is scaling; dividing by an activation is a normalisation.
@@ -65,7 +66,7 @@ ROUTING = frozenset(
 
 @cache
 def bare_name(func) -> str:
-    """Return the operation's name without dunders and in-place marks: `Tensor.__iadd__` is "add"."""
+    """Return the operation's name without underscores: `Tensor.__iadd__` is "add"."""
     name = getattr(func, "__name__", str(func))
     if name == "__get__":
         # Properties such as Tensor.T and Tensor.shape arrive as descriptor getters.
