@@ -3,8 +3,8 @@
     python data_scripts/train_scenes.py              # both, under an hour on two cores
     python data_scripts/train_scenes.py --model vit-scenes
 
-A curriculum: large objects in 64x64 images, then 96x96 images with the positions resampled, last two
-stages with more scenes of several objects and without token labels. What is learned:
+A curriculum: large objects in 64x64 images, then 96x96 images with the positions resampled, last
+two stages with more scenes of several objects and without token labels. What is learned is in
 `scene_objective.py`.
 """
 
