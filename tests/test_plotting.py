@@ -82,8 +82,10 @@ def test_figures_hold_one_picture_for_each_map(model, att):
 def test_attention_panel_has_a_row_per_layer_and_a_column_per_head(model, att):
     with torch.no_grad(), xai.trace(model) as trace:
         model(att.inputs)
-    figure = attention_panel([s.probs for s in trace.sites], att.grid, att.layout.prefix)
+    figure = attention_panel(trace.sites, att.grid, att.layout.prefix)
     assert len(figure.axes) == 2 * 3
+    late = attention_panel(trace.sites[1:], att.grid, att.layout.prefix)
+    assert late.axes[0].get_ylabel() == "layer 1"
     drawn = figure.axes[-1].images[0].get_array()
     assert np.allclose(drawn, trace.sites[1].probs[0, 2, 0, 1:].reshape(3, 4))
 

@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from xai_lib.attribution import Attribution
+from xai_lib.tracing import Site
 
 # Perceptually even maps: relevance of one sign from dark to bright, of both signs around white.
 SEQUENTIAL, DIVERGING = "inferno", "RdBu_r"
@@ -144,29 +145,28 @@ def method_panel(
 
 
 def attention_panel(
-    probs: Sequence[Tensor], grid: tuple[int, int], prefix: int, row: int = 0, sample: int = 0
+    sites: Sequence[Site], grid: tuple[int, int], prefix: int, row: int = 0, sample: int = 0
 ):
-    """Return a figure of one token's attention to the patches: a row per layer, a column per head.
+    """Return a figure of one token's attention to the patches: a row per site, a column per head.
 
-    probs: per layer, (batch, heads, queries, keys); each map has its own colour scale.
+    sites: of a trace; row: the token that looks, 0 for the class token. Each map has its own colour
+    scale.
     """
     import matplotlib.pyplot as plt
 
-    layers, heads = len(probs), probs[0].shape[1]
+    heads = max(site.heads for site in sites)
+    size = (1.1 * heads, 1.1 * len(sites))
     figure, axes = plt.subplots(
-        layers, heads, figsize=(1.1 * heads, 1.1 * layers), squeeze=False, layout="constrained"
+        len(sites), heads, figsize=size, squeeze=False, layout="constrained"
     )
-    for layer, site in enumerate(probs):
-        for head in range(heads):
-            spot = axes[layer, head]
-            spot.imshow(
-                site[sample, head, row, prefix:].detach().reshape(grid).numpy(), cmap=SEQUENTIAL
-            )
+    for line, site in zip(axes, sites, strict=True):
+        line[0].set_ylabel(f"layer {site.index}", fontsize=8)
+        for head, spot in enumerate(line[: site.heads]):
+            seen = site.probs[sample, head, row, prefix:].detach().float().cpu()
+            spot.imshow(seen.reshape(grid).numpy(), cmap=SEQUENTIAL)
             spot.set(xticks=[], yticks=[])
-            if head == 0:
-                spot.set_ylabel(f"layer {layer}", fontsize=8)
-            if layer == 0:
-                spot.set_title(f"head {head}", fontsize=8)
+    for head, spot in enumerate(axes[0]):
+        spot.set_title(f"head {head}", fontsize=8)
     plt.close(figure)
     return figure
 
