@@ -20,7 +20,9 @@ from xai_lib.datasets.evidence import (
 
 ROOT = Path(__file__).parents[1]
 WEIGHTS = ROOT / "xai_lib" / "weights"
-SCENE_MODELS = ("vit-scenes", "deit-scenes")
+# Chance is 1 in 45. The two-object floors lie four standard errors under the cards' values.
+TWO_LEAD = {"vit-scenes": 0.82, "deit-scenes": 0.67}
+SCENE_MODELS = tuple(TWO_LEAD)
 IMAGE_MODELS = (*SCENE_MODELS, "vit-digits")
 N, SEED = 400, 424242
 
@@ -50,7 +52,7 @@ def test_scene_models_classify_fresh_scenes(scene_model):
 
 
 def test_both_classes_of_two_object_scenes_lead_the_softmax(scene_model):
-    assert scene_model[1]["two_lead"] >= 0.8
+    assert scene_model[1]["two_lead"] >= TWO_LEAD[scene_model[0]]
 
 
 def test_scene_card_tells_the_truth(scene_model):
