@@ -1,6 +1,6 @@
 """Train the scene models from nothing: a small ConvNet teacher, `vit-scenes` and `deit-scenes`.
 
-    python data_scripts/train_scenes.py              # both, under an hour on two cores
+    python data_scripts/train_scenes.py              # both, about an hour
     python data_scripts/train_scenes.py --model vit-scenes
 
 A curriculum: large objects in 64x64 images, then 96x96 images with the positions resampled, last
