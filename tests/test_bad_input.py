@@ -98,6 +98,21 @@ def test_target_and_targets(vit, pixels):
         xai.explain(vit, pixels, "rollout", target=0, targets=[1])
 
 
+@pytest.mark.parametrize(
+    ("names", "target"),
+    (
+        (("crane", "dog", "crane", "cow"), "crane"),
+        (("crane, bird", "dog", "crane, machine", "cow"), "crane"),
+    ),
+)
+def test_a_name_of_two_classes_is_no_target(pixels, names, target):
+    model = random_vit(dtype=torch.float32)
+    model.pretrained_cfg = {"label_names": list(names)}
+    with refused(TargetError, "'crane'", "classes 0 and 2", "Pass the number"):
+        xai.explain(model, pixels, "rollout", target)
+    assert xai.explain(model, pixels, "rollout", 2).target.tolist() == [2, 2]
+
+
 def test_unknown_class_name_suggests_the_nearest(named_vit, pixels):
     with refused(TargetError, "Unknown class 'dgo'", "Did you mean 'dog'?", "Known: "):
         xai.explain(named_vit, pixels, "rollout", "dgo")
@@ -176,6 +191,52 @@ def test_a_processors_dict_is_understood(vit, pixels):
     assert torch.equal(found, expected)
 
 
+class Keywords(nn.Module):
+    """Takes pixel_values and, per sample, how strongly to see them."""
+
+    def __init__(self):
+        super().__init__()
+        self.vit = random_vit(dtype=torch.float32)
+
+    def forward(self, pixel_values, gain=None):
+        return self.vit(pixel_values if gain is None else pixel_values * gain[:, None, None, None])
+
+
+class Local(Keywords):
+    """Calls a local variable `pixel_values`, which is no parameter."""
+
+    def forward(self, x):
+        pixel_values = x * 1
+        return self.vit(pixel_values)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_entries_of_the_dict_follow_each_sample(pixels, method):
+    gain = torch.tensor([0.5, 2.0])
+    model, options = Keywords(), METHODS[method] | {"target": 1}
+    both = {"pixel_values": pixels, "gain": gain}
+    found = xai.explain(model, both, method, **options)
+    torch.testing.assert_close(found.logits, model(pixels, gain).detach())
+    if method == "smoothgrad":  # its noise follows the range of each picture as it came
+        return
+    for i in range(2):
+        alone = {"pixel_values": pixels[i : i + 1], "gain": gain[i : i + 1]}
+        expected = xai.explain(model, alone, method, **options).relevance[0]
+        torch.testing.assert_close(found.relevance[i], expected, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("model", (random_vit(dtype=torch.float32), Keywords(), Local()))
+def test_entries_that_the_model_cannot_take(pixels, model):
+    batch = {"pixel_values": pixels, "mask": torch.ones(2, 4)}
+    with refused(InputError, "['mask']", type(model).__name__, "inputs['pixel_values'] alone"):
+        xai.explain(model, batch, "rollout")
+
+
+def test_a_local_variable_is_no_parameter(pixels):
+    found = xai.explain(Local(), {"pixel_values": pixels}, "rollout")
+    assert torch.equal(found.relevance, xai.explain(Local(), pixels, "rollout").relevance)
+
+
 # -- models --------------------------------------------------------------------------------------
 
 
@@ -220,6 +281,16 @@ def test_a_torchscript_model(vit, pixels):
         xai.explain(script, pixels)
 
 
+def test_a_model_with_a_torchscript_part(pixels):
+    model = random_vit(dtype=torch.float32)
+    tokens = torch.randn(2, 5, 16)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.blocks[1] = torch.jit.trace(model.blocks[1], tokens)
+    with refused(UnsupportedModelError, "'blocks.1'", "TorchScript", "Pass the eager module"):
+        xai.explain(model, pixels)
+
+
 @pytest.mark.parametrize("model", (lambda x: x, ("model", "processor"), None, "vit-scenes"))
 def test_something_that_is_no_model(pixels, model):
     with refused(UnsupportedModelError, type(model).__name__, "expected a torch.nn.Module"):
@@ -258,7 +329,7 @@ def test_unknown_method_suggests_the_nearest(vit, pixels, method, nearest):
         xai.explain(vit, pixels, method)
 
 
-@pytest.mark.parametrize("method", ("", None, 3))
+@pytest.mark.parametrize("method", ("", None, 3, ["rollout"], {}))
 def test_method_without_a_near_name_lists_them_all(vit, pixels, method):
     with refused(OptionError, f"Unknown method {method!r}", *METHODS):
         xai.explain(vit, pixels, method)
@@ -327,6 +398,9 @@ BAD_VALUES = (
     ("integrated_gradients", "quadrature", "reference", ("Unknown quadrature", "trapezoid")),
     ("integrated_gradients", "baseline", float("nan"), ("expected a finite number",)),
     ("integrated_gradients", "baseline", torch.zeros(3, 5, 5), ("(3, 5, 5)", "(3, 16, 16)")),
+    ("integrated_gradients", "baseline", torch.zeros(7, 3, 16, 16), ("(7, 3, 16, 16)",)),
+    ("integrated_gradients", "baseline", torch.zeros(1, 3, 16, 16), ("or (2, 3, 16, 16)",)),
+    ("integrated_gradients", "baseline", torch.zeros(16), ("(16,)", "expected a finite number")),
     ("integrated_gradients", "baseline", "black", ("'black'", "expected a number or a Tensor")),
     ("gradient", "reduce", "max", ("Unknown reduce 'max'", "Did you mean 'max_abs'?")),
     ("smoothgrad", "reduce", "average", ("Unknown reduce 'average'", "l2, max_abs, sum")),
@@ -342,6 +416,14 @@ BAD_VALUES = (
 def test_bad_option_value(vit, pixels, method, option, value, words):
     with refused(OptionError, option, *words):
         xai.explain(vit, pixels, method, **{option: value})
+
+
+def test_a_baseline_may_be_one_for_all_or_one_for_each(vit, pixels):
+    ask = {"method": "integrated_gradients", "target": 1, "steps": 4}
+    start = torch.full_like(pixels, 0.1)
+    expected = xai.explain(vit, pixels, **ask, baseline=0.1).relevance
+    for baseline in (start, start[0], start[0, 0, 0, 0]):
+        assert torch.equal(xai.explain(vit, pixels, **ask, baseline=baseline).relevance, expected)
 
 
 def test_every_option_refuses_a_value_of_a_wrong_type(vit, pixels):

@@ -297,3 +297,9 @@ def test_the_hubs_cache_serves_without_network(hf_folder, tmp_path, monkeypatch)
     (repo / "snapshots" / commit / "preprocessor_config.json").unlink()
     with pytest.raises(CheckpointError, match="go online once"):
         load("hf:someone/tiny")
+
+
+@pytest.mark.parametrize("name", (3, None, b"vit-scenes", ["vit-scenes"]))
+def test_a_name_that_is_no_text_is_refused(name):
+    with pytest.raises(OptionError, match="expected a model's name or the path"):
+        load(name)

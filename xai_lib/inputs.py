@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -20,10 +21,21 @@ class Prepared:
     keyword: str | None
 
     def call(self, model: nn.Module, pixels: Tensor):
-        """Call the model as the inputs ask for: with the tensor alone, or with keywords."""
+        """Call the model as the inputs ask for: with the tensor alone, or with keywords.
+
+        `pixels` is (k·batch, channels, H, W), the whole batch k times over; tensors of `extra` that
+        have a row per sample are repeated to fit.
+        """
         if self.keyword is None:
             return model(pixels)
-        return model(**{self.keyword: pixels}, **self.extra)
+        batch = self.pixels.shape[0]
+        extra = {
+            name: value.repeat(pixels.shape[0] // batch, *[1] * (value.dim() - 1))
+            if isinstance(value, Tensor) and value.dim() and value.shape[0] == batch
+            else value
+            for name, value in self.extra.items()
+        }
+        return model(**{self.keyword: pixels}, **extra)
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -40,11 +52,13 @@ def unwrap(model: nn.Module) -> nn.Module:
             model = model._orig_mod
         else:
             break
-    if isinstance(model, torch.jit.ScriptModule):
-        raise UnsupportedModelError(
-            "A TorchScript module runs outside Python and cannot be intercepted. "
-            "Pass the eager module that it was made from."
-        )
+    for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            where = f"The model's part {name!r} is" if name else "The model is"
+            raise UnsupportedModelError(
+                f"{where} a TorchScript module, which runs outside Python and cannot be "
+                "intercepted. Pass the eager module that it was made from."
+            )
     if any(p.is_inference() for p in model.parameters()):
         raise UnsupportedModelError(
             "The model's parameters were made under torch.inference_mode(), so no gradient can "
@@ -65,7 +79,8 @@ def prepare(model: nn.Module, inputs) -> Prepared:
         extra = {k: v for k, v in inputs.items() if k != "pixel_values"}
         keyword = "pixel_values" if _takes_keyword(model, "pixel_values") else None
         _check_pixels(model, pixels)
-        return Prepared(_fresh(pixels), extra if keyword else {}, keyword)
+        _check_extra(model, extra, keyword)
+        return Prepared(_fresh(pixels), extra, keyword)
     _check_pixels(model, inputs)
     return Prepared(_fresh(inputs), {}, None)
 
@@ -89,9 +104,24 @@ def logits_of(output) -> Tensor:
 
 
 def _takes_keyword(model: nn.Module, name: str) -> bool:
-    return name in getattr(model.forward, "__code__", prepare.__code__).co_varnames or hasattr(
-        model, "main_input_name"
-    )
+    parameter = inspect.signature(model.forward).parameters.get(name)
+    if parameter is None:
+        return getattr(model, "main_input_name", None) == name
+    return parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+
+
+def _check_extra(model: nn.Module, extra: dict, keyword: str | None) -> None:
+    """Refuse what the model cannot be given: leaving it out would explain another prediction."""
+    kinds = {p.kind for p in inspect.signature(model.forward).parameters.values()}
+    if keyword is not None and inspect.Parameter.VAR_KEYWORD in kinds:
+        return
+    unknown = [k for k in extra if keyword is None or not _takes_keyword(model, k)]
+    if unknown:
+        raise InputError(
+            f"inputs has the entries {sorted(map(str, unknown))}, which "
+            f"{type(model).__name__}.forward does not take beside the pixels. Pass "
+            "inputs['pixel_values'] alone if the model needs none of them."
+        )
 
 
 def _fresh(pixels: Tensor) -> Tensor:

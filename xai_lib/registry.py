@@ -77,7 +77,7 @@ def all_methods() -> dict[str, Method]:
 def find(name: str, options: dict[str, object]) -> Method:
     """Return the method called `name`, after checking that it knows all `options`."""
     known = all_methods()
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         raise unknown_name("method", name, known)
     defaults = known[name].options
     expected = typing.get_type_hints(known[name].function)

@@ -68,12 +68,16 @@ def _index(target, classes: int, names: tuple[str, ...] | None) -> int:
                 f"target is the name {target!r}, but the model carries no class names. "
                 f"Pass a class number from 0 to {classes - 1}."
             )
-        if target in names:
-            return names.index(target)
-        close = [i for i, name in enumerate(names) if target in name.split(", ")]
-        if len(close) != 1:
+        found = [i for i, name in enumerate(names) if name == target]
+        found = found or [i for i, name in enumerate(names) if target in name.split(", ")]
+        if not found:
             raise TargetError(str(unknown_name("class", target, names[:1000])))
-        return close[0]
+        if len(found) > 1:
+            raise TargetError(
+                f"{target!r} names the classes {' and '.join(map(str, found))}. "
+                "Pass the number of the one that you mean."
+            )
+        return found[0]
     if isinstance(target, bool) or not isinstance(target, int):
         raise TargetError(f"target is {target!r}; expected a class number or name.")
     if not 0 <= target < classes:

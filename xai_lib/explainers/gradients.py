@@ -51,7 +51,8 @@ def integrated_gradients(
     """Integrated gradients: Σ_c (x - x')_c ∫₀¹ ∂logit/∂x_c (x' + α(x - x')) dα per pixel.
 
     Complete: the sum is logit(x) - logit(x') up to the quadrature ("gauss_legendre", "trapezoid").
-    baseline x' is in normalised pixel units, where 0 is the mean colour of the training set.
+    baseline x', a number, (channels, H, W) or (batch, channels, H, W), is in normalised pixel
+    units, where 0 is the mean colour of the training set.
     compat="reference" gives what Beyond Intuition's `generate_ig` does: mean_k α_k ∂logit(α_k x),
     not times the input.
     """
@@ -61,11 +62,12 @@ def integrated_gradients(
         raise unknown_name("quadrature", quadrature, QUADRATURES)
     alphas, weights = _nodes("reference" if call.reference else quadrature, steps)
     pixels = call.inputs.pixels
-    start = torch.as_tensor(baseline, dtype=pixels.dtype, device=pixels.device)
-    if not torch.isfinite(start).all() or (start.dim() and start.shape[-3:] != pixels.shape[-3:]):
+    start = torch.as_tensor(baseline, dtype=pixels.dtype, device=pixels.device).detach()
+    if start.shape not in ((), pixels.shape[1:], pixels.shape) or not torch.isfinite(start).all():
         raise OptionError(
-            f"baseline has shape {tuple(start.shape)}; expected a finite number or a tensor "
-            f"{tuple(pixels.shape[-3:])} like one input."
+            f"baseline has shape {tuple(start.shape)} or holds NaN or Inf; expected a finite "
+            f"number, or finite numbers of shape {tuple(pixels.shape[1:])} or "
+            f"{tuple(pixels.shape)}."
         )
     path = pixels - start
     call.forward(graph="as_is", keep=False)

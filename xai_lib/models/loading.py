@@ -27,6 +27,8 @@ def load(name: str | os.PathLike, *, revision: str | None = None) -> tuple[nn.Mo
     for an unknown name and CheckpointError for files that are missing, damaged, or neither in the
     local cache nor reachable.
     """
+    if not isinstance(name, str | os.PathLike):
+        raise OptionError(f"name is {name!r}; expected a model's name or the path of a folder.")
     text = os.fspath(name)
     if text in cards():
         return load_embedded(text)
