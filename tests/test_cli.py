@@ -83,6 +83,9 @@ def test_explain_makes_a_picture_by_default(here, run):
         ({"--target": "3"}, "3"),
         ({"--option": "start_layer"}, "is not key=value"),
         ({"--option": "star_layer=1"}, "star_layer"),
+        # Before anything is loaded or computed, so that no minutes are lost.
+        ({"--out": "map.gif", "--model": "modell"}, "'.gif'; expected .png, .pdf, .svg"),
+        ({"--out": "no/map.png", "--model": "modell"}, "The folder no does not exist"),
         ({"image.png": "gone.png"}, "No image file at 'gone.png'"),
     ],
 )

@@ -21,7 +21,7 @@ PACKAGE = ROOT / "xai_lib"
 
 # Each module or package may import from its own line and from those above it, never from below.
 LAYERS = (
-    {"errors"},
+    {"errors", "files"},
     {"rules"},
     {"tracing"},
     {"inputs", "layout", "passes", "registry", "targets"},

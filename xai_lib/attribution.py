@@ -10,7 +10,20 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from xai_lib.errors import InputError, MethodNotApplicableError, OptionError
+from xai_lib.files import written
 from xai_lib.layout import TokenLayout
+
+SUFFIXES = (".png", ".pdf", ".svg", ".safetensors")
+
+
+def check_path(path: str | Path) -> Path:
+    """Return `path`, or raise an OptionError or InputError if no attribution can be saved there."""
+    path = Path(path)
+    if path.suffix not in SUFFIXES:
+        raise OptionError(f"{path} has the suffix {path.suffix!r}; expected {', '.join(SUFFIXES)}.")
+    if not path.parent.is_dir():
+        raise InputError(f"The folder {path.parent} does not exist. Make it first.")
+    return path
 
 
 @dataclass
@@ -86,24 +99,14 @@ class Attribution:
 
         Written to a temporary name first, so that an interrupted save leaves no half file.
         """
-        path = Path(path)
-        if not path.parent.is_dir():
-            raise InputError(f"The folder {path.parent} does not exist. Make it first.")
-        partial = path.with_name(f".{path.stem}.partial{path.suffix}")
-        try:
+        path = check_path(path)
+        with written(path) as partial:
             if path.suffix == ".safetensors":
                 from safetensors.torch import save_file
 
                 save_file(self._tensors(), partial, metadata={"method": self.method})
-            elif path.suffix in (".png", ".pdf", ".svg"):
-                self.show(**style).savefig(partial, bbox_inches="tight", dpi=150)
             else:
-                raise OptionError(
-                    f"att.save to {path.suffix!r}: expected .png, .pdf, .svg or .safetensors."
-                )
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+                self.show(**style).savefig(partial, bbox_inches="tight", dpi=150)
         return path
 
     def _tensors(self) -> dict[str, Tensor]:

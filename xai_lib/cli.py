@@ -53,7 +53,9 @@ def explain(
     """Explain one image: print the leading classes and save the heat map."""
     options = dict(parse_option(text) for text in option or [])
     import xai_lib as xai
+    from xai_lib.attribution import check_path
 
+    out = check_path(out or f"{image.stem}_{Path(method).name}.png")
     network, processor = xai.load(model)
     inputs = processor(image)
     att = xai.explain(network, inputs, method=method, target=parse_target(target), **options)
@@ -64,7 +66,7 @@ def explain(
         mark = "*" if index == chosen else " "
         print(f"{mark} {probabilities[index]:7.2%}  {names[index]} ({index})")
     print(f"Explained: {names[chosen]} ({chosen}) by {method}")
-    print(f"Saved: {att.save(out or Path(f'{image.stem}_{method}.png'))}")
+    print(f"Saved: {att.save(out)}")
 
 
 @app.command()

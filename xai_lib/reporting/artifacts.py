@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xai_lib.errors import OptionError
-from xai_lib.reporting.files import write_text, written
+from xai_lib.files import write_text, written
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
