@@ -221,6 +221,9 @@ def test_notebook_is_thin_clean_and_opens_in_colab(path):
         assert len(cell.source.splitlines()) <= 25, "a longer cell belongs in the library"
     assert "find_spec" in code[0].source and "pip install" in code[0].source
     assert not re.search(r"pip install.*torch", code[0].source), "Colab's own torch must stay"
+    assert "released package" in code[0].source and "pip install -e ." in code[0].source
+    # The pictures of the model that was loaded, which the profile decides.
+    assert not any("sample_images(model" in cell.source for cell in code)
     tagged = [cell for cell in code if "parameters" in cell.metadata.get("tags", [])]
     assert len(tagged) == 1 and re.search(r"^profile\s*=", tagged[0].source, re.MULTILINE)
     assert notebook.cells[0].cell_type == "markdown" or notebook.cells[0] is code[0]
