@@ -1,4 +1,4 @@
-"""Train `vit-digits` from nothing on scikit-learn's handwritten digits (five minutes, two cores).
+"""Train `vit-digits` from nothing on scikit-learn's handwritten digits.
 
     python data_scripts/train_digits.py
 

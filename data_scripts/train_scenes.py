@@ -1,6 +1,6 @@
 """Train the scene models from nothing: a small ConvNet teacher, `vit-scenes` and `deit-scenes`.
 
-    python data_scripts/train_scenes.py              # both, about an hour
+    python data_scripts/train_scenes.py              # both
     python data_scripts/train_scenes.py --model vit-scenes
 
 A curriculum: large objects in 64x64 images, then 96x96 images with the positions resampled, last
@@ -26,6 +26,7 @@ from training import (
     LOGS,
     WEIGHTS,
     Stage,
+    by_stage,
     fit,
     minutes,
     predictor,
@@ -144,6 +145,14 @@ def polish(
     return log
 
 
+def resumed_log(name: str, stages: int, logs: Path) -> list[dict[str, float]]:
+    """Return the stored log up to the resumed stage."""
+    found = by_stage(read_log(name, logs))
+    if len(found) < stages:
+        raise typer.BadParameter(f"--resume {stages}: the log of {name} has {len(found)} stages.")
+    return [row for rows in found[:stages] for row in rows]
+
+
 def describe(name: str, log: list, trained_by: str, seed: int, teacher: float | None) -> dict:
     """Return a model's card before it is measured."""
     card = {
@@ -187,16 +196,19 @@ def main(
         print(name, flush=True)
         command = f"data_scripts/train_scenes.py --model {name} --seed {seed} --threads {threads}"
         if resume:
-            network, log = CLASSES[name](**KWARGS), read_log(name, logs)
+            command += f" --resume {resume}"
+            network, log = CLASSES[name](**KWARGS), resumed_log(name, resume, logs)
             network.load_state_dict(read_weights(name, out))
         else:
             network, log = train(name, teacher, seed, **options)
-        for number in range(max(resume, len(STAGES)), every_stage):
-            # Rounding to float16 before each of these stages makes `--resume` repeat them exactly.
+        for number in range(max(resume, len(STAGES)), every_stage + 1):
+            # Stored here, an interrupted run can go on with `--resume`; rounding to float16 before
+            # each of these stages makes that repeat them exactly.
+            write_log(name, log, logs)
             store(network, name, describe(name, log, command, seed, grade), out)
-            log += polish(network, teacher, number, seed, **options)
-        write_log(name, log, logs)
-        store(network, name, describe(name, log, command, seed, grade), out)
+            if number < every_stage:
+                print(f"stored; to go on from here: --resume {number}", flush=True)
+                log += polish(network, teacher, number, seed, **options)
         card, predict = read_card(name, out), predictor(network, read_card(name, out))
         card["metrics"] = measure_scenes(predict, n, seed=1_000_001)
         card["evidence"] = prove_scene_evidence(predict, n // 2, seed=1_000_002)

@@ -90,11 +90,19 @@ def fit(
     return log
 
 
+def by_stage(log: list[dict[str, float]]) -> list[list[dict[str, float]]]:
+    """Return the rows of each stage; every stage counts its steps from zero."""
+    stages: list[list[dict[str, float]]] = []
+    for row in log:
+        if not stages or row["step"] <= stages[-1][-1]["step"]:
+            stages.append([])
+        stages[-1].append(row)
+    return stages
+
+
 def minutes(log: list[dict[str, float]]) -> float:
-    """Return the wall-clock minutes of a log in which each stage counts from zero."""
-    follow = [*log[1:], {"step": 0}]
-    ends = [row for row, after in zip(log, follow, strict=True) if after["step"] <= row["step"]]
-    return round(sum(row["seconds"] for row in ends) / 60, 1)
+    """Return the wall-clock minutes of all stages of a log."""
+    return round(sum(rows[-1]["seconds"] for rows in by_stage(log)) / 60, 1)
 
 
 def write_log(name: str, log: list[dict[str, float]], folder: Path = LOGS) -> None:
@@ -110,7 +118,7 @@ def read_log(name: str, folder: Path = LOGS) -> list[dict[str, float]]:
     """Return a training log that `write_log` wrote."""
     with (folder / f"{name}.csv").open(newline="") as file:
         rows = csv.DictReader(file)
-        return [{k: float(v) for k, v in row.items() if v != ""} for row in rows]
+        return [{k: json.loads(v) for k, v in row.items() if v != ""} for row in rows]
 
 
 def store(model: nn.Module, name: str, card: dict, folder: Path = WEIGHTS) -> None:

@@ -57,6 +57,57 @@ def test_training_is_deterministic_for_a_seed(trained):
     assert not torch.equal(other.head.weight, weights["head.weight"])
 
 
+class Interrupted(RuntimeError):
+    pass
+
+
+def test_an_interrupted_run_is_continued_from_its_last_stored_stage(tmp_path, monkeypatch):
+    whole, halted = tmp_path / "whole", tmp_path / "halted"
+
+    def run(folder, resume):
+        train_scenes.main(
+            *("vit-scenes", folder, folder),
+            **{"seed": 3, "scale": 0.01, "precision": "float32", "threads": 1, "n": 4},
+            resume=resume,
+        )
+        return (folder / "vit-scenes.csv").read_text().splitlines()
+
+    def interrupted(model, teacher, number, *rest, **options):
+        if number == 3:
+            raise Interrupted
+        return polish(model, teacher, number, *rest, **options)
+
+    polish = train_scenes.polish
+    full = run(whole, 0)
+    monkeypatch.setattr(train_scenes, "polish", interrupted)
+    with pytest.raises(Interrupted):
+        run(halted, 0)
+    assert len(training.by_stage(training.read_log("vit-scenes", halted))) == 3
+    monkeypatch.setattr(train_scenes, "polish", polish)
+    # What came after the resumed stage is forgotten: the log ends as that of a run in one go.
+    log = halted / "vit-scenes.csv"
+    log.write_text(log.read_text() + full[-1] + "\n")
+    continued = run(halted, 3)
+    without_seconds = [
+        [line.split(",")[:2] + line.split(",")[3:] for line in lines[1:]]
+        for lines in (full, continued)
+    ]
+    assert without_seconds[0] == without_seconds[1]
+    ends = [load_file(folder / "vit-scenes.safetensors") for folder in (whole, halted)]
+    assert all(torch.equal(value, ends[1][key]) for key, value in ends[0].items())
+    cards = [json.loads((folder / "vit-scenes.json").read_text()) for folder in (whole, halted)]
+    assert "--resume" not in cards[0]["trained_by"]
+    assert cards[1]["trained_by"] == cards[0]["trained_by"] + " --resume 3"
+
+
+def test_a_log_with_too_few_stages_is_not_resumed(tmp_path):
+    row = {"size": 64, "step": 1, "seconds": 1, "class": 1.0}
+    training.write_log("vit-scenes", [row, row], tmp_path)
+    assert train_scenes.resumed_log("vit-scenes", 2, tmp_path) == [row, row]
+    with pytest.raises(train_scenes.typer.BadParameter, match="has 2 stages"):
+        train_scenes.resumed_log("vit-scenes", 3, tmp_path)
+
+
 def test_the_distilled_head_learns_from_the_teacher_only():
     torch.manual_seed(0)
     model = train_scenes.VisionTransformerDistilled(**train_scenes.KWARGS).train()
