@@ -17,7 +17,7 @@ from xai_lib.bench.report import write
 from xai_lib.registry import all_methods
 
 # The most that a method may take, in B, on ViT-B/16 in float32, two threads: (batch 1, batch 8).
-# Set before the methods were written, not measured.
+# Goals, not measurements.
 TARGETS = {
     "rollout": (0.48, None),
     "attn_gradcam": (0.60, None),
