@@ -108,6 +108,44 @@ def test_card_matches_weights_script_and_log(name):
     assert float(last["held_out"]) >= 0.95
 
 
+def figures_row(name):
+    """Return the row of a model in README.md, from its card."""
+    card = card_of(name)
+    metrics, evidence = card["metrics"], card["evidence"]
+    scenes = "two_lead" in metrics
+    shares = (
+        metrics["single_accuracy" if scenes else "held_out_accuracy"],
+        metrics.get("two_lead"),
+        evidence["object_replaced" if scenes else "strokes_replaced"],
+        evidence["only_object_grey" if scenes else "strokes_on_grey"],
+    )
+    # Halves round up, as 99.65 in binary would not.
+    shown = ["" if x is None else f"{int(x * 1000 + 0.5 + 1e-6) / 10:.1f} %" for x in shares]
+    return f"| `{name}` | {' | '.join(shown)} |"
+
+
+def test_readme_states_the_figures_of_the_cards():
+    text = (ROOT / "README.md").read_text()
+    table = text.split("<!-- models: begin")[1].split("-->")[1].split("<!--")[0]
+    assert table.split("\n")[4:-2] == [figures_row(name) for name in IMAGE_MODELS]
+    for name in SCENE_MODELS:
+        card = card_of(name)
+        assert (card["metrics"]["n"], card["evidence"]["n"]) == (2000, 1000)
+    digits = card_of("vit-digits")
+    assert digits["metrics"]["n"] == digits["evidence"]["n"] == 360
+
+
+def test_the_scripts_readme_states_the_minutes_of_the_cards():
+    text = " ".join((ROOT / "data_scripts" / "README.md").read_text().split())
+    minutes = {name: card_of(name)["training_minutes"] for name in IMAGE_MODELS}
+    for name, value in minutes.items():
+        assert f"{value} for `{name}`" in text
+    assert f"{sum(minutes.values()):.1f} minutes in all" in text
+    with (ROOT / "reports" / "training" / "teacher-scenes.csv").open() as file:
+        last = {row["size"]: int(row["seconds"]) for row in csv.DictReader(file)}
+    assert f"{sum(last.values()) / 60:.1f} for each training of the teacher" in text
+
+
 def test_distilled_model_has_two_heads_that_both_work():
     model, processor = xai.load("deit-scenes")
     images = xai.datasets.Scenes(N, seed=SEED)[:]
