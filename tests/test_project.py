@@ -114,9 +114,26 @@ def test_every_third_party_import_is_a_dependency():
             assert names & (declared | optional), f"{path.name} imports {top}"
 
 
+def test_every_third_party_import_of_tests_and_scripts_is_a_dependency():
+    from importlib.metadata import packages_distributions
+
+    owners = packages_distributions()
+    declared = {canonicalize_name(r.name) for r in requirements() + requirements("dev")}
+    files = [path for folder in ("tests", "data_scripts") for path in (ROOT / folder).rglob("*.py")]
+    local = {path.stem for path in files} | {path.parent.name for path in files} | {"xai_lib"}
+    for path in files:
+        for name in imported_modules(path):
+            top = name.split(".")[0]
+            if top in sys.stdlib_module_names or top in local:
+                continue
+            names = {canonicalize_name(owner) for owner in owners.get(top, [top])}
+            assert names & declared, f"{path.name} imports {top}: add it to the extra dev"
+
+
 def imported_modules(path):
     """Return the absolute names of all modules that a file imports, at its top or later."""
-    package = ["xai_lib", *path.relative_to(PACKAGE).parent.parts]
+    inside = path.relative_to(PACKAGE) if path.is_relative_to(PACKAGE) else Path(path.name)
+    package = ["xai_lib", *inside.parent.parts]
     names = []
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
