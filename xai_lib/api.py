@@ -9,9 +9,9 @@ from torch import nn
 
 from xai_lib import registry
 from xai_lib.attribution import Attribution
-from xai_lib.errors import unknown_name
+from xai_lib.errors import MethodNotApplicableError, unknown_name
 from xai_lib.inputs import prepare, unwrap
-from xai_lib.passes import Call, borrowed
+from xai_lib.passes import PIXEL_METHODS, Call, borrowed, eager
 from xai_lib.targets import Target, class_names, resolve_all
 from xai_lib.tracing import Trace
 
@@ -59,6 +59,11 @@ def explain(
     relevance = output.relevance
     if relevance is None:
         relevance = layout.patch_sums(output.pixels)
+    if relevance.shape[1:] != (prepared.pixels.shape[0], layout.tokens):
+        raise MethodNotApplicableError(
+            f"{method!r} sees {relevance.shape[-1]} tokens where the model starts with "
+            f"{layout.tokens}: it merges tokens on the way. {PIXEL_METHODS.capitalize()}."
+        )
 
     def public(x):
         x = None if x is None else x.detach()
@@ -86,5 +91,5 @@ def trace(model: nn.Module):
     queries, keys), .value, .output. Nothing is hooked onto the model, and its parameters and mode
     are left alone, so gradients reach the probabilities wherever the caller's graph does.
     """
-    with Trace(unwrap(model)) as active:
+    with eager(), Trace(unwrap(model)) as active:
         yield active

@@ -68,7 +68,7 @@ class Attribution:
     @property
     def patches(self) -> Tensor:
         """Relevance of the patches in their grid: (..., rows, columns)."""
-        return self.relevance[..., self.layout.prefix :].unflatten(-1, self.grid)
+        return self.relevance[..., self.layout.patches].unflatten(-1, self.grid)
 
     def heatmap(self, size: int | tuple[int, int] | None = None) -> Tensor:
         """Return `patches` enlarged bilinearly (corners not aligned) to the input's size or `size`.

@@ -16,15 +16,18 @@ from xai_lib.tracing import Trace
 class TokenLayout:
     """tokens = prefix + rows·columns for a plain ViT.
 
-    `grid` (rows, columns) is the output of the patch embedding's convolution; `prefix` counts the
-    class, distillation and register tokens before the patches. A model that merges its patches on
-    the way (Swin) has no token row of its own: its tokens are the patches of its first grid.
+    `grid` (rows, columns) is the output of the patch embedding's convolution, `patch` its kernel
+    size; `prefix` counts the class, distillation and register tokens before the patches, found by
+    following the patches to where other tokens join them (models may append theirs instead). A
+    model that merges its patches on the way (Swin) has no token row of its own: its tokens are the
+    patches of its first grid.
     """
 
     tokens: int
     prefix: int
     grid: tuple[int, int] | None
     size: tuple[int, int]
+    patch: tuple[int, int] | None = None
 
     @classmethod
     def of(cls, trace: Trace, pixels: Tensor) -> TokenLayout:
@@ -33,15 +36,22 @@ class TokenLayout:
         grid, size = trace.grid, tuple(pixels.shape[-2:])
         patches = grid[0] * grid[1] if grid else first[2]
         if first[0] != batch:
-            return cls(patches, 0, grid, size)
+            return cls(patches, 0, grid, size, trace.patch)
         tokens = first[2]
         for _, queries, keys in trace.shapes:
             if queries < keys and keys == first[2] + queries:
                 tokens = keys
-        prefix = tokens - patches
-        if prefix < 0:
+        if tokens < patches:
             return cls(tokens, 0, None, size)
-        return cls(tokens, prefix, grid, size)
+        offset, others = trace.guards.offset, first[2] - patches
+        behind = others - offset if offset is not None and 0 <= offset <= others else 0
+        return cls(tokens, tokens - patches - behind, grid, size, trace.patch)
+
+    @property
+    def patches(self) -> slice:
+        """Where the patches are among the tokens."""
+        count = self.grid[0] * self.grid[1] if self.grid else self.tokens - self.prefix
+        return slice(self.prefix, self.prefix + count)
 
     @staticmethod
     def is_shared(trace: Trace, batch: int) -> bool:
@@ -60,7 +70,9 @@ class TokenLayout:
 
     def content(self, batch: int, device) -> Tensor:
         """Return bool (batch, tokens): True for patches."""
-        return (torch.arange(self.tokens, device=device) >= self.prefix).repeat(batch, 1)
+        content = torch.zeros(batch, self.tokens, dtype=torch.bool, device=device)
+        content[:, self.patches] = True
+        return content
 
     def patch_sums(self, pixels: Tensor) -> Tensor:
         """Sum a pixel map (..., H, W) over each patch: (..., tokens), 0 for prefix tokens.
@@ -74,7 +86,10 @@ class TokenLayout:
                 "pixel relevance cannot be summed per token; att.pixels is what you want."
             )
         (rows, columns), (height, width) = self.grid, pixels.shape[-2:]
-        h, w = height // rows, width // columns
+        h, w = self.patch or (0, 0)
+        if not h or rows * h > height or columns * w > width:
+            # Overlapping or stacked convolutions: the grid's cells tile the image instead.
+            h, w = height // rows, width // columns
         cropped = pixels[..., : rows * h, : columns * w]
         sums = cropped.unflatten(-1, (columns, w)).unflatten(-3, (rows, h)).sum((-3, -1))
-        return F.pad(sums.flatten(-2), (self.prefix, 0))
+        return F.pad(sums.flatten(-2), (self.prefix, self.tokens - self.patches.stop))

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock, RLock
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +16,7 @@ from torch import Tensor, nn
 from xai_lib.errors import InputError, MethodNotApplicableError, UnsupportedModelError, XAIError
 from xai_lib.inputs import Prepared, logits_of
 from xai_lib.layout import TokenLayout
-from xai_lib.tracing import Site, Trace
+from xai_lib.tracing import Guards, Site, Trace
 
 # Half-precision relevance is seeded with this and divided by it at the end, since the shares of a
 # token lie below the smallest fp16 number.
@@ -20,9 +24,32 @@ HALF_SCALE = 2.0**12
 HALF = (torch.float16, torch.bfloat16)
 
 
+_LOCKS: WeakKeyDictionary[nn.Module, RLock] = WeakKeyDictionary()
+_LOCKS_LOCK = Lock()
+
+
 @contextmanager
 def borrowed(model: nn.Module):
-    """Put the model in eval mode with frozen parameters; give it back as it was, come what may."""
+    """Put the model in eval mode with frozen parameters; give it back as it was, come what may.
+
+    One thread at a time borrows a model. Inside, torch.compile runs eagerly and autocast is off.
+    """
+    with _LOCKS_LOCK:
+        lock = _LOCKS.setdefault(model, RLock())
+    with lock, eager(), _as_stated(model):
+        yield
+
+
+@contextmanager
+def eager():
+    """Let compiled modules run their Python code, which is what a trace can see."""
+    stance = getattr(torch.compiler, "set_stance", None)
+    with stance("force_eager") if stance else nullcontext():
+        yield
+
+
+@contextmanager
+def _as_stated(model: nn.Module):
     training = [(m, m.training) for m in model.modules()]
     frozen = [p for p in model.parameters() if p.requires_grad]
     try:
@@ -30,7 +57,9 @@ def borrowed(model: nn.Module):
             module.training = False
         for p in frozen:
             p.requires_grad_(False)
-        with torch.inference_mode(False), torch.enable_grad():
+        device = next((p.device.type for p in model.parameters()), "cpu")
+        autocast = torch.autocast(device, enabled=False) if device != "meta" else nullcontext()
+        with torch.inference_mode(False), torch.enable_grad(), autocast:
             yield
     finally:
         for p in frozen:
@@ -75,10 +104,19 @@ class Run:
         reached = [t for t in tensors if t.requires_grad]
         if not self.logits.requires_grad or not reached:
             return [torch.zeros_like(t) for t in tensors]
-        with self.trace.switch.mode(relevance):
-            found = torch.autograd.grad(
-                self.logits, reached, seed.to(self.logits.dtype) * scale, True, allow_unused=True
-            )
+        try:
+            with self.trace.switch.mode(relevance):
+                found = torch.autograd.grad(
+                    self.logits,
+                    reached,
+                    seed.to(self.logits.dtype) * scale,
+                    True,
+                    allow_unused=True,
+                )
+        except RuntimeError as error:
+            if not _is_about_writing(error):
+                raise
+            raise _writes_in_place() from error
         by_id = {id(t): g for t, g in zip(reached, found, strict=True)}
         result = [by_id.get(id(t)) for t in tensors]
         return [
@@ -118,15 +156,21 @@ class Call:
             # Refused here already: what a visitor does with a window's map would fail obscurely.
             if site.probs.shape[0] != pixels.shape[0]:
                 raise _no_shared_tokens()
+            _object_to(guards)
             on_site(site)
 
         trace = Trace(self.model, on_site=visit if on_site else None, **options)
+        guards = trace.guards
         try:
             with trace:
                 logits = logits_of(self.inputs.call(model, pixels))
             trace.settle(logits)
+        except RuntimeError as error:
+            if isinstance(error, XAIError) or not _is_about_writing(error):
+                raise
+            raise _writes_in_place() from error
         except (AssertionError, ValueError) as error:
-            if isinstance(error, XAIError):
+            if isinstance(error, XAIError) or _is_ours(error):
                 raise
             raise InputError(
                 f"The model refused inputs of shape {tuple(pixels.shape)}: {error} "
@@ -138,7 +182,21 @@ class Call:
                 "are transformers whose attention is softmax(QKᵀ)V in torch operations; a "
                 "convolutional network, or a fused kernel outside torch, is not."
             )
+        if any(site.sequence_first for site in trace.sites) and hasattr(
+            options.get("rules"), "add_rule"
+        ):
+            raise MethodNotApplicableError(
+                "This model keeps tokens in the first dimension and samples in the second "
+                "(batch_first=False), which the per-sample sum rule cannot tell apart; build it "
+                "with batch_first=True, or use 'attnlrp', 'generic_attention' or a gradient method."
+            )
         run = Run(trace, logits, pixels)
+        if trace.graph == "as_is" and pixels.requires_grad and not logits.requires_grad:
+            raise MethodNotApplicableError(
+                "The model computes its logits from the input without a gradient (torch.no_grad, "
+                "detach or integer arithmetic in its forward pass), so nothing can be propagated "
+                "to the pixels; 'rollout' and 'raw_attention' need no gradient there."
+            )
         if self.run is None:
             self.run = run
             if not torch.isfinite(logits).all():
@@ -166,6 +224,7 @@ class Call:
         """Refuse models whose sites do not see all tokens of a sample at once."""
         if not TokenLayout.is_shared(run.trace, self.inputs.pixels.shape[0]):
             raise _no_shared_tokens()
+        _object_to(run.trace.guards)
 
     def require_distributions(self, run: Run) -> None:
         """Refuse models whose attention maps are no distributions over tokens."""
@@ -178,9 +237,37 @@ class Call:
             )
 
 
+PIXEL_METHODS = (
+    "methods that reach the pixels remain: 'integrated_gradients', 'gradient_x_input', "
+    "'smoothgrad', 'lrp' and 'attnlrp'"
+)
+
+
 def _no_shared_tokens() -> MethodNotApplicableError:
     return MethodNotApplicableError(
         "This model attends within windows or merges its patches, so no attention map spans its "
-        "tokens; methods that reach the pixels remain: 'integrated_gradients', 'gradient_x_input', "
-        "'smoothgrad', 'lrp' and 'attnlrp'."
+        f"tokens; {PIXEL_METHODS}."
     )
+
+
+def _object_to(guards: Guards) -> None:
+    if guards.objection:
+        raise MethodNotApplicableError(f"{guards.objection}; {PIXEL_METHODS}.")
+
+
+def _is_about_writing(error: RuntimeError) -> bool:
+    """Whether autograd complains of a tensor that was written to."""
+    return "in-place" in str(error) or "inplace" in str(error)
+
+
+def _writes_in_place() -> UnsupportedModelError:
+    return UnsupportedModelError(
+        "The model writes into tensors that its own gradient needs, so nothing can be propagated "
+        "back through it. Write x = x + y instead of x += y or x[...] = y in its forward pass."
+    )
+
+
+def _is_ours(error: Exception) -> bool:
+    """Whether the error was raised by this package's code, not by the model's."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return Path(frames[-1].filename).is_relative_to(Path(__file__).parent)

@@ -162,7 +162,8 @@ def attention_panel(
     for line, site in zip(axes, sites, strict=True):
         line[0].set_ylabel(f"layer {site.index}", fontsize=8)
         for head, spot in enumerate(line[: site.heads]):
-            seen = site.probs[sample, head, row, prefix:].detach().float().cpu()
+            patches = slice(prefix, prefix + grid[0] * grid[1])
+            seen = site.probs[sample, head, row, patches].detach().float().cpu()
             spot.imshow(seen.reshape(grid).numpy(), cmap=SEQUENTIAL)
             spot.set(xticks=[], yticks=[])
     for head, spot in enumerate(axes[0]):

@@ -46,9 +46,9 @@ def raw_attention(call: Call, *, layer: int = -1, readout: int | None = None) ->
     chosen = maps[number]
     relevance = mean_of_rows(chosen, rows)
     if call.reference:
-        prefix = call.layout(run).prefix
-        relevance = chosen[..., prefix:].mean(-1) if _pooled(rows, prefix) else relevance
-        relevance = _min_max_patches(relevance, prefix)
+        patches = call.layout(run).patches
+        relevance = chosen[..., patches].mean(-1) if _pooled(rows, patches) else relevance
+        relevance = _min_max_patches(relevance, patches)
     return Output.agnostic(call, relevance)
 
 
@@ -79,18 +79,18 @@ def attn_gradcam(call: Call, *, readout: int | None = None) -> Output:
     """
     run = call.forward(graph="last")
     call.require_token_sites(run)
-    site, prefix = run.sites[-1], call.layout(run).prefix
+    site, patches = run.sites[-1], call.layout(run).patches
 
     def explain(seed):
         grad, at_output = run.gradients([site.probs, site.output], seed)
         rows = readout_rows(at_output, readout)
-        if call.reference and _pooled(rows, prefix):
-            weight = grad[..., prefix:].mean((1, 3), keepdim=True)
-            cam = (weight * site.probs)[..., prefix:].mean(1).clamp(min=0)
-            return _min_max_patches(cam.mean(-1), prefix)
-        weight = grad[..., prefix:].mean(-1, keepdim=True)
+        if call.reference and _pooled(rows, patches):
+            weight = grad[..., patches].mean((1, 3), keepdim=True)
+            cam = (weight * site.probs)[..., patches].mean(1).clamp(min=0)
+            return _min_max_patches(cam.mean(-1), patches)
+        weight = grad[..., patches].mean(-1, keepdim=True)
         relevance = mean_of_rows((weight * site.probs).mean(1), rows).clamp(min=0)
-        return _min_max_patches(relevance, prefix) if call.reference else relevance
+        return _min_max_patches(relevance, patches) if call.reference else relevance
 
     return Output(call.each_target(run, explain).detach())
 
@@ -126,14 +126,16 @@ def generic_attention(
     return Output(call.each_target(run, explain))
 
 
-def _pooled(rows: torch.Tensor, prefix: int) -> bool:
+def _pooled(rows: torch.Tensor, patches: slice) -> bool:
     """Whether the head reads all patches, where the published code averages over keys instead."""
-    return bool(rows[:, prefix:].all())
+    return bool(rows[:, patches].all())
 
 
-def _min_max_patches(relevance: torch.Tensor, prefix: int) -> torch.Tensor:
+def _min_max_patches(relevance: torch.Tensor, patches: slice) -> torch.Tensor:
     """Min-max the patch part of a map, as the published code does before returning it."""
-    return torch.cat([relevance[:, :prefix], min_max(relevance[:, prefix:])], 1)
+    scaled = relevance.clone()
+    scaled[:, patches] = min_max(relevance[:, patches])
+    return scaled
 
 
 def _layer_number(layer: int, depth: int) -> int:

@@ -127,6 +127,7 @@ def _by_value_norm(site: Site) -> Tensor:
             f"tokens, which {site.name!r} lacks; 'generic_attention' and 'transformer_attribution' "
             "need neither."
         )
+    residual = residual.transpose(0, 1) if site.sequence_first else residual
     joined = value.transpose(1, 2).flatten(2)
     moved = gemm.linear(joined, site.projection.detach().to(joined.dtype))
     if site.branch_scale is not None:

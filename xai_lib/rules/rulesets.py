@@ -109,16 +109,16 @@ class AttnLRP:
 
     def matmul(self, a: Tensor, b: Tensor, factor: float = 1.0, share: float = 0.5) -> Tensor:
         product = scaled_product(a, b, factor)
-        return product if share == 1 else _halve(self.switch, product)
+        return product if share == 1 else _halve(product)
 
     def bilinear(self, product, a: Tensor, b: Tensor) -> Tensor:
-        return _halve(self.switch, product(a, b))
+        return _halve(product(a, b))
 
     def gating(self, a: Tensor, b: Tensor, output: Tensor) -> Tensor:
         for x, other in ((a, b), (b, a)):
             if x.shape[-1:] != output.shape[-1:]:
                 return x.detach() * other
-        return _halve(self.switch, output)
+        return _halve(output)
 
     def scale(self, x: Tensor, output: Tensor) -> Tensor:
         return output
@@ -137,7 +137,7 @@ class _Halve(torch.autograd.Function):
         return grad / 2
 
 
-def _halve(switch: Switch, output: Tensor) -> Tensor:
+def _halve(output: Tensor) -> Tensor:
     return _Halve.apply(output)
 
 

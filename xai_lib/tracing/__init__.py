@@ -1,6 +1,7 @@
 """Interception of a model's forward pass (see `Trace`)."""
 
+from xai_lib.tracing.guards import Guards
 from xai_lib.tracing.sites import Site
 from xai_lib.tracing.trace import Trace
 
-__all__ = ["Site", "Trace"]
+__all__ = ["Guards", "Site", "Trace"]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from xai_lib.errors import UnsupportedModelError
 
 
 def expand_groups(q: Tensor, k: Tensor, v: Tensor, enable_gqa: bool) -> tuple[Tensor, Tensor]:
@@ -56,13 +59,16 @@ def multi_head_attention(
     static_v: Tensor | None = None,
     average_attn_weights: bool = True,
     is_causal: bool = False,
-) -> tuple[Tensor, None]:
-    """`F.multi_head_attention_forward` by its documented definition, (length, batch, dim) layout.
+) -> Tensor:
+    """The output of `F.multi_head_attention_forward` by its definition, (length, batch, dim).
 
     torch runs it as one opaque call; written out, its linear maps and attention can be intercepted.
     """
     if bias_k is not None or add_zero_attn or static_k is not None:
-        raise NotImplementedError("bias_k, add_zero_attn and static_k of nn.MultiheadAttention")
+        raise UnsupportedModelError(
+            "nn.MultiheadAttention with add_bias_kv, add_zero_attn or static keys is not "
+            "explained: it attends to keys that are no tokens."
+        )
     if use_separate_proj_weight:
         weights = q_proj_weight, k_proj_weight, v_proj_weight
     else:
@@ -76,9 +82,18 @@ def multi_head_attention(
     inputs = (query, key, value)
     q, k, v = (heads(*parts) for parts in zip(inputs, weights, biases, strict=True))
     mask = _merge_masks(attn_mask, key_padding_mask, q)
-    mixed = F.scaled_dot_product_attention(q, k, v, mask)
+    mixed = F.scaled_dot_product_attention(q, k, v, mask, dropout_p if training else 0.0)
     joined = mixed.permute(2, 0, 1, 3).flatten(2)
-    return F.linear(joined, out_proj_weight, out_proj_bias), None
+    return F.linear(joined, out_proj_weight, out_proj_bias)
+
+
+def wants_weights(*args, **kwargs) -> str:
+    """Return "average", "heads" or "" for the attention weights that such a call asks for."""
+    bound = inspect.signature(multi_head_attention).bind(*args, **kwargs)
+    bound.apply_defaults()
+    if not bound.arguments["need_weights"]:
+        return ""
+    return "average" if bound.arguments["average_attn_weights"] else "heads"
 
 
 def _merge_masks(attn_mask: Tensor | None, padding: Tensor | None, q: Tensor) -> Tensor | None:

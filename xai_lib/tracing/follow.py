@@ -1,6 +1,7 @@
 """Marks on tensors that lead from attention probabilities to values, projection and residual sum.
 
 A tensor is marked by an attribute of its Python object, (stage, site):
+  "scores": a product of two activations (`guards.Mixing`), on its way to a softmax;
   "probs": softmax probabilities; "talked": the same after heads were mixed or otherwise changed, so
     that rows are no distributions any more (talking heads);
   "mixed": the attended values; "branch": after the output projection;
@@ -30,9 +31,12 @@ def mark_site_output(output: Tensor, site: Site) -> None:
     output._xai = ("mixed", weakref.ref(site))
 
 
-def follow(name: str, output: Tensor, args) -> None:
+def follow(name: str, output: Tensor, args, kwargs) -> None:
     """Mark the output of the operation `name`; note in its site what the operation tells of it."""
     if name == "softmax":
+        stage, mixing = mark_of(args[0])
+        if stage == "scores":
+            mixing.resolved = True
         output._xai = ("probs", None)
         return
     operands = [x for x in args[:2] if isinstance(x, Tensor)]
@@ -40,6 +44,9 @@ def follow(name: str, output: Tensor, args) -> None:
     if marked is None or hasattr(output, "_xai"):
         return
     stage, reference = marked._xai
+    if stage == "scores":
+        output._xai = marked._xai
+        return
     others = [x for x in operands if x is not marked]
     carried = name in ROUTING or "dropout" in name
     if stage in ("probs", "talked"):
@@ -48,7 +55,9 @@ def follow(name: str, output: Tensor, args) -> None:
     site = reference()
     if site is None:
         return
-    if not carried:
+    if not carried and kwargs.get("alpha", 1) != 1:
+        stage = "after"
+    elif not carried:
         stage = _next_stage(stage, name, site, others)
     if stage:
         output._xai = (stage, reference)
@@ -68,9 +77,8 @@ def _next_stage(stage: str, name: str, site: Site, others: list[Tensor]) -> str:
             # The other summand came past the site: it is the residual connection.
             site.residual = others[0]
         return ""
-    if stage == "branch" and name in ("mul", "multiply", "rmul"):
-        scale = others[0] if others else None
-        if scale is None or scale.numel() == scale.shape[-1:].numel():
-            site.branch_scale = scale
-            return "branch"
+    scales = stage == "branch" and name in ("mul", "multiply", "rmul") and others
+    if scales and others[0].numel() == others[0].shape[-1:].numel():
+        site.branch_scale = others[0]
+        return "branch"
     return "after"

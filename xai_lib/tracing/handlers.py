@@ -28,6 +28,11 @@ class Handlers:
         if not self._count and x.dim() == 3:
             self._embeddings.append(x)
         if weight.requires_grad or weight.layout != torch.strided or x.dtype != weight.dtype:
+            if self._ruled(x):
+                raise UnsupportedModelError(
+                    f"A linear layer has {weight.dtype} weights for {x.dtype} inputs, for which no "
+                    "relevance rule is defined. Convert the model to one dtype, e.g. model.float()."
+                )
             return func(*args, **kwargs)
         if not x.requires_grad:
             return gemm.linear(x, weight, bias)
@@ -41,17 +46,21 @@ class Handlers:
         first = self.grid is None
         if not self._count:
             self.grid = tuple(output.shape[-2:])
-            if first:
-                self.patch = tuple(weight.shape[-2:])
+            self.patch = tuple(weight.shape[-2:]) if first else None
+            output._xai_patches = True
         if not self._ruled(x):
             return output
-        return self.rules.conv(x, ConvMap(weight, bias, options), output, pixels=first)
+        output = self.rules.conv(x, ConvMap(weight, bias, options), output, pixels=first)
+        output._xai_patches = True
+        return output
 
     def _matmul(self, func, args, kwargs):
         a, b = (*args, *kwargs.values())[:2]
         if mark_of(a)[0] in ("probs", "talked") and a.dim() >= 3:
             return self._meet(a, b)
-        return self._product(a, b)
+        output = self._product(a, b)
+        self.guards.product(a, b, output)
+        return output
 
     def _reflected_matmul(self, func, args, kwargs):
         return self._matmul(func, args[::-1], kwargs)
@@ -71,10 +80,14 @@ class Handlers:
         if marked and len(operands) == 2 and _is_mixing(equation, operands):
             return self._meet(*operands)
         if not self._ruled(*operands):
-            return func(equation, *operands, **kwargs)
-        if len(operands) != 2:
+            output = func(equation, *operands, **kwargs)
+        elif len(operands) != 2:
             raise UnsupportedModelError("No relevance rule for einsum of other than two operands.")
-        return self.rules.bilinear(lambda a, b: func(equation, a, b), *operands)
+        else:
+            output = self.rules.bilinear(lambda a, b: func(equation, a, b), *operands)
+        if len(operands) == 2:
+            self.guards.product(*operands, output)
+        return output
 
     def _multiply(self, func, args, kwargs):
         output = func(*args, **kwargs)
@@ -109,7 +122,9 @@ class Handlers:
         if name == "rsub":
             a, b = b, a
         a, b = (x if isinstance(x, Tensor) else output.new_tensor(x) for x in (a, b))
-        b = -b if "sub" in name else b
+        factor = kwargs.get("alpha", 1) * (-1 if "sub" in name else 1)
+        if factor != 1:
+            b = self._scale(b, b * factor)
         return self.rules.add(a, b, output)
 
     def _pool(self, func, args, kwargs):

@@ -72,17 +72,16 @@ def bare_name(func) -> str:
         # Properties such as Tensor.T and Tensor.shape arrive as descriptor getters.
         return getattr(getattr(func, "__self__", None), "__name__", name)
     bare = name.strip("_")
-    if name.startswith("__i") and bare[1:] in KINDS:
-        return bare[1:]
     return bare
 
 
 def out_of_place(func):
-    """Return the function that computes what `func` writes into its operand (`+=` becomes `+`).
+    """Return the function that computes what an in-place `func` writes; None for others.
 
-    A rule needs both operands as they were; an augmented assignment binds the result anyway.
+    `x += y` and `x.add_(y)` both arrive as "add_".
     """
     name = getattr(func, "__name__", "")
-    if name.startswith("__i") and name.strip("_")[1:] in KINDS:
-        return getattr(torch.Tensor, f"__{name.strip('_')[1:]}__")
-    return func
+    bare = name.rstrip("_")
+    if name != bare + "_" or name.startswith("_") or bare not in KINDS:
+        return None
+    return getattr(torch.Tensor, bare, None)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 
@@ -35,6 +34,14 @@ class Site:
     mixes_heads: bool = False
 
     @property
+    def sequence_first(self) -> bool:
+        """Whether the residual stream is (tokens, batch, dim) instead of (batch, tokens, dim)."""
+        if self.residual is None or self.residual.dim() != 3:
+            return False
+        shape, ours = tuple(self.residual.shape[:2]), (self.probs.shape[0], self.queries)
+        return shape != ours and shape == ours[::-1]
+
+    @property
     def heads(self) -> int:
         return self.probs.shape[-3] if self.probs.dim() > 3 else 1
 
@@ -60,8 +67,3 @@ def caller_name(names: dict[int, str]) -> str:
                 return names[id(owner)]
         frame = frame.f_back
     return ""
-
-
-def is_tensor(x) -> bool:
-    """Whether x is a tensor (parameters included)."""
-    return isinstance(x, torch.Tensor)

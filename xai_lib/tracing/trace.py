@@ -15,9 +15,13 @@ from xai_lib.errors import UnsupportedModelError
 from xai_lib.rules.gate import Switch
 from xai_lib.tracing import attention
 from xai_lib.tracing.follow import follow, mark_of, mark_site_output
+from xai_lib.tracing.guards import Guards
 from xai_lib.tracing.handlers import Handlers
 from xai_lib.tracing.ops import KINDS, ROUTING, bare_name, out_of_place
 from xai_lib.tracing.sites import Site, caller_name
+
+# Names under which operations take the operands that handlers read by place.
+OPERANDS = ("input", "other", "mat2")
 
 Graph = Literal["as_is", "sites", "last", "readout"]
 
@@ -67,29 +71,53 @@ class Trace(Handlers, TorchFunctionMode):
         self._earlier_readout: Tensor | None = None
         self._embeddings: list[Tensor] = []
         self._live: list[weakref.ref] = []
+        # In-place operands and what stands for them from then on.
+        self._replaced: dict[int, tuple[Tensor, Tensor]] = {}
+        self._recent: Tensor | None = None
+        self.guards = Guards()
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        name = bare_name(func)
-        kind = KINDS.get(name)
-        if kind is None:
-            output = self._plain(name, func, args, kwargs)
+        kwargs = dict(kwargs or {})
+        if self._replaced:
+            args = _substitute(args, self._replaced)
+        kind = KINDS.get(name := bare_name(func))
+        # Names of operands become places, so that handlers find them.
+        args += tuple(kwargs.pop(k) for k in OPERANDS if kind and k in kwargs and len(args) < 2)
+        pure = out_of_place(func)
+        if pure is not None and self._alters:
+            # Rules and sites need the operands as they were.
+            output = self._run(name, kind, pure, args, kwargs)
+            self._replaced[id(args[0])] = (args[0], output)
+            return output
+        return self._run(name, kind, func, args, kwargs)
+
+    def _run(self, name: str, kind: str | None, func, args, kwargs):
+        device = next((x.device.type for x in args if isinstance(x, Tensor)), "cpu")
+        if self._alters and torch.is_autocast_enabled(device):
+            # Rules and fresh roots need one dtype from end to end.
+            with torch.autocast(device, enabled=False):
+                output = self._handle(name, kind, func, args, kwargs)
         else:
-            if not args and "input" in kwargs:
-                args, kwargs = (kwargs["input"],), {k: v for k, v in kwargs.items() if k != "input"}
-            output = getattr(self, f"_{kind}")(out_of_place(func), args, kwargs)
-        return self._after(name, output, args) if isinstance(output, Tensor) else output
+            output = self._handle(name, kind, func, args, kwargs)
+        return self._after(name, output, args, kwargs) if isinstance(output, Tensor) else output
+
+    def _handle(self, name: str, kind: str | None, func, args, kwargs):
+        if kind is None:
+            return self._plain(name, func, args, kwargs)
+        return getattr(self, f"_{kind}")(func, args, kwargs)
+
+    @property
+    def _alters(self) -> bool:
+        """Whether this pass changes the graph, or only looks on."""
+        return self.rules is not None or self.graph != "as_is"
 
     # -- bookkeeping around every operation ------------------------------------------------------
 
     def _plain(self, name: str, func, args, kwargs):
         output = func(*args, **kwargs)
-        if (
-            self.rules is not None
-            and isinstance(output, Tensor)
-            and output.requires_grad
-            and name not in ROUTING
-        ):
+        found = output if isinstance(output, tuple | list) else (output,)
+        carries = any(isinstance(x, Tensor) and x.requires_grad for x in found)
+        if self.rules is not None and carries and name not in ROUTING:
             raise UnsupportedModelError(
                 f"The model uses {name!r} between its input and its logits, for which no relevance "
                 "rule is defined. Use a gradient or attention method, such as "
@@ -97,10 +125,12 @@ class Trace(Handlers, TorchFunctionMode):
             )
         return output
 
-    def _after(self, name: str, output: Tensor, args) -> Tensor:
-        follow(name, output, args)
-        if self.graph == "readout" and self._count:
-            if output.dim() == 3 and output.size(1) == self._queries and output.is_floating_point():
+    def _after(self, name: str, output: Tensor, args, kwargs) -> Tensor:
+        follow(name, output, args, kwargs)
+        if not self._count:
+            self.guards.follow_patches(name, output, args, kwargs)
+        if self.graph == "readout" and output.requires_grad:
+            if output.dim() == 3 and output.size(1) == self._queries:
                 output = self._root(output)
                 self.readout = output
         elif self.graph == "last" and output.requires_grad:
@@ -154,16 +184,31 @@ class Trace(Handlers, TorchFunctionMode):
             total = scores + mask
             scores = self.rules.add(scores, mask, total) if self._ruled(scores, mask) else total
         probs = self._pointwise(F.softmax, (scores,), {"dim": -1, "dtype": _softmax_dtype(scores)})
+        if mask is not None and mask.dtype == torch.bool:
+            # torch gives zero where a query may attend to nothing.
+            probs = probs.masked_fill(~mask.any(-1, keepdim=True), 0.0)
+        if dropout_p:
+            probs = F.dropout(probs, dropout_p)
         return self._meet(probs, value)
 
     def _module_attention(self, func, args, kwargs):
+        asked = attention.wants_weights(*args, **kwargs)
         with self:
-            return attention.multi_head_attention(*args, **kwargs)
+            output = attention.multi_head_attention(*args, **kwargs)
+        probs, self._recent = self._recent, None
+        if not asked:
+            return output, None
+        return output, probs.mean(1) if asked == "average" else probs
 
     def _meet(self, probs: Tensor, value: Tensor) -> Tensor:
         """Record the site at which `probs` multiplies `value`, and return their product."""
         index, given = self._count, probs
         self._count += 1
+        self.guards.irregular |= probs.dim() not in (3, 4)
+        started = index > (max(self.first_site, 0) if self.graph == "sites" else 0)
+        self.guards.unconnected |= (
+            self._alters and started and not (probs.requires_grad or self.graph == "as_is")
+        )
         if self.graph == "last" and (probs.size(-2) == probs.size(-1) or not index):
             self._release()
             self.sites.clear()
@@ -177,7 +222,7 @@ class Trace(Handlers, TorchFunctionMode):
         site = Site(index, caller_name(self._names), probs, value)
         site.mixes_heads = mark_of(given)[0] == "talked"
         self.mixes_heads |= site.mixes_heads
-        self._queries = site.queries
+        self._queries, self._recent = site.queries, probs
         self._earlier_readout = self.readout
         weights = probs if probs.dtype == value.dtype else probs.to(value.dtype)
         if self._ruled(weights, value):
@@ -217,6 +262,17 @@ class Trace(Handlers, TorchFunctionMode):
                 self.readout = self._earlier_readout
                 del self.sites[-1:]
         self._visit_pending()
+
+
+def _substitute(args, replaced: dict[int, tuple[Tensor, Tensor]]):
+    """Return args with every tensor that was written to out of place exchanged for its result."""
+
+    def current(x):
+        while isinstance(x, Tensor) and id(x) in replaced:
+            x = replaced[id(x)][1]
+        return x
+
+    return tuple(type(a)(map(current, a)) if type(a) in (list, tuple) else current(a) for a in args)
 
 
 def _feeds(x: Tensor | None, logits: Tensor) -> bool:

@@ -1,0 +1,70 @@
+"""What a pass is watched for, so that no explanation is silently wrong.
+
+A token map is a product over the attention that was seen. It means nothing where tokens also mix in
+another way, or where the attention calls do not follow from each other; and patches must be told
+from class and register tokens wherever the model puts those.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+JOINS = frozenset(("cat", "concat", "concatenate"))
+
+
+class Mixing:
+    """A product of two activations, whose purpose is open until a softmax takes it up."""
+
+    resolved = False
+
+
+class Guards:
+    """Findings of one pass. `objection` is the reason against token maps, or None."""
+
+    def __init__(self):
+        self.unconnected = False
+        self.irregular = False
+        self.offset: int | None = None
+        self._mixings: list[Mixing] = []
+
+    @property
+    def objection(self) -> str | None:
+        """Return why no map between tokens would be right, or None."""
+        if self.unconnected:
+            return (
+                "This model runs several chains of attention that do not follow from each other "
+                "(two towers, or one model called twice), so no single map spans its tokens"
+            )
+        if self.irregular:
+            return "This model's attention has further dimensions beside batch, heads and tokens"
+        if any(not mixing.resolved for mixing in self._mixings):
+            return (
+                "This model multiplies activations by each other without a softmax, so tokens also "
+                "mix in a way that attention maps do not show"
+            )
+        return None
+
+    def product(self, a: Tensor, b: Tensor, output: Tensor) -> None:
+        """Watch a batched product of two activations until its softmax."""
+        constant = isinstance(a, nn.Parameter) or isinstance(b, nn.Parameter)
+        if constant or min(a.dim(), b.dim()) < 3 or hasattr(output, "_xai"):
+            return
+        mixing = Mixing()
+        self._mixings.append(mixing)
+        output._xai = ("scores", mixing)
+
+    def follow_patches(self, name: str, output: Tensor, args, kwargs) -> None:
+        """Follow the patch embedding and count the tokens that are joined in front of it."""
+        if name not in JOINS:
+            if any(hasattr(x, "_xai_patches") for x in args[:2]):
+                output._xai_patches = True
+            return
+        parts = list(args[0])
+        place = next((i for i, x in enumerate(parts) if hasattr(x, "_xai_patches")), None)
+        if place is None:
+            return
+        output._xai_patches = True
+        dim = kwargs.get("dim", args[1] if len(args) > 1 else 0)
+        if output.dim() == 3 and dim % 3 != 2:
+            before = sum(x.shape[dim] for x in parts[:place])
+            self.offset = before + (self.offset or 0)
