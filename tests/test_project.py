@@ -24,7 +24,7 @@ LAYERS = (
     {"errors", "files"},
     {"rules"},
     {"tracing"},
-    {"inputs", "layout", "passes", "registry", "targets"},
+    {"borrowing", "inputs", "layout", "passes", "registry", "targets"},
     {"attribution"},
     {"explainers"},
     {"api"},

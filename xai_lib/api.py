@@ -9,9 +9,10 @@ from torch import nn
 
 from xai_lib import registry
 from xai_lib.attribution import Attribution
+from xai_lib.borrowing import borrowed, eager
 from xai_lib.errors import MethodNotApplicableError, unknown_name
 from xai_lib.inputs import prepare, unwrap
-from xai_lib.passes import PIXEL_METHODS, Call, borrowed, eager
+from xai_lib.passes import PIXEL_METHODS, Call
 from xai_lib.targets import Target, class_names, resolve_all
 from xai_lib.tracing import Trace
 

@@ -1,18 +1,16 @@
-"""Forward and backward passes over a model that is given back exactly as it was."""
+"""Forward and backward passes over a borrowed model."""
 
 from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Lock, RLock
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
+from xai_lib.borrowing import HALF, in_float32
 from xai_lib.errors import InputError, MethodNotApplicableError, UnsupportedModelError, XAIError
 from xai_lib.inputs import Prepared, logits_of
 from xai_lib.layout import TokenLayout
@@ -21,61 +19,6 @@ from xai_lib.tracing import Guards, Site, Trace
 # Half-precision relevance is seeded with this and divided by it at the end, since the shares of a
 # token lie below the smallest fp16 number.
 HALF_SCALE = 2.0**12
-HALF = (torch.float16, torch.bfloat16)
-
-
-_LOCKS: WeakKeyDictionary[nn.Module, RLock] = WeakKeyDictionary()
-_LOCKS_LOCK = Lock()
-
-
-@contextmanager
-def borrowed(model: nn.Module):
-    """Put the model in eval mode with frozen parameters; give it back as it was, come what may.
-
-    One thread at a time borrows a model. Inside, torch.compile runs eagerly and autocast is off.
-    """
-    with _LOCKS_LOCK:
-        lock = _LOCKS.setdefault(model, RLock())
-    with lock, eager(), _as_stated(model):
-        yield
-
-
-@contextmanager
-def eager():
-    """Let compiled modules run their Python code, which is what a trace can see."""
-    stance = getattr(torch.compiler, "set_stance", None)
-    with stance("force_eager") if stance else nullcontext():
-        yield
-
-
-@contextmanager
-def _as_stated(model: nn.Module):
-    training = [(m, m.training) for m in model.modules()]
-    frozen = [p for p in model.parameters() if p.requires_grad]
-    try:
-        for module, _ in training:
-            module.training = False
-        for p in frozen:
-            p.requires_grad_(False)
-        device = next((p.device.type for p in model.parameters()), "cpu")
-        autocast = torch.autocast(device, enabled=False) if device != "meta" else nullcontext()
-        with torch.inference_mode(False), torch.enable_grad(), autocast:
-            yield
-    finally:
-        for p in frozen:
-            p.requires_grad_(True)
-        for module, mode in training:
-            module.training = mode
-
-
-def in_float32(model: nn.Module) -> Callable:
-    """Return the model as a function that computes with float32 copies of its tensors.
-
-    The copies stand in for the length of a call; the model's own tensors are not touched.
-    """
-    tensors = (*model.named_parameters(), *model.named_buffers())
-    wide = {name: t.detach().float() for name, t in tensors if t.dtype in HALF}
-    return lambda *args, **kwargs: torch.func.functional_call(model, wide, args, kwargs)
 
 
 @dataclass

@@ -81,9 +81,9 @@ def memory(base: Setting, batch: int = 8) -> pd.DataFrame:
 
 
 def scaling(base: Setting, rounds: int) -> pd.DataFrame:
-    """Return ratios over batch, depth, width and tokens, one varied at a time."""
+    """Return ratios over batch, depth, width and tokens, one varied at a time from ViT-S/16."""
     small = replace(base, width=384, heads=6)
-    points = [("batch", b, replace(base, batch=b)) for b in (1, 2, 4, 8, 16, 32)]
+    points = [("batch", b, replace(small, batch=b)) for b in (1, 2, 4, 8, 16, 32)]
     points += [("depth", d, replace(small, depth=d)) for d in (6, 12, 24)]
     points += [("width", w, replace(small, width=w, heads=w // 64)) for w in (192, 384, 768)]
     points += [("tokens", (s // 16) ** 2, replace(small, image=s)) for s in (224, 384, 512)]

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from xai_lib.errors import OptionError, unknown_name
 from xai_lib.explainers.mixing import (
     TokenMixer,
+    accumulation_dtype,
     check_start,
     mean_of_rows,
     positive_head_mean,
@@ -167,10 +168,7 @@ def _to_input(call: Call, run: Run, propagate) -> Output:
 
     def explain(seed):
         wanted = [run.pixels, *([embedded] if has_tokens else [])]
-        return [
-            r.float() if r.dtype in (torch.half, torch.bfloat16) else r
-            for r in propagate(wanted, seed)
-        ]
+        return [r.to(accumulation_dtype(r)) for r in propagate(wanted, seed)]
 
     found = [explain(call.seed(target, run.logits)) for target in call.targets]
     pixels = torch.stack([r[0].sum(1) for r in found])

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from xai_lib.borrowing import HALF
 from xai_lib.errors import MethodNotApplicableError, OptionError
 from xai_lib.registry import check_range
 from xai_lib.tracing import Site
@@ -14,7 +15,7 @@ from xai_lib.tracing import Site
 
 def accumulation_dtype(x: Tensor) -> torch.dtype:
     """Return float32 for half precision, else x's own dtype."""
-    return torch.float32 if x.dtype in (torch.float16, torch.bfloat16) else x.dtype
+    return torch.float32 if x.dtype in HALF else x.dtype
 
 
 class TokenMixer:

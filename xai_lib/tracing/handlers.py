@@ -1,27 +1,69 @@
 """What a trace does with each kind of operation: run it, with the rule set's rule where one is set.
 
-One method per value of `xai_lib.tracing.ops.KINDS`; attention itself is in `Trace`.
+One method per value of `xai_lib.tracing.ops.KINDS`.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from xai_lib.errors import UnsupportedModelError
 from xai_lib.rules import gemm
 from xai_lib.rules.linear import ConvMap
 from xai_lib.rules.linear import linear as ruled_linear
 from xai_lib.rules.rulesets import scaled_product
+from xai_lib.tracing import attention
 from xai_lib.tracing.follow import mark_of
 from xai_lib.tracing.ops import bare_name
 
 
 class Handlers:
-    """Operations of an intercepted pass; `Trace` adds attention and the bookkeeping.
+    """Operations of an intercepted pass; `Trace` adds the sites and the bookkeeping.
 
     Every method takes (func, args, kwargs) as the model called them and returns the output.
     """
+
+    def _fused_attention(self, func, args, kwargs):
+        return self._attend(*args, **kwargs)
+
+    def _attend(
+        self,
+        query,
+        key,
+        value,
+        attn_mask=None,
+        dropout_p=0.0,
+        is_causal=False,
+        scale=None,
+        enable_gqa=False,
+    ):
+        key, value = attention.expand_groups(query, key, value, enable_gqa)
+        mask = attention.score_mask(query, key, attn_mask, is_causal)
+        factor = attention.default_scale(query, scale)
+        scores = self._product(query, key.transpose(-1, -2), factor)
+        if mask is not None and mask.dtype == torch.bool:
+            scores = scores.masked_fill(~mask, float("-inf"))
+        elif mask is not None:
+            total = scores + mask
+            scores = self.rules.add(scores, mask, total) if self._ruled(scores, mask) else total
+        probs = self._pointwise(F.softmax, (scores,), {"dim": -1, "dtype": _softmax_dtype(scores)})
+        if mask is not None and mask.dtype == torch.bool:
+            # torch gives zero where a query may attend to nothing.
+            probs = probs.masked_fill(~mask.any(-1, keepdim=True), 0.0)
+        if dropout_p:
+            probs = F.dropout(probs, dropout_p)
+        return self._meet(probs, value)
+
+    def _module_attention(self, func, args, kwargs):
+        asked = attention.wants_weights(*args, **kwargs)
+        with self:
+            output = attention.multi_head_attention(*args, **kwargs)
+        probs, self._recent = self._recent, None
+        if not asked:
+            return output, None
+        return output, probs.mean(1) if asked == "average" else probs
 
     def _linear(self, func, args, kwargs):
         x, weight, bias = _linear_arguments(*args, **kwargs)
@@ -139,6 +181,11 @@ class Handlers:
         if not self._ruled(x):
             return func(*args, **kwargs)
         return self.rules.pointwise(func, args, kwargs)
+
+
+def _softmax_dtype(scores: Tensor) -> torch.dtype:
+    """Softmax and its gradient need more than half precision."""
+    return torch.float32 if scores.dtype in (torch.float16, torch.bfloat16) else scores.dtype
 
 
 def _linear_arguments(input, weight, bias=None):

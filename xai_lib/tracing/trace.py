@@ -8,12 +8,10 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from xai_lib.errors import UnsupportedModelError
 from xai_lib.rules.gate import Switch
-from xai_lib.tracing import attention
 from xai_lib.tracing.follow import follow, mark_of, mark_site_output
 from xai_lib.tracing.guards import Guards
 from xai_lib.tracing.handlers import Handlers
@@ -160,46 +158,6 @@ class Trace(Handlers, TorchFunctionMode):
 
     # -- attention -------------------------------------------------------------------------------
 
-    def _fused_attention(self, func, args, kwargs):
-        return self._attend(*args, **kwargs)
-
-    def _attend(
-        self,
-        query,
-        key,
-        value,
-        attn_mask=None,
-        dropout_p=0.0,
-        is_causal=False,
-        scale=None,
-        enable_gqa=False,
-    ):
-        key, value = attention.expand_groups(query, key, value, enable_gqa)
-        mask = attention.score_mask(query, key, attn_mask, is_causal)
-        factor = attention.default_scale(query, scale)
-        scores = self._product(query, key.transpose(-1, -2), factor)
-        if mask is not None and mask.dtype == torch.bool:
-            scores = scores.masked_fill(~mask, float("-inf"))
-        elif mask is not None:
-            total = scores + mask
-            scores = self.rules.add(scores, mask, total) if self._ruled(scores, mask) else total
-        probs = self._pointwise(F.softmax, (scores,), {"dim": -1, "dtype": _softmax_dtype(scores)})
-        if mask is not None and mask.dtype == torch.bool:
-            # torch gives zero where a query may attend to nothing.
-            probs = probs.masked_fill(~mask.any(-1, keepdim=True), 0.0)
-        if dropout_p:
-            probs = F.dropout(probs, dropout_p)
-        return self._meet(probs, value)
-
-    def _module_attention(self, func, args, kwargs):
-        asked = attention.wants_weights(*args, **kwargs)
-        with self:
-            output = attention.multi_head_attention(*args, **kwargs)
-        probs, self._recent = self._recent, None
-        if not asked:
-            return output, None
-        return output, probs.mean(1) if asked == "average" else probs
-
     def _meet(self, probs: Tensor, value: Tensor) -> Tensor:
         """Record the site at which `probs` multiplies `value`, and return their product."""
         index, given = self._count, probs
@@ -281,8 +239,3 @@ def _feeds(x: Tensor | None, logits: Tensor) -> bool:
         return False
     seed = torch.zeros_like(logits)
     return torch.autograd.grad(logits, x, seed, True, allow_unused=True)[0] is not None
-
-
-def _softmax_dtype(scores: Tensor) -> torch.dtype:
-    """Softmax and its gradient need more than half precision."""
-    return torch.float32 if scores.dtype in (torch.float16, torch.bfloat16) else scores.dtype

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from xai_lib.borrowing import borrowed
 from xai_lib.errors import MethodNotApplicableError
 from xai_lib.explainers.mixing import readout_rows
 from xai_lib.inputs import logits_of, prepare, unwrap
-from xai_lib.passes import Call, borrowed
+from xai_lib.passes import Call
 from xai_lib.tracing import Site
 
 

@@ -1,0 +1,66 @@
+"""A model on loan: in eval mode, frozen, for one thread, and given back exactly as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import contextmanager, nullcontext
+from threading import Lock, RLock
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import nn
+
+HALF = (torch.float16, torch.bfloat16)
+
+_LOCKS: WeakKeyDictionary[nn.Module, RLock] = WeakKeyDictionary()
+_LOCKS_LOCK = Lock()
+
+
+@contextmanager
+def borrowed(model: nn.Module):
+    """Put the model in eval mode with frozen parameters; give it back as it was, come what may.
+
+    One thread at a time borrows a model. Inside, torch.compile runs eagerly and autocast is off.
+    """
+    with _LOCKS_LOCK:
+        lock = _LOCKS.setdefault(model, RLock())
+    with lock, eager(), _as_stated(model):
+        yield
+
+
+@contextmanager
+def eager():
+    """Let compiled modules run their Python code, which is what a trace can see."""
+    stance = getattr(torch.compiler, "set_stance", None)
+    with stance("force_eager") if stance else nullcontext():
+        yield
+
+
+@contextmanager
+def _as_stated(model: nn.Module):
+    training = [(m, m.training) for m in model.modules()]
+    frozen = [p for p in model.parameters() if p.requires_grad]
+    try:
+        for module, _ in training:
+            module.training = False
+        for p in frozen:
+            p.requires_grad_(False)
+        device = next((p.device.type for p in model.parameters()), "cpu")
+        autocast = torch.autocast(device, enabled=False) if device != "meta" else nullcontext()
+        with torch.inference_mode(False), torch.enable_grad(), autocast:
+            yield
+    finally:
+        for p in frozen:
+            p.requires_grad_(True)
+        for module, mode in training:
+            module.training = mode
+
+
+def in_float32(model: nn.Module) -> Callable:
+    """Return the model as a function that computes with float32 copies of its tensors.
+
+    The copies stand in for the length of a call; the model's own tensors are not touched.
+    """
+    tensors = (*model.named_parameters(), *model.named_buffers())
+    wide = {name: t.detach().float() for name, t in tensors if t.dtype in HALF}
+    return lambda *args, **kwargs: torch.func.functional_call(model, wide, args, kwargs)
