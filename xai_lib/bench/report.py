@@ -16,18 +16,25 @@ def write(tables: dict[str, pd.DataFrame], environment: dict[str, str], folder: 
         "Written by `make bench`. B is a plain forward pass and the gradient to the input with "
         "frozen parameters, at the same batch, timed next to each method; the median of the "
         "rounds' ratios counts, `low` and `high` are their extremes. `target` is what "
-        "the project asks for.",
+        "the project asks for. B runs on torch's own kernels; `XAI_GEMM=blas make bench` keeps the "
+        "explanations to those as well.",
         "",
         *(f"- {key}: {value}" for key, value in environment.items()),
     ]
     for name, table in tables.items():
         table.round(4).to_csv(folder / f"{name}.csv", index=False)
-        text += ["", f"## {name}", "", table.round(3).to_markdown(index=False)]
+        text += ["", f"## {name}", "", _markdown(table)]
     (folder / "README.md").write_text("\n".join(text) + "\n", encoding="utf-8")
     if "ratios" in tables:
         _save(_ratio_plot(tables["ratios"]), folder / "ratios")
     if "scaling" in tables:
         _save(_scaling_plot(tables["scaling"]), folder / "scaling")
+
+
+def _markdown(table: pd.DataFrame) -> str:
+    """Return the table with three significant digits, and nothing where there is no number."""
+    shown = table.map(lambda x: f"{x:.3g}" if isinstance(x, float) else x).replace("nan", "")
+    return shown.to_markdown(index=False, disable_numparse=True)
 
 
 def _save(figure, stem: Path) -> None:
@@ -64,7 +71,10 @@ def _scaling_plot(table: pd.DataFrame):
         axes.set_xticks(sorted(rows["value"].unique()))
         axes.set_ylim(bottom=0)
         axes.spines[["top", "right"]].set_visible(False)
-    panels[0].legend(frameon=False, fontsize=8)
     figure.tight_layout()
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(
+        handles, labels, loc="upper center", ncols=5, frameon=False, bbox_to_anchor=(0.5, 0)
+    )
     plt.close(figure)
     return figure
