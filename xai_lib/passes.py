@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -92,7 +92,8 @@ class Call:
         """Run the model once under a trace (options: `Trace`). The first run sets the targets."""
         pixels = self.inputs.pixels if pixels is None else pixels
         model = self.model
-        if pixels.dtype in HALF and getattr(options.get("rules"), "needs_float32", False):
+        rules = options.get("rules")
+        if pixels.dtype in HALF and getattr(rules, "needs_float32", False):
             model, pixels = in_float32(model), pixels.float()
 
         def visit(site: Site) -> None:
@@ -125,9 +126,7 @@ class Call:
                 "are transformers whose attention is softmax(QKᵀ)V in torch operations; a "
                 "convolutional network, or a fused kernel outside torch, is not."
             )
-        if any(site.sequence_first for site in trace.sites) and hasattr(
-            options.get("rules"), "add_rule"
-        ):
+        if getattr(rules, "per_sample", False) and any(s.sequence_first for s in trace.sites):
             raise MethodNotApplicableError(
                 "This model keeps tokens in the first dimension and samples in the second "
                 "(batch_first=False), which the per-sample sum rule cannot tell apart; build it "
@@ -158,6 +157,11 @@ class Call:
     def each_target(self, run: Run, explain: Callable[[Tensor], Tensor]) -> Tensor:
         """Stack explain(seed) over the targets: (targets, batch, ...)."""
         return torch.stack([explain(self.seed(t, run.logits)) for t in self.targets])
+
+    def chunks(self, count: int, images: int) -> Iterator[slice]:
+        """Cut `count` copies of the batch into passes of about `images` images each."""
+        size = max(1, images // self.inputs.pixels.shape[0])
+        return (slice(i, i + size) for i in range(0, count, size))
 
     def layout(self, run: Run) -> TokenLayout:
         """Return where the tokens of this call lie."""

@@ -16,7 +16,7 @@ from xai_lib.bench.measure import Setting, explanation
 from xai_lib.bench.report import write
 from xai_lib.registry import all_methods
 
-# The most that a method may take, in B, on ViT-B/16 in float32, two threads: (batch 1, batch 8).
+# The most that a method may take, in B by batch, on ViT-B/16 in float32, two threads.
 # Goals, not measurements.
 TARGETS = {
     "rollout": {1: 0.48},

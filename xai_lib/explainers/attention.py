@@ -10,6 +10,7 @@ from xai_lib.explainers.mixing import (
     head_mean,
     mean_of_rows,
     min_max,
+    mix,
     positive_head_mean,
     readout_rows,
 )
@@ -117,11 +118,12 @@ def generic_attention(
 
     def explain(seed):
         *grads, at_output = run.gradients([*(s.probs for s in sites), sites[-1].output], seed)
-        mixer = TokenMixer(normalize_rows, run.sites[:start_layer])
-        for site, grad in zip(sites, grads, strict=True):
-            weighted = positive_head_mean(grad * site.probs.detach(), clamp_after_mean)
-            mixer.update(weighted, site.residual is not None)
-        return mean_of_rows(mixer.R, readout_rows(at_output, readout))
+        maps = (
+            positive_head_mean(grad * site.probs.detach(), clamp_after_mean)
+            for site, grad in zip(sites, grads, strict=True)
+        )
+        R = mix(sites, maps, run.sites[:start_layer], normalize_rows)
+        return mean_of_rows(R, readout_rows(at_output, readout))
 
     return Output(call.each_target(run, explain))
 

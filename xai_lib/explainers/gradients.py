@@ -73,9 +73,8 @@ def integrated_gradients(
     call.forward(graph="as_is", keep=False)
 
     def scaled() -> Iterator[tuple[Tensor, Tensor]]:
-        size = max(1, chunk // pixels.shape[0])
-        for i in range(0, steps, size):
-            yield torch.cat([start + a * path for a in alphas[i : i + size]]), weights[i : i + size]
+        for part in call.chunks(steps, chunk):
+            yield torch.cat([start + a * path for a in alphas[part]]), weights[part]
 
     mean = _weighted_gradients(call, scaled())
     return Output(pixels=(mean if call.reference else mean * path).sum(-3))
@@ -111,11 +110,9 @@ def smoothgrad(
     call.forward(graph="as_is", keep=False)
 
     def noisy() -> Iterator[tuple[Tensor, Tensor]]:
-        size = max(1, chunk // pixels.shape[0])
-        for i in range(0, samples, size):
-            part = draws[i : i + size]
-            copies = torch.cat([pixels + spread * draw for draw in part])
-            yield copies, torch.full((len(part),), 1 / samples, dtype=torch.float64)
+        weights = torch.full((samples,), 1 / samples, dtype=torch.float64)
+        for part in call.chunks(samples, chunk):
+            yield torch.cat([pixels + spread * draw for draw in draws[part]]), weights[part]
 
     return Output(pixels=_reduction(reduce)(_weighted_gradients(call, noisy())))
 

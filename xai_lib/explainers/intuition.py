@@ -14,6 +14,7 @@ from xai_lib.explainers.mixing import (
     check_start,
     head_mean,
     mean_of_rows,
+    mix,
     readout_rows,
 )
 from xai_lib.explainers.output import Output
@@ -57,15 +58,12 @@ def bi_head(
     if not sites:
         return Output(run.logits.new_zeros(*call.targets.shape, call.layout(run).tokens))
 
-    def explain(number: int) -> tuple[Tensor, Tensor, Tensor]:
-        seed = call.seed(call.targets[number], run.logits)
+    def explain(seed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         *grads, at_output = run.gradients([*(s.probs for s in sites), sites[-1].output], seed)
-        mixer = TokenMixer(skipped=run.sites[:start])
-        for site, grad in zip(sites, grads, strict=True):
-            mixer.update(_by_head_importance(site, grad), site.residual is not None)
-        return mixer.R, grads[-1], readout_rows(at_output, readout)
+        maps = map(_by_head_importance, sites, grads)
+        return mix(sites, maps, run.sites[:start]), grads[-1], readout_rows(at_output, readout)
 
-    found = [explain(number) for number in range(len(call.targets))]
+    found = [explain(call.seed(target, run.logits)) for target in call.targets]
     return _with_feedback(call, found, steps, feedback, chunk)
 
 
@@ -101,12 +99,11 @@ def bi_token(
         mixer.update(weighted)
     last = run.sites[-1]
 
-    def explain(number: int) -> tuple[Tensor, Tensor, Tensor]:
-        seed = call.seed(call.targets[number], run.logits)
+    def explain(seed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         grad, at_output = run.gradients([last.probs, last.output], seed)
         return mixer.R, grad, readout_rows(at_output, readout)
 
-    found = [explain(number) for number in range(len(call.targets))]
+    found = [explain(call.seed(target, run.logits)) for target in call.targets]
     return _with_feedback(call, found, steps, feedback, chunk)
 
 
@@ -145,8 +142,8 @@ def _with_feedback(call: Call, found, steps: int, feedback: str, chunk: int) -> 
     if feedback == "ig":
         # The unscaled input is the last of the steps and is known already.
         alphas = torch.linspace(0, 1, steps, dtype=torch.float64)[:-1].tolist()
-        for part in _chunks(alphas, chunk, call):
-            for number, grad in enumerate(_scaled_gradients(call, part)):
+        for part in call.chunks(len(alphas), chunk):
+            for number, grad in enumerate(_scaled_gradients(call, alphas[part])):
                 sums[number] = sums[number] + grad
         sums = [total / steps for total in sums]
     relevances = []
@@ -155,13 +152,6 @@ def _with_feedback(call: Call, found, steps: int, feedback: str, chunk: int) -> 
         width = W.shape[1]
         relevances.append(mean_of_rows(W * R[:, :width], rows))
     return Output(torch.stack(relevances))
-
-
-def _chunks(alphas: list[float], chunk: int, call: Call) -> Iterator[list[float]]:
-    """Cut the steps so that one pass holds about `chunk` images, whatever the batch."""
-    size = max(1, chunk // call.inputs.pixels.shape[0])
-    for i in range(0, len(alphas), size):
-        yield alphas[i : i + size]
 
 
 def _scaled_gradients(call: Call, alphas: list[float]) -> Iterator[Tensor]:

@@ -7,10 +7,10 @@ from torch.nn import functional as F
 
 from xai_lib.errors import OptionError, unknown_name
 from xai_lib.explainers.mixing import (
-    TokenMixer,
     accumulation_dtype,
     check_start,
     mean_of_rows,
+    mix,
     positive_head_mean,
     readout_rows,
 )
@@ -68,11 +68,10 @@ def transformer_attribution(
     def explain(seed):
         probs = [s.probs for s in sites]
         *grads, at_output = run.gradients([*probs, sites[-1].output], seed)
-        mixer = TokenMixer(normalize_rows, run.sites[:start_layer])
         relevances = run.relevances(probs, seed)
-        for site, grad, relevance in zip(sites, grads, relevances, strict=True):
-            mixer.update(positive_head_mean(grad * relevance), site.residual is not None)
-        return mean_of_rows(mixer.R, readout_rows(at_output, readout))
+        maps = (positive_head_mean(g * r) for g, r in zip(grads, relevances, strict=True))
+        R = mix(sites, maps, run.sites[:start_layer], normalize_rows)
+        return mean_of_rows(R, readout_rows(at_output, readout))
 
     return Output(call.each_target(run, explain))
 
@@ -93,10 +92,9 @@ def lrp_rollout(
 
     def explain(seed):
         *relevances, at_output = run.relevances([*(s.probs for s in sites), sites[-1].output], seed)
-        mixer = TokenMixer(normalize_rows, run.sites[:start_layer])
-        for site, relevance in zip(sites, relevances, strict=True):
-            mixer.update(positive_head_mean(relevance), site.residual is not None)
-        return mean_of_rows(mixer.R, readout_rows(at_output, readout))
+        maps = map(positive_head_mean, relevances)
+        R = mix(sites, maps, run.sites[:start_layer], normalize_rows)
+        return mean_of_rows(R, readout_rows(at_output, readout))
 
     return Output(call.each_target(run, explain))
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
 
 from xai_lib.borrowing import HALF
 from xai_lib.errors import MethodNotApplicableError, OptionError
+from xai_lib.passes import PIXEL_METHODS
 from xai_lib.registry import check_range
 from xai_lib.tracing import Site
 
@@ -70,8 +71,7 @@ class TokenMixer:
         elif self._rows not in (0, keys):
             raise MethodNotApplicableError(
                 f"A site attends to {keys} tokens after one of {self._rows}, so the model pools or "
-                "merges tokens and no single map spans them; methods that reach the pixels remain: "
-                "'integrated_gradients', 'gradient_x_input', 'smoothgrad', 'lrp' and 'attnlrp'."
+                f"merges tokens and no single map spans them; {PIXEL_METHODS}."
             )
         self._rows = keys
         return joins
@@ -82,6 +82,19 @@ class TokenMixer:
         grown[:, range(count), range(count)] = 1
         grown[:, count:, count:] = self.R
         self.R = grown
+
+
+def mix(
+    sites: Sequence[Site],
+    maps: Iterable[Tensor],
+    skipped: Iterable[Site] = (),
+    normalize_rows: bool = False,
+) -> Tensor:
+    """Return R after the maps C of `sites`, one by one (`TokenMixer`); `skipped` came before."""
+    mixer = TokenMixer(normalize_rows, skipped)
+    for site, C in zip(sites, maps, strict=True):
+        mixer.update(C, site.residual is not None)
+    return mixer.R
 
 
 def mean_of_rows(matrix: Tensor, rows: Tensor) -> Tensor:

@@ -26,9 +26,11 @@ class ZPlus:
     """
 
     needs_float32 = True
+    # Totals run over a sample, which must be the first dimension.
+    per_sample = True
 
     def __init__(self, switch: Switch, *, split=False, alpha: float = 1.0, whole_batch=False):
-        self.switch, self.is_split = switch, split
+        self.switch = switch
         if split:
             self.linear_rule = partial(linear.split, alpha=alpha)
         else:

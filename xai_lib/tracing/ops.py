@@ -75,6 +75,7 @@ def bare_name(func) -> str:
     return bare
 
 
+@cache
 def out_of_place(func):
     """Return the function that computes what an in-place `func` writes; None for others.
 

@@ -164,9 +164,7 @@ class Trace(Handlers, TorchFunctionMode):
         self._count += 1
         self.guards.irregular |= probs.dim() not in (3, 4)
         started = index > (max(self.first_site, 0) if self.graph == "sites" else 0)
-        self.guards.unconnected |= (
-            self._alters and started and not (probs.requires_grad or self.graph == "as_is")
-        )
+        self.guards.unconnected |= self.graph != "as_is" and started and not probs.requires_grad
         if self.graph == "last" and (probs.size(-2) == probs.size(-1) or not index):
             self._release()
             self.sites.clear()
