@@ -18,6 +18,7 @@ import xai_lib as xai
 from xai_lib import cli
 from xai_lib.doctor import examine, requirements
 from xai_lib.errors import OptionError
+from xai_lib.options import parse_pair
 
 
 @pytest.fixture
@@ -114,13 +115,13 @@ def test_usage_errors_exit_with_two(run):
     ],
 )
 def test_option_values(text, expected):
-    assert cli.parse_option(text) == expected
+    assert parse_pair(text) == expected
 
 
 @pytest.mark.parametrize("text", ["", "=3", "a b=3", "steps"])
 def test_options_that_are_none(text):
     with pytest.raises(OptionError, match="key=value"):
-        cli.parse_option(text)
+        parse_pair(text)
 
 
 def test_targets():

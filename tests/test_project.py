@@ -22,6 +22,7 @@ PACKAGE = ROOT / "xai_lib"
 # Each module or package may import from its own line and from those above it, never from below.
 LAYERS = (
     {"errors", "files"},
+    {"options"},
     {"rules"},
     {"tracing"},
     {"borrowing", "inputs", "layout", "passes", "registry", "targets"},
@@ -29,7 +30,10 @@ LAYERS = (
     {"explainers"},
     {"api"},
     {"models", "datasets"},
-    {"plotting", "reporting"},
+    {"evaluators"},
+    {"runs"},
+    {"plots"},
+    {"reporting"},
     {"widgets"},
     {"doctor", "bench"},
     {"cli"},
@@ -39,7 +43,7 @@ LATE = {
     # The registry lists explainers by importing them once, on the first question.
     ("registry", "explainers"),
     # A result draws itself; drawing knows results, and matplotlib is loaded only then.
-    ("attribution", "plotting"),
+    ("attribution", "plots"),
 }
 
 

@@ -16,7 +16,7 @@ _HOME = {
     "methods": "registry",
     "trace": "api",
     "widgets": "",
-    "plotting": "",
+    "plots": "",
     "errors": "",
     "datasets": "",
 }

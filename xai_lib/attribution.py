@@ -89,8 +89,8 @@ class Attribution:
         return names[index] if names and index < len(names) else f"class {index}"
 
     def show(self, **style):
-        """Return a figure of each sample with its heat map over it (`xai_lib.plotting.overlay`)."""
-        from xai_lib.plotting import attribution_figure
+        """Return a figure of each sample with its heat map over it (`xai_lib.plots.overlay`)."""
+        from xai_lib.plots import attribution_figure
 
         return attribution_figure(self, **style)
 

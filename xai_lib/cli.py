@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xai_lib.errors import OptionError, XAIError
+from xai_lib.errors import XAIError
+from xai_lib.options import parse_pair
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -51,7 +51,7 @@ def explain(
     ] = None,
 ) -> None:
     """Explain one image: print the leading classes and save the heat map."""
-    options = dict(parse_option(text) for text in option or [])
+    options = dict(parse_pair(text) for text in option or [])
     import xai_lib as xai
     from xai_lib.attribution import check_path
 
@@ -118,17 +118,6 @@ def doctor() -> None:
         print(section)
         for name, state in facts.items():
             print(f"  {name:<46} {state}")
-
-
-def parse_option(text: str) -> tuple[str, object]:
-    """Return (key, value) of "key=value"; the value is JSON (3, 0.5, true, null) or else text."""
-    key, equals, value = text.partition("=")
-    if not equals or not key.isidentifier():
-        raise OptionError(f"--option {text!r} is not key=value, as in start_layer=4.")
-    try:
-        return key, json.loads(value)
-    except ValueError:
-        return key, value
 
 
 def parse_target(text: str) -> int | str | None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import inspect
-import types
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 
 from xai_lib.errors import OptionError, unknown_name
+from xai_lib.options import check_options
 
 MODULES = ("attention", "lrp", "intuition", "gradients")
 
@@ -81,30 +81,8 @@ def find(name: str, options: dict[str, object]) -> Method:
         raise unknown_name("method", name, known)
     defaults = known[name].options
     expected = typing.get_type_hints(known[name].function)
-    for option, value in options.items():
-        if option not in defaults:
-            raise unknown_name(f"option of {name!r},", option, defaults)
-        if not _fits(value, expected[option]):
-            raise OptionError(
-                f"{option} is {value!r}; expected {_in_words(expected[option])}. "
-                f"The default of {name!r} is {defaults[option]!r}."
-            )
+    check_options(name, options, defaults, expected)
     return known[name]
-
-
-def _fits(value, expected) -> bool:
-    """Whether a value has the annotated type; True is no number, but 1 is a float."""
-    allowed = typing.get_args(expected) or (expected,)
-    if isinstance(value, bool):
-        return bool in allowed
-    return isinstance(value, allowed) or (float in allowed and isinstance(value, int))
-
-
-def _in_words(expected) -> str:
-    words = {types.NoneType: "None", float: "a number", int: "an integer", str: "a name"}
-    words |= {bool: "True or False"}
-    allowed = typing.get_args(expected) or (expected,)
-    return " or ".join(words.get(kind, f"a {kind.__name__}") for kind in allowed)
 
 
 def methods():

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 
 import ipywidgets as w
 
-from xai_lib.plotting import Style
+from xai_lib.plots import Style
 from xai_lib.registry import all_methods
 
 COLOUR_MAPS = ("inferno", "viridis", "magma", "cividis", "jet", "RdBu_r", "coolwarm")

@@ -11,7 +11,7 @@ from torch import nn
 
 from xai_lib import registry
 from xai_lib.errors import OptionError, XAIError, unknown_name
-from xai_lib.plotting import Style
+from xai_lib.plots import Style
 from xai_lib.widgets.controls import Controls
 from xai_lib.widgets.gallery import uploaded
 from xai_lib.widgets.picture import HEIGHT, WIDTH, draw, png

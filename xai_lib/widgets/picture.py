@@ -7,7 +7,7 @@ import textwrap
 
 import torch
 
-from xai_lib.plotting import Style, colours, displayable, overlay
+from xai_lib.plots import Style, colours, displayable, overlay
 from xai_lib.widgets.state import Choice, Session
 
 WIDTH, HEIGHT, DPI = 9.6, 4.05, 110

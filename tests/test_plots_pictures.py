@@ -9,7 +9,7 @@ import xai_lib as xai
 from xai_lib.datasets import sample_images
 from xai_lib.errors import InputError, OptionError
 from xai_lib.models import for_profile
-from xai_lib.plotting import (
+from xai_lib.plots import (
     Style,
     attention_panel,
     colours,

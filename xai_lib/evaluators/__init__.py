@@ -1,0 +1,55 @@
+"""How good an explanation is: evaluators from a model, a data set and methods to one row a sample.
+
+Which one measures what, with formulas and sources: docs/evaluation.md.
+"""
+
+from __future__ import annotations
+
+import typing
+from dataclasses import fields
+from importlib import import_module
+
+from xai_lib.errors import unknown_name
+from xai_lib.evaluators.base import Batch, Evaluator, Metric, Subject
+from xai_lib.evaluators.specs import MethodSpec, parse_methods
+from xai_lib.options import check_options
+
+# Name: module and class. Modules load on demand.
+EVALUATORS = {
+    "segmentation": ("segmentation", "Segmentation"),
+    "perturbation": ("perturbation", "Perturbation"),
+    "insertion_deletion": ("insertion_deletion", "InsertionDeletion"),
+    "localisation": ("localisation", "Localisation"),
+    "sanity": ("sanity", "Sanity"),
+    "agreement": ("agreement", "Agreement"),
+    "stability": ("stability", "Stability"),
+}
+
+__all__ = [
+    "EVALUATORS",
+    "Batch",
+    "Evaluator",
+    "MethodSpec",
+    "Metric",
+    "Subject",
+    "create",
+    "evaluator_class",
+    "parse_methods",
+]
+
+
+def evaluator_class(name: str) -> type[Evaluator]:
+    """Return the class of the evaluator `name`, or raise an OptionError with the nearest names."""
+    if name not in EVALUATORS:
+        raise unknown_name("evaluator", name, EVALUATORS)
+    module, kind = EVALUATORS[name]
+    return getattr(import_module(f"{__name__}.{module}"), kind)
+
+
+def create(name: str, **options) -> Evaluator:
+    """Return the evaluator `name` with `options`, each checked against its annotated type."""
+    kind = evaluator_class(name)
+    known = {f.name: f.default for f in fields(kind)}
+    expected = typing.get_type_hints(kind)
+    check_options(name, options, known, expected)
+    return kind(**options)

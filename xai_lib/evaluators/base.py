@@ -1,0 +1,128 @@
+"""What every evaluator is: a function from a model, a batch and methods to one row a sample."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, Int8
+from torch import Tensor, nn
+
+from xai_lib.evaluators.specs import MethodSpec
+from xai_lib.models.processor import Processor
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+Row = dict[str, object]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples as the model's processor squashed them, still in [0, 1].
+
+    index: place in the data set; key: name. images: (b, 3, H, W), not yet normalised, on the
+    model's device. labels: (b,), or None. masks: (b, H, W) by nearest neighbour, or None.
+    """
+
+    index: tuple[int, ...]
+    key: tuple[str, ...]
+    images: Float[Tensor, "b 3 h w"]
+    labels: Int[Tensor, " b"] | None = None
+    masks: Int8[Tensor, "b h w"] | None = None
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, rows: slice | Sequence[int]) -> Batch:
+        chosen = torch.arange(len(self))[rows].reshape(-1)
+        picked = chosen.tolist()
+        return Batch(
+            tuple(self.index[i] for i in picked),
+            tuple(self.key[i] for i in picked),
+            *(None if v is None else v[chosen] for v in (self.images, self.labels, self.masks)),
+        )
+
+
+@dataclass
+class Subject:
+    """The model under study and how images become its input.
+
+    batch_size: images per forward pass. keep: called with (method label, sample index, relevance of
+    the patches) for every map of the predicted class, where a run stores them.
+    """
+
+    model: nn.Module
+    processor: Processor
+    batch_size: int = 8
+    keep: Callable[[str, int, Tensor], None] | None = field(default=None, repr=False)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(p.dtype for p in self.model.parameters() if p.is_floating_point())
+
+    def normalize(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
+        """Return (image - mean) / std in the model's dtype."""
+        mean, std = (
+            images.new_tensor(v).view(-1, 1, 1) for v in (self.processor.mean, self.processor.std)
+        )
+        return ((images - mean) / std).to(self.dtype)
+
+
+def identity(parts: np.ndarray) -> np.ndarray:
+    """Return the single column of parts: the value of a metric that is a plain mean."""
+    return parts[..., 0]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number of a table: value(mean over samples of parts).
+
+    A mean has one part per sample and value = identity. A ratio of sums over the data set, such as
+    pixel accuracy, has several: parts (correct, labelled), value a/b. That one form lets bootstrap
+    and paired tests treat every metric alike. `columns` of the records become the parts, in order;
+    `value` maps (..., parts) to (...). better: "high", "low", or None where neither is.
+    scale: factor for display (100 for per cent).
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    value: Callable[[np.ndarray], np.ndarray] = identity
+    better: str | None = "high"
+    scale: float = 1.0
+
+    def parts(self, records: DataFrame) -> np.ndarray:
+        """Return (samples, parts) in float64."""
+        return records[list(self.columns)].to_numpy(np.float64)
+
+
+class Evaluator(ABC):
+    """A frozen dataclass whose fields are its options (JSON values), and these class attributes.
+
+    name; needs: of "labels", "masks"; metrics; groups: the columns that, beside the sample, make a
+    row its own (the first is always "method"). Options are checked in `__post_init__`.
+    """
+
+    name: ClassVar[str]
+    needs: ClassVar[frozenset[str]] = frozenset()
+    metrics: ClassVar[tuple[Metric, ...]]
+    groups: ClassVar[tuple[str, ...]] = ("method",)
+
+    @abstractmethod
+    def rows(self, subject: Subject, batch: Batch, methods: Sequence[MethodSpec]) -> Iterator[Row]:
+        """Yield the records of a batch.
+
+        Each row holds `index` and `key` of its sample, the `groups` columns, every column that a
+        metric reads (floats, or lists of floats for curves), and `error`: None, or one sentence
+        that says why this row has no numbers (they are then None). A sample that cannot be scored
+        is always such a row, never missing. Deterministic given the evaluator's own seed and the
+        sample's index, whatever the batch; the model comes back as it was.
+        """
