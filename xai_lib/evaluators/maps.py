@@ -1,0 +1,147 @@
+"""The map that an evaluator scores: a method's relevance as one number a pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from xai_lib.api import explain
+from xai_lib.errors import InputError, unknown_name
+from xai_lib.evaluators.base import Batch, Subject
+from xai_lib.evaluators.specs import MethodSpec
+
+MAPS = ("native", "patches")
+NOT_FINITE = "The relevance of {method!r} holds NaN or Inf for this sample, so no map can be scored"
+
+
+@dataclass(frozen=True)
+class Maps:
+    """Evaluated maps of a batch in float64, and which of its samples have none.
+
+    values: as `explained` was asked for, in the method's units. patches: the same explanation in
+    the patch grid, in the method's dtype. explained, predicted: class indices. errors: None, or
+    why a sample has no map; its values are not finite, and where not even a prediction exists, its
+    patches and logits are NaN and its classes -1 (with no such row left, the grid is (0, 0) and
+    there are 0 logits).
+    """
+
+    values: Float[Tensor, "b h w"]
+    patches: Float[Tensor, "b rows columns"]
+    explained: Int[Tensor, " b"]
+    predicted: Int[Tensor, " b"]
+    logits: Float[Tensor, "b classes"]
+    errors: tuple[str | None, ...]
+
+    @property
+    def scored(self) -> list[int]:
+        """Places of the samples that have a map."""
+        return [i for i, error in enumerate(self.errors) if error is None]
+
+
+def check_maps(maps: str) -> None:
+    """Raise an OptionError unless `maps` is a way to make a map."""
+    if maps not in MAPS:
+        raise unknown_name("maps", maps, MAPS)
+
+
+def explained(
+    subject: Subject,
+    batch: Batch,
+    spec: MethodSpec,
+    target: Sequence[int] | Tensor | None = None,
+    *,
+    maps: str = "native",
+    keep: bool = True,
+) -> Maps:
+    """Explain every sample of a batch for `target` (None: its predicted class).
+
+    maps: "native" takes the pixel map of a method that reaches the pixels (lrp, gradients), and for
+    all others the patches enlarged bilinearly (corners not aligned) to the image, as the papers do;
+    "patches" always takes the latter. keep: hand maps of the predicted class to `subject.keep`.
+    A sample that cannot be explained, such as one with NaN logits, costs only itself: the others
+    are explained one by one. What holds for all samples (options, targets outside the model's
+    classes, methods that the model has no use for) is raised.
+    """
+    check_maps(maps)
+    try:
+        found = _explain(subject, batch, spec, target, maps)
+    except InputError:
+        found = _one_by_one(subject, batch, spec, target, maps)
+    if keep and target is None and subject.keep is not None:
+        for i in found.scored:
+            subject.keep(spec.label, batch.index[i], found.patches[i])
+    return found
+
+
+def enlarged(
+    patches: Float[Tensor, "b rows columns"], size: tuple[int, int]
+) -> Float[Tensor, "b h w"]:
+    """Return patch maps enlarged bilinearly (corners not aligned) to `size`, in float64."""
+    maps = patches.double().unsqueeze(1)
+    return F.interpolate(maps, size=size, mode="bilinear", align_corners=False).squeeze(1)
+
+
+def min_max(values: Float[Tensor, "b h w"]) -> Float[Tensor, "b h w"]:
+    """Return (v - min v) / (max v - min v) of each map; 0 everywhere where a map is constant."""
+    flat = values.flatten(1)
+    low, high = flat.amin(1), flat.amax(1)
+    span = torch.where(high > low, high - low, 1.0)
+    return (values - low[:, None, None]) / span[:, None, None]
+
+
+def ranks(values: Float[Tensor, "b h w"], least_first: bool = False) -> Int[Tensor, "b h w"]:
+    """Return each pixel's place, from 0, when the most (or least) relevant pixel comes first.
+
+    Pixels of equal relevance follow each other row by row, in both directions.
+    """
+    flat = values.flatten(1)
+    order = flat.argsort(1, descending=not least_first, stable=True)
+    places = torch.arange(flat.shape[1], dtype=torch.int32, device=flat.device)
+    found = torch.empty_like(order, dtype=torch.int32)
+    return found.scatter_(1, order, places.expand_as(order)).view_as(values)
+
+
+def _explain(subject: Subject, batch: Batch, spec: MethodSpec, target, maps: str) -> Maps:
+    pixels = subject.normalize(batch.images)
+    found = explain(subject.model, pixels, spec.name, target=target, **spec.options)
+    size = tuple(batch.images.shape[-2:])
+    native = maps == "native" and found.pixels is not None
+    values = found.pixels.double() if native else enlarged(found.patches, size)
+    finite = values.isfinite().flatten(1).all(1) & found.patches.isfinite().flatten(1).all(1)
+    errors = (None if ok else NOT_FINITE.format(method=spec.label) for ok in finite.tolist())
+    predicted = found.logits.argmax(-1)
+    return Maps(values, found.patches, found.target, predicted, found.logits, tuple(errors))
+
+
+def _one_by_one(subject: Subject, batch: Batch, spec: MethodSpec, target, maps: str) -> Maps:
+    parts: list[Maps | str] = []
+    for i in range(len(batch)):
+        try:
+            one = None if target is None else target[i : i + 1]
+            parts.append(_explain(subject, batch[i : i + 1], spec, one, maps))
+        except InputError as error:
+            parts.append(str(error))
+    found = [part for part in parts if isinstance(part, Maps)]
+    grid = found[0].patches.shape[1:] if found else (0, 0)
+    classes = found[0].logits.shape[1] if found else 0
+    none = batch.images.new_full
+    unknown = torch.full((1,), -1, device=batch.images.device)
+
+    def missing(reason: str) -> Maps:
+        values = none((1, *batch.images.shape[-2:]), torch.nan, dtype=torch.float64)
+        patches, logits = none((1, *grid), torch.nan), none((1, classes), torch.nan)
+        return Maps(values, patches, unknown, unknown, logits, (reason,))
+
+    whole = [part if isinstance(part, Maps) else missing(part) for part in parts]
+    return Maps(
+        *(
+            torch.cat([getattr(part, name) for part in whole])
+            for name in ("values", "patches", "explained", "predicted", "logits")
+        ),
+        errors=tuple(error for part in whole for error in part.errors),
+    )
