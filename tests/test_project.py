@@ -36,6 +36,7 @@ LAYERS = (
     {"reporting"},
     {"widgets"},
     {"doctor", "bench"},
+    {"cli_evaluate"},
     {"cli"},
 )
 # Named at their only use, where a heavy or circular import would cost everybody else.

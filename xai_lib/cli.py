@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xai_lib.errors import XAIError
+from xai_lib import cli_evaluate
+from xai_lib.errors import RunInterrupted, XAIError
 from xai_lib.options import parse_pair
 
 if TYPE_CHECKING:
@@ -24,9 +25,15 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """Run `xai`; an error of this package becomes one line on stderr and exit status 2."""
+    """Run `xai`; an error of this package becomes one line on stderr and exit status 2.
+
+    130 after Ctrl-C, as shells expect.
+    """
     try:
         app()
+    except RunInterrupted as stop:
+        print(f"xai: {stop}", file=sys.stderr)
+        sys.exit(130)
     except XAIError as error:
         print(f"xai: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
@@ -118,6 +125,11 @@ def doctor() -> None:
         print(section)
         for name, state in facts.items():
             print(f"  {name:<46} {state}")
+
+
+app.command()(cli_evaluate.evaluate)
+app.command()(cli_evaluate.plan)
+app.command()(cli_evaluate.datasets)
 
 
 def parse_target(text: str) -> int | str | None:

@@ -41,6 +41,14 @@ class MissingDataError(XAIError, FileNotFoundError):
     """A data set is not where it was looked for; the message says where to get it."""
 
 
+class RunError(XAIError, RuntimeError):
+    """A run cannot go on, or its folder cannot be used; what it has computed so far is kept."""
+
+
+class RunInterrupted(RunError):
+    """A run was stopped by Ctrl-C; the message says how to go on."""
+
+
 def unknown_name(kind: str, name: object, known: Iterable[str]) -> OptionError:
     """Return the error for a name that is not in `known`, suggesting the nearest ones."""
     known = sorted(known)

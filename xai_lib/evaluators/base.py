@@ -52,8 +52,8 @@ class Batch:
 class Subject:
     """The model under study and how images become its input.
 
-    batch_size: images per forward pass. keep: called with (method label, sample index, relevance of
-    the patches) for every map of the predicted class, where a run stores them.
+    batch_size: images per forward pass. keep: where a run stores maps, called with (method label,
+    sample index, relevance of the patches) for each map; of a sample's maps the first one counts.
     """
 
     model: nn.Module
@@ -123,6 +123,7 @@ class Evaluator(ABC):
         Each row holds `index` and `key` of its sample, the `groups` columns, every column that a
         metric reads (floats, or lists of floats for curves), and `error`: None, or one sentence
         that says why this row has no numbers (they are then None). A sample that cannot be scored
-        is always such a row, never missing. Deterministic given the evaluator's own seed and the
+        is always such a row, never missing; a row may leave groups after the method None, and then
+        stands for all of that method's. Deterministic given the evaluator's own seed and the
         sample's index, whatever the batch; the model comes back as it was.
         """

@@ -37,6 +37,18 @@ def load_timm(name: str, revision: str | None = None) -> tuple[nn.Module, Proces
     return _create(name, names, file=str(weights), custom_load=False)
 
 
+def architecture(name: str) -> tuple[nn.Module, Processor]:
+    """Return timm's model `name` with random weights, and the processor of its checkpoint."""
+    import timm
+    from timm.data import resolve_model_data_config
+
+    if not timm.is_model(name.split(".")[0]):
+        raise OptionError(f"timm has no model {name!r}.")
+    with torch.random.fork_rng(devices=[]):
+        model = timm.create_model(name, pretrained=False)
+    return model.float().eval(), _processor(resolve_model_data_config(model), name, ())
+
+
 def load_timm_folder(folder: Path) -> tuple[nn.Module, Processor]:
     """Return the model and processor of a folder that timm's `save_for_hf` or its hub wrote."""
     check_weights(folder)
@@ -73,9 +85,12 @@ def _create(name: str, class_names: list[str] | None, **overlay) -> tuple[nn.Mod
     except (RuntimeError, KeyError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:300]
         raise CheckpointError(f"timm cannot load {name!r}: {reason}") from error
-    facts = resolve_model_data_config(model)
+    processor = _processor(resolve_model_data_config(model), name, class_names)
+    return model.float().eval(), processor
+
+
+def _processor(facts: dict, name: str, class_names: tuple[str, ...]) -> Processor:
     channels, height, width = facts["input_size"]
     if channels != 3:
         raise UnsupportedModelError(f"{name!r} takes {channels} channels; images here have 3.")
-    processor = Processor((height, width), tuple(facts["mean"]), tuple(facts["std"]), class_names)
-    return model.float().eval(), processor
+    return Processor((height, width), tuple(facts["mean"]), tuple(facts["std"]), class_names)

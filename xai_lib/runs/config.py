@@ -1,0 +1,108 @@
+"""What a run computes: its whole configuration, as JSON, and how two of them differ."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+
+from xai_lib import evaluators
+from xai_lib.errors import InputError, OptionError
+from xai_lib.evaluators import Evaluator, MethodSpec
+
+DTYPES = ("float32", "float64", "bfloat16", "float16")
+RESAMPLING = ("bilinear", "bicubic")
+SHARD_SAMPLES = 64
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides a run's numbers, except where data and model lie and what computes.
+
+    model and dataset are names for `xai.load` and `open_dataset`. limit: that many samples, spread
+    evenly over the data set; None for all. shards: how many files the records are cut into.
+    resample: the filter of the squash to the model's size; the papers use bilinear.
+    """
+
+    evaluator: str
+    model: str
+    dataset: str
+    methods: tuple[str, ...]
+    options: dict[str, object] = field(default_factory=dict)
+    limit: int | None = None
+    batch_size: int = 8
+    shards: int | None = None
+    dtype: str = "float32"
+    resample: str = "bilinear"
+    keep_maps: bool = False
+    model_revision: str | None = None
+    dataset_revision: str | None = None
+
+    def __post_init__(self):
+        for name in ("batch_size", "limit", "shards"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise OptionError(f"{name} is {value!r}; expected a positive integer.")
+        for name, known in (("dtype", DTYPES), ("resample", RESAMPLING)):
+            if getattr(self, name) not in known:
+                raise OptionError(
+                    f"{name} is {getattr(self, name)!r}; expected one of {', '.join(known)}."
+                )
+
+    def build(self) -> tuple[Evaluator, list[MethodSpec]]:
+        """Return the evaluator and the methods, after checking every name and option."""
+        evaluator = evaluators.create(self.evaluator, **self.options)
+        return evaluator, evaluators.parse_methods(list(self.methods))
+
+    def as_dict(self) -> dict[str, object]:
+        return dataclasses.asdict(self) | {"methods": list(self.methods)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, object]) -> RunConfig:
+        return cls(**values | {"methods": tuple(values["methods"])})
+
+    def digest(self) -> str:
+        """Return 16 hexadecimal digits that stand for this configuration."""
+        text = json.dumps(self.as_dict(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One slice of the work: a number and the places of its samples in the data set."""
+
+    number: int
+    indices: tuple[int, ...]
+
+    def batches(self, size: int) -> list[tuple[int, ...]]:
+        return [self.indices[i : i + size] for i in range(0, len(self.indices), size)]
+
+
+def cut(config: RunConfig, samples: int) -> list[Shard]:
+    """Return the shards of a data set of `samples`: equal slices, whole batches where possible.
+
+    A limit takes every k-th sample, because published sets are sorted by class.
+    """
+    if samples < 1:
+        raise InputError(f"The data set {config.dataset!r} is empty: there is nothing to evaluate.")
+    count = min(config.limit or samples, samples)
+    chosen = [i * samples // count for i in range(count)]
+    if config.shards is None:
+        size = -(-SHARD_SAMPLES // config.batch_size) * config.batch_size
+    else:
+        size = -(-count // config.shards)
+    slices = [tuple(chosen[i : i + size]) for i in range(0, count, size)]
+    return [Shard(number, indices) for number, indices in enumerate(slices)]
+
+
+def differences(old: dict, new: dict, path: str = "") -> list[str]:
+    """Return one line "key: old -> new" for every leaf in which two JSON objects differ."""
+    lines = []
+    for key in sorted(set(old) | set(new)):
+        here, there = old.get(key), new.get(key)
+        if isinstance(here, dict) and isinstance(there, dict):
+            lines += differences(here, there, f"{path}{key}.")
+        elif here != there:
+            lines.append(f"{path}{key}: {json.dumps(here)} -> {json.dumps(there)}")
+    return lines

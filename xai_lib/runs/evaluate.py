@@ -1,0 +1,203 @@
+"""`evaluate`: start a run or go on with it, here or on a cluster."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from tqdm.auto import tqdm
+
+from xai_lib.datasets.base import ImageDataset
+from xai_lib.errors import OptionError, RunInterrupted
+from xai_lib.evaluators import MethodSpec
+from xai_lib.models import Processor
+from xai_lib.runs.config import RunConfig, Shard, cut, differences
+from xai_lib.runs.fingerprints import git_revision, versions
+from xai_lib.runs.folder import RunFolder
+from xai_lib.runs.results import Run
+from xai_lib.runs.work import Computed, Work
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run computes and finds its data: what may change when it goes on.
+
+    device: "auto", "cpu", "cuda", ...; workers: processes that decode images; cluster: None,
+    "local:N", "tcp://HOST:PORT" or a file for dask-jobqueue; data: path of the data set.
+    """
+
+    device: str = "auto"
+    workers: int = 0
+    cluster: str | None = None
+    data: str | None = None
+
+    def torch_device(self) -> torch.device:
+        if self.device == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            device = torch.device(self.device)
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise OptionError(f"device {self.device!r} cannot be used here: {reason}") from error
+        return device
+
+
+def evaluate(
+    evaluator: str,
+    model: str | tuple[nn.Module, Processor],
+    dataset: str | ImageDataset,
+    methods: str | Iterable[str],
+    out: str | os.PathLike,
+    *,
+    options: dict[str, object] | None = None,
+    device: str = "auto",
+    workers: int = 0,
+    cluster: str | None = None,
+    data: str | os.PathLike | None = None,
+    progress: bool = True,
+    **settings,
+) -> Run:
+    """Evaluate explanation methods into the folder `out`, or go on with the run that is in it.
+
+    evaluator: a name of `EVALUATORS`, with `options`. model, dataset: names, or the objects
+    themselves (one machine only). methods: "rollout,attnlrp:OPTION=VALUE", a list, or "all".
+    settings: further fields of `RunConfig` (limit, batch_size, shards, dtype, keep_maps...).
+    Finished shards are never computed again. Raises OptionError, MissingDataError and others before
+    any work starts, and RunError where the folder or the run fails later; what is done stays.
+    """
+    given = None if isinstance(model, str) else model
+    opened = None if isinstance(dataset, str) else dataset
+    listed = methods.split(",") if isinstance(methods, str) else methods
+    config = RunConfig(
+        evaluator=evaluator,
+        model=model if given is None else type(given[0]).__name__,
+        dataset=dataset if opened is None else opened.name,
+        methods=tuple(text.strip() for text in listed if text.strip()),
+        options=dict(options or {}),
+        **settings,
+    )
+    config = dataclasses.replace(config, methods=_labels(config.build()[1]))
+    place = Place(device, workers, cluster, None if data is None else os.fspath(data))
+    if cluster is not None and (given is not None or opened is not None):
+        raise OptionError(
+            "A cluster's workers load model and data set themselves: give names or folders that "
+            "they can reach, not objects."
+        )
+    where = place.torch_device() if given is None else next(given[0].parameters()).device
+    work = Work.open(config, where, place.data, given, opened)
+    folder = RunFolder(out)
+    description = describe(work, place)
+    if folder.exists:
+        folder.start(description)
+    if not (folder.exists and not Run(out).missing):
+        work.try_out()
+    with folder.locked():
+        folder.start(description)
+        folder.log(
+            "start", versions=versions(), git=git_revision(), place=dataclasses.asdict(place)
+        )
+        run = Run(out)
+        _finish(run, work, place, progress)
+        run.write_tables()
+    return run
+
+
+def _labels(specs: list[MethodSpec]) -> tuple[str, ...]:
+    return tuple(spec.label for spec in specs)
+
+
+def describe(work: Work, place: Place) -> dict:
+    """Return what run.json holds of a run beside its format."""
+    samples = len(work.dataset)
+    return {
+        "configuration": work.config.as_dict(),
+        **work.identity(),
+        "samples": samples,
+        "shards": len(cut(work.config, samples)),
+        "seeds": {"statistics": 0} | _seed_of(work),
+        "versions": versions(),
+        "git": git_revision(),
+        "threads": torch.get_num_threads(),
+        "place": dataclasses.asdict(place),
+        "command": [os.path.basename(sys.argv[0]), *sys.argv[1:]],
+    }
+
+
+def _seed_of(work: Work) -> dict[str, int]:
+    seed = getattr(work.evaluator, "seed", None)
+    return {} if seed is None else {"evaluator": seed}
+
+
+def _note_start(run: Run, place: Place) -> None:
+    """Log what computes from here on; warn where that is not what the run began with."""
+    here = {"versions": versions(), "git": git_revision(), "threads": torch.get_num_threads()}
+    run.folder.log("start", **here, place=dataclasses.asdict(place))
+    began = {"versions": run.description["versions"], "threads": run.description["threads"]}
+    changed = differences(began, {key: here[key] for key in began})
+    if changed and run.missing:
+        warnings.warn(
+            f"The run in {run.path} began under other conditions, which may change last digits: "
+            f"{'; '.join(changed)}. {run.path}/run.log says which shard was computed under which.",
+            stacklevel=3,
+        )
+
+
+def _finish(run: Run, work: Work, place: Place, progress: bool) -> None:
+    """Compute and store every shard that is missing."""
+    missing = run.missing
+    if not missing:
+        return
+    if place.cluster is None:
+        computed = compute_here(work, missing, place.workers)
+    else:
+        from xai_lib.runs.cluster import compute_on_cluster
+
+        computed = compute_on_cluster(work.config, work.identity(), missing, place)
+    total = sum(len(shard.indices) for shard in run.shards)
+    left = sum(len(shard.indices) for shard in missing)
+    with tqdm(
+        total=total,
+        initial=total - left,
+        unit="sample",
+        disable=not progress,
+        # A log file wants a line now and then, not ten a second.
+        mininterval=0.5 if sys.stderr.isatty() else 10,
+    ) as bar:
+        try:
+            for done in computed:
+                run.folder.write_shard(done.number, done.records, done.maps)
+                run.folder.log(
+                    "shard",
+                    **{
+                        key: value
+                        for key, value in vars(done).items()
+                        if key not in ("records", "maps")
+                    },
+                )
+                bar.update(done.samples)
+        except KeyboardInterrupt as stop:
+            finished = len(run.shards) - len(run.missing)
+            run.folder.log("interrupted", finished=finished)
+            raise RunInterrupted(
+                f"Stopped: {finished} of {len(run.shards)} shards are in {run.path}, the one in "
+                "work was dropped. The same command goes on from there."
+            ) from stop
+        finally:
+            computed.close()
+
+
+def compute_here(work: Work, shards: list[Shard], workers: int) -> Iterator[Computed]:
+    """Yield the shards one after the other, computed in this process."""
+    loaded = work.batches(shards, workers)
+    try:
+        for shard in shards:
+            yield work.compute(shard, loaded)
+    finally:
+        loaded.close()

@@ -1,0 +1,57 @@
+"""What made a number: the weights, the library versions, the state of the source tree."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+from torch import nn
+
+PACKAGES = ("xai-lib", "torch", "timm", "transformers", "numpy", "pillow", "pyarrow", "datasets")
+
+
+def model_fingerprint(model: nn.Module) -> dict[str, str | int]:
+    """Return the model's class, parameter count and the sha256 over its state, names included."""
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    kind = type(model)
+    return {
+        "class": f"{kind.__module__}.{kind.__qualname__}",
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "sha256": digest.hexdigest(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what computes."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "missing"
+    return found
+
+
+def git_revision() -> dict[str, str | bool] | None:
+    """Return commit and whether the tree has uncommitted changes; None outside a checkout."""
+    root = Path(__file__).parents[2]
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(root), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        # An installed package may lie inside somebody else's repository.
+        if Path(git("rev-parse", "--show-toplevel")).resolve() != root.resolve():
+            return None
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return {"commit": git("rev-parse", "HEAD"), "changed": bool(changed)}
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,187 @@
+"""Computing a shard: model, data set and evaluator of a run, and the rows that they give."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor, nn
+
+from xai_lib.datasets import open_dataset
+from xai_lib.datasets.base import ImageDataset
+from xai_lib.errors import InputError, OptionError, TargetError
+from xai_lib.evaluators import Evaluator, MethodSpec, Subject
+from xai_lib.models import Processor, load
+from xai_lib.runs.config import RunConfig, Shard
+from xai_lib.runs.fingerprints import model_fingerprint
+from xai_lib.runs.loading import Loaded, load_batches
+
+Stored = dict[str, dict[int, Tensor]]
+
+
+@dataclass(frozen=True)
+class Computed:
+    """A finished shard as the bytes of its files, and how it went."""
+
+    number: int
+    records: bytes
+    maps: bytes | None
+    samples: int
+    failed: int
+    seconds: float
+    rss_mb: float
+
+
+@dataclass
+class Work:
+    """A run's parts, ready to compute any of its shards."""
+
+    config: RunConfig
+    evaluator: Evaluator
+    methods: list[MethodSpec]
+    subject: Subject
+    dataset: ImageDataset
+
+    @classmethod
+    def open(
+        cls,
+        config: RunConfig,
+        device: torch.device,
+        data: str | None = None,
+        model: tuple[nn.Module, Processor] | None = None,
+        dataset: ImageDataset | None = None,
+    ) -> Work:
+        """Load what `config` names (or take what is given) after checking that it fits together."""
+        evaluator, methods = config.build()
+        if dataset is None:
+            dataset = open_dataset(config.dataset, path=data, revision=config.dataset_revision)
+        for need in ("labels", "masks"):
+            if need in evaluator.needs and not getattr(dataset, f"has_{need}"):
+                raise OptionError(
+                    f"The evaluator {config.evaluator!r} needs {need}, which the data set "
+                    f"{config.dataset!r} does not have. `xai datasets` shows which has."
+                )
+        network, processor = model or load(config.model, revision=config.model_revision)
+        if model is None:
+            network = network.to(device, getattr(torch, config.dtype))
+        subject = Subject(
+            network,
+            dataclasses.replace(processor, resample=config.resample),
+            batch_size=config.batch_size,
+        )
+        return cls(config, evaluator, methods, subject, dataset)
+
+    def identity(self) -> dict[str, dict]:
+        """Return the fingerprints of model and data set."""
+        return {
+            "model": model_fingerprint(self.subject.model),
+            "dataset": self.dataset.fingerprint(),
+        }
+
+    def batches(self, shards: list[Shard], workers: int = 0) -> Iterator[Loaded]:
+        """Yield the loaded batches of several shards, one shard after the other."""
+        places = [batch for shard in shards for batch in shard.batches(self.config.batch_size)]
+        return load_batches(
+            self.dataset, self.subject.processor, places, self.subject.device, workers
+        )
+
+    def compute(self, shard: Shard, loaded: Iterator[Loaded]) -> Computed:
+        """Return the finished shard, taking its batches from `loaded`."""
+        clock, rows = time.perf_counter(), []
+        stored: Stored = {}
+        if self.config.keep_maps:
+            # The first map counts: later ones are of other classes or of changed images.
+            self.subject.keep = lambda method, index, patches: stored.setdefault(
+                method, {}
+            ).setdefault(index, patches.detach().float().cpu())
+        try:
+            for _ in shard.batches(self.config.batch_size):
+                part = next(loaded)
+                rows += self._failures(part)
+                if part.batch is not None:
+                    self._check_labels(part)
+                    rows += self.evaluator.rows(self.subject, part.batch, self.methods)
+        finally:
+            self.subject.keep = None
+        rows.sort(key=lambda row: row["index"])
+        return Computed(
+            shard.number,
+            as_parquet(self._in_order(rows), self.config.digest(), shard.number),
+            as_safetensors(stored) if self.config.keep_maps else None,
+            len(shard.indices),
+            len({row["index"] for row in rows if row["error"] is not None}),
+            time.perf_counter() - clock,
+            psutil.Process().memory_info().rss / 2**20,
+        )
+
+    def try_out(self) -> None:
+        """Run everything on one sample, so that what cannot work fails before any work starts."""
+        for index in range(len(self.dataset)):
+            loaded = next(load_batches(
+                self.dataset, self.subject.processor, [[index]], self.subject.device
+            ))  # fmt: skip
+            if loaded.batch is not None:
+                self._check_labels(loaded)
+                list(self.evaluator.rows(self.subject, loaded.batch, self.methods))
+                return
+        raise InputError(f"No sample of the data set {self.config.dataset!r} can be read.")
+
+    def _check_labels(self, loaded: Loaded) -> None:
+        classes = len(self.subject.processor.class_names)
+        labels = loaded.batch.labels
+        if classes and labels is not None and int(labels.max()) >= classes:
+            place = int(labels.argmax())
+            raise TargetError(
+                f"Sample {loaded.batch.key[place]!r} has the label {int(labels.max())}, but "
+                f"{self.config.model!r} has {classes} classes. Model and data set do not belong "
+                "together, or the labels count otherwise."
+            )
+
+    def _failures(self, loaded: Loaded) -> list[dict]:
+        return [
+            {"index": sample.index, "key": sample.key, "method": m.label, "error": sample.error}
+            for sample in loaded.failed
+            for m in self.methods
+        ]
+
+    def _in_order(self, rows: list[dict]) -> list[dict]:
+        """Return rows with equal columns in one order, since the first row decides the file's."""
+        first = ["index", "key", *self.evaluator.groups]
+        others = {name: None for row in rows for name in row if name not in (*first, "error")}
+        names = [*first, *others, "error"]
+        return [{name: row.get(name) for name in names} for row in rows]
+
+
+def as_parquet(rows: list[dict], digest: str, number: int) -> bytes:
+    """Return rows as parquet bytes that say which run and shard they belong to."""
+    table = pa.Table.from_pylist(rows)
+    table = table.replace_schema_metadata({"xai_run": digest, "xai_shard": str(number)})
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd")
+    return buffer.getvalue()
+
+
+def as_safetensors(stored: Stored) -> bytes:
+    """Return maps as float16 fractions of each map's largest magnitude, with that scale beside.
+
+    NAME (n, rows, columns) float16; NAME/scale (n,) float32; NAME/index (n,) int64. Relevance of
+    some rules exceeds what float16 holds, hence the scale.
+    """
+    from safetensors.torch import save
+
+    tensors = {}
+    for method, entries in stored.items():
+        maps = torch.stack(list(entries.values()))
+        scale = maps.flatten(1).abs().amax(1)
+        fraction = maps / scale.clamp(min=torch.finfo(torch.float32).tiny)[:, None, None]
+        tensors[method] = fraction.half().contiguous()
+        tensors[f"{method}/scale"] = scale
+        tensors[f"{method}/index"] = torch.tensor(list(entries))
+    return save(tensors)
