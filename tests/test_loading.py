@@ -253,7 +253,7 @@ def test_offline_is_one_sentence(name, tmp_path, monkeypatch):
         raise ConnectionError("no route to host")
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(hub, "_reach_hub", no_network)
+    monkeypatch.setattr(hub, "reach_hub", no_network)
     with pytest.raises(CheckpointError, match="not in the local cache") as caught:
         load(name)
     assert "\n" not in str(caught.value) and "local folder" in str(caught.value)

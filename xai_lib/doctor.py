@@ -6,7 +6,6 @@ import platform
 import re
 import sys
 from importlib.metadata import PackageNotFoundError, requires, version
-from importlib.util import find_spec
 
 from xai_lib.errors import CheckpointError
 
@@ -86,8 +85,6 @@ def _checkpoints() -> dict[str, str]:
 
 
 def _datasets() -> dict[str, str]:
-    bundled = find_spec("sklearn") is not None
-    return {
-        "scenes": "generated, always present",
-        "digits": "bundled with scikit-learn" if bundled else "missing: install scikit-learn",
-    }
+    from xai_lib.datasets.opening import dataset_states
+
+    return dataset_states()

@@ -1,6 +1,8 @@
-"""Data sets whose evidence is known: generated scenes, and handwritten digits."""
+"""Data sets whose evidence is known, generated or handwritten, and those of the papers."""
 
+from xai_lib.datasets.base import ImageDataset, Sample
 from xai_lib.datasets.digits import DIGIT_CLASSES, DigitBatch, handwritten_digits
+from xai_lib.datasets.opening import datasets_table, open_dataset
 from xai_lib.datasets.samples import Samples, sample_images
 from xai_lib.datasets.scenes import SCENE_CLASSES, SceneBatch, Scenes
 
@@ -8,9 +10,13 @@ __all__ = [
     "DIGIT_CLASSES",
     "SCENE_CLASSES",
     "DigitBatch",
+    "ImageDataset",
+    "Sample",
     "Samples",
     "SceneBatch",
     "Scenes",
+    "datasets_table",
     "handwritten_digits",
+    "open_dataset",
     "sample_images",
 ]

@@ -35,7 +35,7 @@ def fetch_file(repo: str, filename: str, revision: str | None = None) -> Path:
         found = cached(repo, filename, revision)
         if found is not None:
             return found
-        _reach_hub()
+        reach_hub()
         return Path(hf_hub_download(repo, filename, revision=revision, etag_timeout=TIMEOUT_S))
     except Exception as error:  # its HTTP library and so its errors vary by version
         raise _failure(repo, revision, error) from error
@@ -49,7 +49,7 @@ def fetch_folder(repo: str, revision: str | None = None) -> Path:
         config = cached(repo, CONFIG_NAME, revision)
         if config is not None and _is_whole(config.parent):
             return config.parent
-        _reach_hub()
+        reach_hub()
         return Path(
             snapshot_download(
                 repo, revision=revision, allow_patterns=list(WANTED), etag_timeout=TIMEOUT_S
@@ -69,7 +69,7 @@ def _is_whole(folder: Path) -> bool:
     return is_timm or (folder / PREPROCESSOR_NAME).is_file()
 
 
-def _reach_hub() -> None:
+def reach_hub() -> None:
     """Ask the hub for nothing, once: a download retries for half a minute before it gives up."""
     from huggingface_hub import constants
     from huggingface_hub.utils import get_session
