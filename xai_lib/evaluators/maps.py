@@ -62,7 +62,7 @@ def explained(
 
     maps: "native" takes the pixel map of a method that reaches the pixels (lrp, gradients), and for
     all others the patches enlarged bilinearly (corners not aligned) to the image, as the papers do;
-    "patches" always takes the latter. keep: hand maps of the predicted class to `subject.keep`.
+    "patches" always takes the latter. keep: hand the maps to `subject.keep`.
     A sample that cannot be explained, such as one with NaN logits, costs only itself: the others
     are explained one by one. What holds for all samples (options, targets outside the model's
     classes, methods that the model has no use for) is raised.
@@ -72,7 +72,7 @@ def explained(
         found = _explain(subject, batch, spec, target, maps)
     except InputError:
         found = _one_by_one(subject, batch, spec, target, maps)
-    if keep and target is None and subject.keep is not None:
+    if keep and subject.keep is not None:
         for i in found.scored:
             subject.keep(spec.label, batch.index[i], found.patches[i])
     return found
