@@ -21,6 +21,7 @@ class Scores:
     metrics = (
         Metric("mean", ("a",), scale=100),
         Metric("ratio", ("a", "b"), value=ratio),
+        Metric("chance", ("b",), better=None),
     )
 
 
@@ -72,7 +73,7 @@ def test_order_is_that_of_the_methods_and_row_order_changes_no_bit():
     frame = records()
     table = summarise(Scores, frame)
     assert list(table.columns) == ["method", "metric", "value", "low", "high", "n", "failed"]
-    assert list(table["method"]) == ["rollout"] * 2 + ["attnlrp"] * 2 + ["lrp"] * 2
+    assert list(table["method"]) == ["rollout"] * 3 + ["attnlrp"] * 3 + ["lrp"] * 3
     # Shards come back in another order; their first rows still list the methods as the run does.
     shards = [frame[frame["index"] >= 10], frame[frame["index"] < 10]]
     pd.testing.assert_frame_equal(summarise(Scores, pd.concat(shards)), table)
@@ -82,9 +83,9 @@ def test_order_is_that_of_the_methods_and_row_order_changes_no_bit():
 def test_failed_samples_are_left_out_and_counted():
     frame = failed(records(), "attnlrp", [3, 4, 5])
     table = summarise(Scores, frame).set_index(["method", "metric"])
-    assert list(table.loc["attnlrp", "n"]) == [17, 17]
-    assert list(table.loc["attnlrp", "failed"]) == [3, 3]
-    assert list(table.loc["lrp", "failed"]) == [0, 0]
+    assert list(table.loc["attnlrp", "n"]) == [17, 17, 17]
+    assert list(table.loc["attnlrp", "failed"]) == [3, 3, 3]
+    assert list(table.loc["lrp", "failed"]) == [0, 0, 0]
     kept = frame[(frame["method"] == "attnlrp") & frame["error"].isna()]
     assert table.loc[("attnlrp", "mean"), "value"] == pytest.approx(100 * kept["a"].mean())
 
@@ -116,6 +117,12 @@ def test_pairs_are_compared_on_the_samples_that_both_have():
         np.testing.assert_allclose(family["p_holm"], holm(family["p"]))
 
 
+def test_metrics_without_a_better_direction_are_shown_but_not_compared():
+    frame = records()
+    assert set(summarise(Scores, frame)["metric"]) == {"mean", "ratio", "chance"}
+    assert set(compare(Scores, frame)["metric"]) == {"mean", "ratio"}
+
+
 def test_pairing_finds_what_unpaired_intervals_hide():
     """A method better by a hair on every sample: intervals overlap, the paired test is sure."""
     frame = records(("rollout",), n=40)
@@ -130,7 +137,15 @@ def test_pairing_finds_what_unpaired_intervals_hide():
 def test_other_groups_keep_their_order_and_are_families_of_their_own():
     frame = records(("lrp", "attnlrp", "gradient"), changes=("shift", "noise"))
     table = summarise(Changes, frame)
-    assert list(table["change"]) == ["shift", "shift", "noise", "noise"] * 3
+    assert (
+        list(table["change"])
+        == ["shift"] * 3
+        + ["noise"] * 3
+        + ["shift"] * 3
+        + ["noise"] * 3
+        + ["shift"] * 3
+        + ["noise"] * 3
+    )
     pairs = compare(Changes, frame)
     assert list(pairs["change"].unique()) == ["shift", "noise"] and len(pairs) == 2 * 2 * 3
     for _, family in pairs.groupby(["change", "metric"]):
@@ -141,10 +156,13 @@ def test_a_sample_that_names_no_group_has_failed_in_all_of_its_method():
     frame = records(("lrp", "attnlrp"), changes=("noise", "shift"))
     lost = {"index": 20, "key": "image 20", "method": "lrp", "error": "Unreadable."}
     table = summarise(Changes, pd.concat([frame, pd.DataFrame([lost])]))
-    assert list(table["failed"]) == [1, 1, 1, 1, 0, 0, 0, 0] and (table["n"] == 20).all()
+    assert list(table["failed"]) == [1] * 6 + [0] * 6 and (table["n"] == 20).all()
     only = pd.DataFrame([lost | {"change": None, "a": None, "b": None}])
+    pd.testing.assert_frame_equal(
+        summarise(Changes, only), summarise(Changes, only[["index", "key", "method", "error"]])
+    )
     table = summarise(Changes, only)
-    assert list(table["method"]) == ["lrp", "lrp"] and list(table["failed"]) == [1, 1]
+    assert list(table["method"]) == ["lrp"] * 3 and list(table["failed"]) == [1] * 3
 
 
 def test_nothing_to_summarise_gives_no_value_and_no_warning():
@@ -168,7 +186,7 @@ def test_one_sample_has_a_value_but_no_interval():
 
 def test_a_ratio_without_a_denominator_has_no_value():
     table = summarise(Scores, records().assign(b=0.0)).query("metric == 'ratio'")
-    assert not np.isfinite(table["value"]).any() and (table["n"] == 20).all()
+    assert table["value"].isna().all() and (table["n"] == 20).all()
 
 
 def test_curve_gives_the_mean_of_every_step():

@@ -76,14 +76,15 @@ def compare(
 
     Columns: the groups but for the method, then metric, method_a, method_b, difference
     (a - b, times Metric.scale), low, high (paired bootstrap), p (paired swap test), p_holm, n.
-    Only samples that both methods have numbers for count. One family of Holm's correction is all
+    Only samples that both methods have numbers for count, and only metrics of which one direction
+    is better (Metric.better) are compared. One family of Holm's correction is all
     pairs of methods in one metric and one setting of the other groups, a column of a table.
     """
     rest = evaluator.groups[1:]
     columns = [*rest, "metric", "method_a", "method_b"]
     columns += ["difference", "low", "high", "p", "p_holm", "n"]
     rows = []
-    for metric in evaluator.metrics:
+    for metric in (m for m in evaluator.metrics if m.better is not None):
         cells = _cells(records, evaluator.groups, metric.columns)
         for setting in dict.fromkeys(key[1:] for key in cells):
             family = {key[0]: cells[key] for key in cells if key[1:] == setting}
@@ -138,10 +139,12 @@ def _groups(records: DataFrame, groups: Sequence[str]) -> Iterator[tuple[Key, Da
     if not len(records):
         return
     records = records.reset_index(drop=True)
-    unnamed = records[list(groups)].isna().any(axis=1)
+    # A run without a single good sample has no column of some groups.
+    names = records.reindex(columns=list(groups)).astype(object)
+    unnamed = names.isna().any(axis=1)
     if unnamed.all():
-        records = records.assign(**records[list(groups)].astype(object).fillna(""))
-        unnamed[:] = False
+        names, unnamed = names.fillna(""), ~unnamed
+    records = records.assign(**names)
     named, shared = records[~unnamed], records[unnamed]
     place = {g: {name: i for i, name in enumerate(dict.fromkeys(named[g]))} for g in groups}
     frames = {key: frame for key, frame in named.groupby(list(groups), sort=False)}
@@ -164,7 +167,7 @@ def _cells(records: DataFrame, groups: Sequence[str], columns: Sequence[str]) ->
                 "expected one row a sample. Evaluate again in an empty folder."
             )
         parts = np.full((len(samples), len(columns)), np.nan)
-        parts[place] = frame[list(columns)].to_numpy(np.float64)
+        parts[place] = frame.reindex(columns=list(columns)).to_numpy(np.float64)
         cells[key] = Cell(parts, len(frame))
     return cells
 
@@ -181,6 +184,8 @@ def _intervals(
         for key, table, drawn in zip(keys, tables, draws, strict=True):
             with np.errstate(all="ignore"):
                 observed, drawn = float(value(table.mean(0))), value(drawn)
+            # A ratio whose denominator is 0 has no value either.
+            observed = observed if np.isfinite(observed) else np.nan
             found[key] = (observed, *_ends(drawn, len(table)), len(table))
     return found
 
