@@ -40,10 +40,12 @@ class ImageFiles(ImageDataset):
         return len(self._files)
 
     def __getitem__(self, index: int) -> Sample:
-        index = range(len(self))[index]
-        file = self._files[index]
-        label = None if self._labels is None else int(self._labels[index])
+        file, label = self.entry(range(len(self))[index])
         return Sample(file, read_image(self.root / file), label)
+
+    def entry(self, index: int) -> tuple[str, int | None]:
+        """Return a sample's file, relative to the root, and label, without reading the file."""
+        return self._files[index], None if self._labels is None else int(self._labels[index])
 
     def fingerprint(self) -> dict[str, str | int]:
         """Return number, total size and the digest of all names, sizes and labels."""

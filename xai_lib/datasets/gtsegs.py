@@ -114,8 +114,7 @@ class GtSegs(ImageDataset):
         if self._opened is None or self._opened[0] != os.getpid():
             # Closed first: HDF5 recognises an open file and would go on with the parent's handle.
             self._close()
-            # Nobody writes to it, and locks fail on some clusters' file systems.
-            self._opened = os.getpid(), h5py.File(self.path, "r", locking=False)
+            self._opened = os.getpid(), h5py.File(self.path, "r")
         return self._opened[1]
 
     def _close(self) -> None:
@@ -193,6 +192,6 @@ def _check_format(path: Path) -> None:
             f"something else was saved under this name. {_ADVICE}"
         )
     try:
-        h5py.File(path, "r", locking=False).close()
+        h5py.File(path, "r").close()
     except OSError as error:
         raise InputError(f"{str(path)!r} is damaged or truncated ({error}). {_ADVICE}") from error
