@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
+import torch.nn.functional as F
 from skimage.metrics import structural_similarity
 from torchmetrics.functional.regression import spearman_corrcoef
 
 from xai_lib.errors import InputError
-from xai_lib.evaluators.similarity import mean_ranks, spearman, ssim
+from xai_lib.evaluators.similarity import is_constant, mean_ranks, spearman, ssim
 
 
 def maps(n=6, size=14, seed=0):
@@ -50,6 +51,13 @@ def test_maps_without_a_ranking_have_no_correlation():
     a[1, 2, 3] = torch.nan
     found = spearman(a, maps(3, seed=1))
     assert found.isnan().tolist() == [True, True, False]
+
+
+def test_a_constant_map_stays_one_when_it_is_enlarged():
+    flat = torch.full((1, 5, 5), 0.1, dtype=torch.float64)
+    enlarged = F.interpolate(flat[None], size=(37, 37), mode="bilinear")[0]
+    assert is_constant(enlarged).all() and spearman(enlarged, maps(1, 37)).isnan().all()
+    assert not is_constant(maps()).any() and is_constant(torch.zeros(2, 3)).all()
 
 
 @pytest.mark.parametrize("size", [7, 12, 33])

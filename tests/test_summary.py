@@ -152,6 +152,19 @@ def test_other_groups_keep_their_order_and_are_families_of_their_own():
         np.testing.assert_allclose(family["p_holm"], holm(family["p"]))
 
 
+def test_pairs_of_methods_are_listed_in_the_order_of_the_methods():
+    frame = records(("lrp",), n=3).drop(columns="method")
+    names = ("rollout", "attnlrp", "lrp")
+    pairs = [(a, b) for a in names for b in names if a != b]
+    frame = pd.concat([frame.assign(method=a, other=b) for a, b in pairs])
+
+    class Pairs(Scores):
+        groups = ("method", "other")
+
+    table = summarise(Pairs, frame).query("metric == 'mean'")
+    assert list(zip(table["method"], table["other"], strict=True)) == pairs
+
+
 def test_a_sample_that_names_no_group_has_failed_in_all_of_its_method():
     frame = records(("lrp", "attnlrp"), changes=("noise", "shift"))
     lost = {"index": 20, "key": "image 20", "method": "lrp", "error": "Unreadable."}

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
 from xai_lib.errors import InputError
 
 WINDOW, K1, K2 = 7, 0.01, 0.03
+# Enlarging a constant map leaves differences of this order, which are no ranking.
+_ROUNDING = 1e-12
+
+
+def is_constant(maps: Float[Tensor, "n ..."]) -> Bool[Tensor, " n"]:
+    """Say of each map whether all its values are equal, up to float64 rounding; NaN is not."""
+    flat = maps.flatten(1)
+    return flat.amax(1) - flat.amin(1) <= _ROUNDING * flat.abs().amax(1)
 
 
 def mean_ranks(maps: Float[Tensor, "n ..."]) -> Float[Tensor, "n d"]:
@@ -35,7 +43,8 @@ def spearman(a: Float[Tensor, "n ..."], b: Float[Tensor, "n ..."]) -> Float[Tens
     no ranking, and a map with NaN none either: NaN.
     """
     found = correlation(mean_ranks(a), mean_ranks(b))
-    return found.masked_fill(a.isnan().flatten(1).any(1) | b.isnan().flatten(1).any(1), torch.nan)
+    no_ranking = [is_constant(x) | x.isnan().flatten(1).any(1) for x in (a, b)]
+    return found.masked_fill(no_ranking[0] | no_ranking[1], torch.nan)
 
 
 def ssim(a: Float[Tensor, "n h w"], b: Float[Tensor, "n h w"]) -> Float[Tensor, " n"]:

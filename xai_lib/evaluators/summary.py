@@ -146,9 +146,11 @@ def _groups(records: DataFrame, groups: Sequence[str]) -> Iterator[tuple[Key, Da
         names, unnamed = names.fillna(""), ~unnamed
     records = records.assign(**names)
     named, shared = records[~unnamed], records[unnamed]
-    place = {g: {name: i for i, name in enumerate(dict.fromkeys(named[g]))} for g in groups}
+    # One order for all columns, since those of agreement hold the same methods.
+    listed = dict.fromkeys(name for group in groups for name in named[group])
+    place = {name: i for i, name in enumerate(listed)}
     frames = {key: frame for key, frame in named.groupby(list(groups), sort=False)}
-    keys = sorted(frames, key=lambda k: [place[g][n] for g, n in zip(groups, k, strict=True)])
+    keys = sorted(frames, key=lambda key: [place[name] for name in key])
     for key in keys:
         fits = shared[list(groups)].isna() | (shared[list(groups)] == list(key))
         labels = [*frames[key].index, *shared.index[fits.all(axis=1)]]

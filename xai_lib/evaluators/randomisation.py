@@ -1,0 +1,152 @@
+"""A copy of a model whose parameters turn random, stage by stage, from the output to the input."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import RLock
+from weakref import WeakKeyDictionary
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from xai_lib.borrowing import borrowed
+from xai_lib.errors import UnsupportedModelError
+from xai_lib.inputs import unwrap
+
+# "blocks.11", "encoder.layer.3", "encoder.layers.encoder_layer_0": a numbered part of a model.
+_NUMBERED = re.compile(r"(?:.*_)?\d+")
+_COPIES: WeakKeyDictionary[nn.Module, tuple[object, Cascade]] = WeakKeyDictionary()
+_LOCK = RLock()
+
+
+class Cascade:
+    """A model's copy and random tensors for all of its parameters; the model is not touched.
+
+    stages: names of its parts in execution order reversed, so from the output to the input; see
+    `stages_of`. Random tensors are drawn once, from the seed and the parameter's name alone.
+    """
+
+    def __init__(self, model: nn.Module, pixels: Float[Tensor, "b c h w"], seed: int = 0):
+        try:
+            self._model = copy.deepcopy(model).requires_grad_(False)
+        except (RuntimeError, TypeError) as error:
+            raise UnsupportedModelError(
+                f"The model cannot be copied ({error}), and the parameters of the one that was "
+                "given are not to be changed. Remove what cannot be copied from its attributes."
+            ) from error
+        self._model.zero_grad(set_to_none=True)
+        stages = stages_of(self._model, pixels)
+        self.stages = tuple(reversed(stages))
+        self._tensors = {
+            stage: [(p, p.data, random_like(p, name, seed)) for name, p in stages[stage].items()]
+            for stage in self.stages
+        }
+        self._lock = RLock()
+
+    @contextmanager
+    def randomised(self, depth: int) -> Iterator[nn.Module]:
+        """Lend the copy with its first `depth` stages random and the others as in the model."""
+        changed = [entry for stage in self.stages[:depth] for entry in self._tensors[stage]]
+        with self._lock:
+            try:
+                for parameter, _, random in changed:
+                    parameter.data = random
+                yield self._model
+            finally:
+                for parameter, original, _ in changed:
+                    parameter.data = original
+
+
+def cascade_of(model: nn.Module, pixels: Float[Tensor, "b c h w"], seed: int = 0) -> Cascade:
+    """Return the model's `Cascade`, made again only where the seed or a tensor has changed.
+
+    It lives as long as the model does. Memory: three times the model's parameters.
+    """
+    model = unwrap(model)
+    state = (*model.parameters(), *model.buffers())
+    now = (seed, tuple((t.data_ptr(), t._version, t.dtype, t.device) for t in state))
+    with _LOCK:
+        known, cascade = _COPIES.get(model, (None, None))
+        if known != now:
+            cascade = Cascade(model, pixels, seed)
+            _COPIES[model] = now, cascade
+        return cascade
+
+
+def stages_of(
+    model: nn.Module, pixels: Float[Tensor, "b c h w"]
+) -> dict[str, dict[str, nn.Parameter]]:
+    """Return the model's parameters by stage, in the order in which a forward pass reaches them.
+
+    A stage is a module that owns parameters (head, norm), or all that a numbered part of the model
+    holds (blocks.11). What belongs to a part around other stages, such as the class token and the
+    position embedding, is read with the first of those that runs, and counts to it.
+    """
+    order: dict[str, None] = {}
+    handles = [
+        module.register_forward_pre_hook(lambda *_, name=name: order.setdefault(name))
+        for name, module in model.named_modules()
+        if module._parameters
+    ]
+    try:
+        with borrowed(model), torch.no_grad():
+            model(pixels)
+    finally:
+        for handle in handles:
+            handle.remove()
+    owners = {name.rpartition(".")[0] for name, _ in model.named_parameters()}
+    around = {
+        owner
+        for owner in owners
+        if not _numbered(owner) and any(o.startswith(_inside(owner)) for o in owners - {owner})
+    }
+    called = {name: _stage(name) for name in order if name in owners - around}
+    stages: dict[str, dict[str, nn.Parameter]] = {stage: {} for stage in called.values()}
+    for name, parameter in model.named_parameters():
+        owner = name.rpartition(".")[0]
+        own = None if owner in around else _stage(owner)
+        stage = own if own in stages else _first_around(owner, called)
+        stages[stage][name] = parameter
+    return {stage: parameters for stage, parameters in stages.items() if parameters}
+
+
+def random_like(parameter: Tensor, name: str, seed: int = 0) -> Tensor:
+    """Return normal numbers with the parameter's own mean and standard deviation.
+
+    A constant parameter (biases at 0, one number) has no spread and stays. Drawn on the CPU, so
+    that every device gives the same numbers.
+    """
+    values = parameter.detach().double().cpu()
+    digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+    drawn = torch.randn(values.shape, generator=generator, dtype=torch.float64)
+    random = values.mean() + values.std(correction=0) * drawn
+    return random.to(parameter.device, parameter.dtype)
+
+
+def _numbered(owner: str) -> int | None:
+    """Return how many parts of a dotted name lead to its first number, or None without one."""
+    parts = owner.split(".")
+    return next((i for i, part in enumerate(parts, 1) if _NUMBERED.fullmatch(part)), None)
+
+
+def _stage(owner: str) -> str:
+    return ".".join(owner.split(".")[: _numbered(owner)])
+
+
+def _first_around(owner: str, called: dict[str, str]) -> str:
+    """Return the stage that runs first in the nearest part of the model around `owner`."""
+    parts = owner.split(".")
+    around = (".".join(parts[:k]) for k in range(len(parts), -1, -1))
+    return next(
+        s for part in around for name, s in called.items() if name.startswith(_inside(part))
+    )
+
+
+def _inside(owner: str) -> str:
+    return f"{owner}." if owner else ""
