@@ -17,6 +17,7 @@ from xai_lib.evaluators.specs import MethodSpec
 
 MAPS = ("native", "patches")
 NOT_FINITE = "The relevance of {method!r} holds NaN or Inf for this sample, so no map can be scored"
+_ROUNDING = 1e-14
 
 
 @dataclass(frozen=True)
@@ -90,8 +91,11 @@ def min_max(values: Float[Tensor, "b h w"]) -> Float[Tensor, "b h w"]:
     """Return (v - min v) / (max v - min v) of each map; 0 everywhere where a map is constant."""
     flat = values.flatten(1)
     low, high = flat.amin(1), flat.amax(1)
-    span = torch.where(high > low, high - low, 1.0)
-    return (values - low[:, None, None]) / span[:, None, None]
+    # Enlarging a constant map leaves differences of a few units in the last place.
+    constant = high - low <= _ROUNDING * flat.abs().amax(1)
+    span = torch.where(constant, 1.0, high - low)
+    scaled = (values - low[:, None, None]) / span[:, None, None]
+    return scaled.masked_fill(constant[:, None, None], 0.0)
 
 
 def ranks(values: Float[Tensor, "b h w"], least_first: bool = False) -> Int[Tensor, "b h w"]:
@@ -100,7 +104,7 @@ def ranks(values: Float[Tensor, "b h w"], least_first: bool = False) -> Int[Tens
     Pixels of equal relevance follow each other row by row, in both directions.
     """
     flat = values.flatten(1)
-    order = flat.argsort(1, descending=not least_first, stable=True)
+    order = flat.argsort(dim=1, descending=not least_first, stable=True)
     places = torch.arange(flat.shape[1], dtype=torch.int32, device=flat.device)
     found = torch.empty_like(order, dtype=torch.int32)
     return found.scatter_(1, order, places.expand_as(order)).view_as(values)
