@@ -32,7 +32,7 @@ def slow_write(self, data):
         for i in range(0, len(data), max(1, len(data) // 4)):
             handle.write(data[i : i + max(1, len(data) // 4)])
             handle.flush()
-            time.sleep(0.004)
+            time.sleep(0.03)
 
 
 def child(folder, slow):
@@ -60,6 +60,11 @@ def fork(folder, slow):
         os._exit(1)
 
 
+def count_starts(folder):
+    log = Path(folder) / "run.log"
+    return log.read_text().count('"event": "start"') if log.is_file() else 0
+
+
 def main(folder, kills, seed):
     import xai_lib.runs  # imported once, so that a child starts in no time
 
@@ -67,8 +72,14 @@ def main(folder, kills, seed):
     draw = random.Random(seed)
     killed, halves, resumed = 0, 0, []
     while killed < kills:
+        starts = count_starts(folder)
         pid = fork(folder, slow=True)
-        time.sleep(draw.uniform(0.05, 1.6))
+        if draw.random() < 0.8:
+            # Loading takes longer than the work; most kills are to meet the work.
+            deadline = time.monotonic() + 60
+            while count_starts(folder) == starts and time.monotonic() < deadline:
+                time.sleep(0.002)
+        time.sleep(draw.uniform(0, 0.9))
         os.kill(pid, signal.SIGKILL)
         _, status = os.waitpid(pid, 0)
         if os.WIFSIGNALED(status):
@@ -81,7 +92,7 @@ def main(folder, kills, seed):
             files = sorted(Path(folder).glob("*/0*"))
             for file in draw.sample(files, max(1, len(files) // 2)):
                 file.unlink()
-        resumed.append(len(list(Path(folder).glob("records/*.parquet"))))
+        resumed.append(len(list(Path(folder).glob("records/0*.parquet"))))
     _, status = os.waitpid(fork(folder, slow=False), 0)
     assert os.WIFEXITED(status) and os.WEXITSTATUS(status) == 0, status
     print(json.dumps({"killed": killed, "half_written": halves, "shards_after": resumed}))

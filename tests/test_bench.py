@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from xai_lib.bench import measure
+from xai_lib.bench import evaluation, measure
 from xai_lib.bench.measure import Setting, explanation
 from xai_lib.bench.report import write
 
@@ -44,6 +44,35 @@ def test_report_is_written(tmp_path):
     assert {"README.md", "ratios.csv", "ratios.png", "scaling.pdf"} <= names
     assert "rollout" in (tmp_path / "README.md").read_text()
     assert pd.read_csv(tmp_path / "ratios.csv")["ratio"][0] == pytest.approx(row["ratio"], abs=1e-3)
+
+
+def test_a_part_measured_again_leaves_the_others(tmp_path):
+    first = pd.DataFrame([{"seconds": 1.0}])
+    write({"import": first}, {"threads": "2"}, tmp_path)
+    again = pd.DataFrame([{"method": "B", "MiB": 7.0}])
+    write({"memory": again}, {"threads": "3"}, tmp_path)
+    page = (tmp_path / "README.md").read_text()
+    assert "## Import" in page and "## Memory" in page
+    assert "threads: 2" in page and "threads: 3" in page
+
+
+def test_stream_throughput_compares_equal_work():
+    table = evaluation.throughput(TINY, rounds=2, batches=(1, 3))
+    assert table["batch"].tolist() == [1, 3] and (table["stream over plain"] > 0).all()
+    assert (table["low"] <= table["stream over plain"]).all() and (table["target"] == 0.9).all()
+
+
+def test_the_stream_that_is_timed_perturbs():
+    model, pixels = TINY.build()
+    _, perturbed, count = evaluation._pair(model, pixels, TINY)
+    logits = perturbed()
+    assert sum(part.shape[:2].numel() for part in logits) == count == 2 * 9 * 2
+    assert all(len(part.flatten(0, 1).unique(dim=0)) == 18 for part in logits)
+
+
+def test_memory_of_a_run_has_a_row_a_shard():
+    table = evaluation.memory_of_a_run(samples=96)
+    assert table["images"].iloc[-1] == 96 and (table["rss_mb"] > 50).all()
 
 
 def test_importing_the_package_does_not_import_its_parts():

@@ -89,7 +89,7 @@ def test_records_are_what_the_library_computes(finished):
     heat = att.heatmap()[0]
     hit = sample.mask.flatten()[heat.argmax()] == 1
     row = finished.records().query("method == 'generic_attention' and index == @index").iloc[0]
-    assert row["pointing_game"] == float(hit)
+    assert row["pointing"] == float(hit)
 
 
 def test_stored_maps_are_the_explanations(finished):
@@ -275,10 +275,13 @@ def test_a_decoding_process_that_dies_is_replaced(tmp_path):
     assert run.records()["error"].isna().all()
 
 
-def test_decoding_processes_that_keep_dying_end_the_run_with_what_is_done(tmp_path):
-    with pytest.raises(RunError, match="died 3 times"):
-        start(tmp_path / "run", dataset=Deadly(tmp_path / "flag", always=True), workers=1)
-    assert [shard.number for shard in Run(tmp_path / "run").missing] == [1, 2]
+def test_a_sample_that_kills_its_reader_is_recorded_as_failed(tmp_path):
+    run = start(tmp_path / "run", dataset=Deadly(tmp_path / "flag", always=True), workers=1)
+    records = run.records()
+    failed = records[records["error"].notna()]
+    assert failed["index"].tolist() == [4, 4] and len(records) == 24
+    assert failed["error"].str.contains("killed the process").all()
+    assert (run.summary()["n"] == 11).all()
 
 
 def test_two_processes_never_share_a_folder(tmp_path, finished):

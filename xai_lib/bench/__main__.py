@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from xai_lib.bench import measure
+from xai_lib.bench import evaluation, measure
 from xai_lib.bench.measure import Setting, explanation
 from xai_lib.bench.report import write
 from xai_lib.registry import all_methods
@@ -30,6 +30,7 @@ TARGETS = {
     "bi_head": {1: 9.0},
     "bi_token": {1: 9.0},
 }
+PARTS = ("import", "ratios", "memory", "scaling", "evaluation")
 STEPPED = ("integrated_gradients", "smoothgrad", "bi_head", "bi_token")
 SWEPT = ("rollout", "generic_attention", "transformer_attribution", "attnlrp", "lrp")
 
@@ -114,7 +115,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("reports/bench"))
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", choices=("ratios", "memory", "scaling", "import"), default=None)
+    parser.add_argument(
+        "--only", choices=("ratios", "memory", "scaling", "import", "evaluation"), default=None
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(2)
     base, rounds = Setting(), arguments.rounds
@@ -134,6 +137,14 @@ def main() -> None:
     if wanted("scaling"):
         print("Scaling", flush=True)
         tables["scaling"] = scaling(base, max(3, rounds - 2))
+    if wanted("evaluation"):
+        print("Perturbation stream over plain forward passes", flush=True)
+        tables["perturbation_stream"] = evaluation.throughput(base, rounds)
+        print(f"Memory over {evaluation.MEMORY_SAMPLES} images", flush=True)
+        tables["memory_of_a_run"] = evaluation.memory_of_a_run()
+    if torch.cuda.is_available() and wanted("evaluation"):
+        gpu = replace(base, device="cuda")
+        tables["gpu_perturbation_stream"] = evaluation.throughput(gpu, rounds, (64, 256))
     if torch.cuda.is_available() and wanted("ratios"):
         for dtype in ("float32", "bfloat16"):
             gpu = replace(base, device="cuda", dtype=dtype)

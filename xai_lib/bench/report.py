@@ -2,14 +2,51 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pandas as pd
 
+from xai_lib.files import write_text
+
+# Sections of the page, in order; a run with --only renews its own and leaves the others.
+TITLES = {
+    "import": "Import",
+    "ratios": "Ratios",
+    "memory": "Memory",
+    "scaling": "Scaling",
+    "perturbation_stream": "Perturbation stream",
+    "memory_of_a_run": "Memory over a run of 10,000 images",
+    "gpu_float32": "GPU, float32",
+    "gpu_bfloat16": "GPU, bfloat16",
+    "gpu_perturbation_stream": "GPU, perturbation stream",
+}
+NOTES = {
+    "ratios": "Time over B's.",
+    "perturbation_stream": "Images per second of the perturbation evaluator's stream over those of "
+    "plain forward passes at the same batch size, ranking and masking included; ViT-B/16, float32.",
+    "memory_of_a_run": "Resident memory of the process that computes, after each shard: "
+    "`xai evaluate localisation` with two methods on `vit-scenes`.",
+}
+LONGEST = 80
+
 
 def write(tables: dict[str, pd.DataFrame], environment: dict[str, str], folder: Path) -> None:
-    """Write each table as CSV, all of them as README.md, and the plots as PNG and PDF."""
+    """Write each table as CSV, plots as PNG and PDF, and README.md over all that the folder has."""
     folder.mkdir(parents=True, exist_ok=True)
+    stored = folder / "environment.json"
+    measured_on = json.loads(stored.read_text()) if stored.is_file() else {}
+    for name, table in tables.items():
+        table.round(4).to_csv(folder / f"{name}.csv", index=False)
+        measured_on[name] = environment
+    write_text(stored, json.dumps(measured_on, indent=1) + "\n")
+    for name, plot in PLOTS.items():
+        if name in tables:
+            _save(plot(tables[name]), folder / name)
+    write_text(folder / "README.md", _page(folder, measured_on))
+
+
+def _page(folder: Path, measured_on: dict[str, dict[str, str]]) -> str:
     text = [
         "# Benchmark",
         "",
@@ -18,17 +55,19 @@ def write(tables: dict[str, pd.DataFrame], environment: dict[str, str], folder: 
         "rounds' ratios counts, `low` and `high` are their extremes. `target` is what "
         "the project asks for. B runs on torch's own kernels; `XAI_GEMM=blas make bench` keeps the "
         "explanations to those as well.",
-        "",
-        *(f"- {key}: {value}" for key, value in environment.items()),
     ]
-    for name, table in tables.items():
-        table.round(4).to_csv(folder / f"{name}.csv", index=False)
-        text += ["", f"## {name}", "", _markdown(table)]
-    (folder / "README.md").write_text("\n".join(text) + "\n", encoding="utf-8")
-    if "ratios" in tables:
-        _save(_ratio_plot(tables["ratios"]), folder / "ratios")
-    if "scaling" in tables:
-        _save(_scaling_plot(tables["scaling"]), folder / "scaling")
+    for name, title in TITLES.items():
+        file = folder / f"{name}.csv"
+        if not file.is_file():
+            continue
+        table = pd.read_csv(file)
+        facts = ", ".join(f"{key}: {value}" for key, value in measured_on.get(name, {}).items())
+        text += ["", f"## {title}", "", *([NOTES[name], ""] if name in NOTES else []), facts, ""]
+        if name in PLOTS:
+            text += [f"![{title}]({name}.png)", ""]
+        long = len(table) > LONGEST
+        text.append(f"[{name}.csv]({name}.csv)" if long else _markdown(table))
+    return "\n".join(text) + "\n"
 
 
 def _markdown(table: pd.DataFrame) -> str:
@@ -78,3 +117,19 @@ def _scaling_plot(table: pd.DataFrame):
     )
     plt.close(figure)
     return figure
+
+
+def _run_plot(table: pd.DataFrame):
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(6, 3.2), layout="constrained")
+    axes.plot(table["images"], table["rss_mb"], color="#4c72b0")
+    axes.set_xlabel("images evaluated")
+    axes.set_ylabel("resident memory (MiB)")
+    axes.set_ylim(bottom=0)
+    axes.spines[["top", "right"]].set_visible(False)
+    plt.close(figure)
+    return figure
+
+
+PLOTS = {"ratios": _ratio_plot, "scaling": _scaling_plot, "memory_of_a_run": _run_plot}

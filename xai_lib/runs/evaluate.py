@@ -100,10 +100,9 @@ def evaluate(
         work.try_out()
     with folder.locked():
         folder.start(description)
-        folder.log(
-            "start", versions=versions(), git=git_revision(), place=dataclasses.asdict(place)
-        )
         run = Run(out)
+        run.check_finished()
+        _note_start(run, place)
         _finish(run, work, place, progress)
         run.write_tables()
     return run

@@ -11,12 +11,12 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from xai_lib.datasets.base import ImageDataset
-from xai_lib.errors import RunError, XAIError
+from xai_lib.errors import XAIError
 from xai_lib.evaluators import Batch
-from xai_lib.models.processor import Processor, squash_mask
+from xai_lib.models.processor import Processor
 
-# A decoder that dies takes its process with it; twice may be bad luck, three times is a file.
-PATIENCE = 3
+# Processes die of a broken file or for want of memory; only the first repeats itself.
+PATIENCE = 2
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class _Decoding(TorchDataset):
         try:
             sample = self.dataset[index]
             image = self.processor.squash(sample.image)
-            mask = None if sample.mask is None else squash_mask(sample.mask, self.processor.size)
+            mask = None if sample.mask is None else self.processor.squash_mask(sample.mask)
         except (XAIError, OSError) as error:
             return Decoded(index, str(index), error=" ".join(str(error).split()))
         return Decoded(index, sample.key, image, sample.label, mask)
@@ -62,31 +62,50 @@ def load_batches(
 ) -> Iterator[Loaded]:
     """Yield the batches of `batches` (lists of sample places) in order.
 
-    A sample that cannot be read is reported in its batch. A worker process that dies is replaced
-    and its batch read again; RunError if that keeps happening.
+    A sample that cannot be read is reported in its batch, also one that kills its process; the
+    other samples of a process that died are read again.
     """
-    done, failures = 0, 0
+    decoding = _Decoding(dataset, processor)
+    done = 0
     while done < len(batches):
-        loader = DataLoader(
-            _Decoding(dataset, processor),
-            batch_sampler=[list(batch) for batch in batches[done:]],
-            num_workers=workers,
-            collate_fn=list,
-        )
         try:
-            for samples in loader:
+            for samples in _reader(decoding, batches[done:], workers):
                 yield _stack(samples, device)
-                done, failures = done + 1, 0
+                done += 1
         except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
+            if not _is_death(error):
                 raise
-            failures += 1
-            if failures == PATIENCE:
-                raise RunError(
-                    f"Processes that decode images died {PATIENCE} times near the samples "
-                    f"{list(batches[done])} ({error}). Finished shards are kept. Look at those "
-                    "files and at the memory, then run the same command with --workers 0."
-                ) from error
+            # Readers work ahead: which sample it was shows when this batch is read by itself.
+            yield _stack(_one_by_one(decoding, batches[done]), device)
+            done += 1
+
+
+def _reader(decoding: _Decoding, batches: Sequence[Sequence[int]], workers: int) -> DataLoader:
+    places = [list(batch) for batch in batches]
+    return DataLoader(decoding, batch_sampler=places, num_workers=workers, collate_fn=list)
+
+
+def _one_by_one(decoding: _Decoding, batch: Sequence[int]) -> list[Decoded]:
+    """Read samples in processes of their own; one that always kills its process is unreadable."""
+    found = []
+    for index in batch:
+        for _ in range(PATIENCE):
+            try:
+                found += next(iter(_reader(decoding, [[index]], 1)))
+                break
+            except RuntimeError as error:
+                if not _is_death(error):
+                    raise
+                reason = f"Reading it killed the process {PATIENCE} times: {error}"
+        else:
+            found.append(Decoded(index, str(index), error=" ".join(reason.split())))
+    return found
+
+
+def _is_death(error: RuntimeError) -> bool:
+    text = str(error)
+    ways = ("exited unexpectedly", "killed by signal")
+    return "DataLoader worker" in text and any(way in text for way in ways)
 
 
 def _stack(samples: list[Decoded], device: torch.device) -> Loaded:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import os
+import platform
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -37,6 +39,7 @@ class Computed:
     failed: int
     seconds: float
     rss_mb: float
+    process: str
 
 
 @dataclass
@@ -119,6 +122,7 @@ class Work:
             len({row["index"] for row in rows if row["error"] is not None}),
             time.perf_counter() - clock,
             psutil.Process().memory_info().rss / 2**20,
+            f"{platform.node()}:{os.getpid()}",
         )
 
     def try_out(self) -> None:
