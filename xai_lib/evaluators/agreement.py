@@ -37,7 +37,8 @@ class Agreement(Evaluator):
             for other, others in found.items():
                 if method == other:
                     continue
-                known = maps.patches.shape == others.patches.shape
+                # Where a method has no map of any sample, not even the grid is known.
+                known = maps.scored and others.scored
                 values = spearman(maps.patches, others.patches).tolist() if known else []
                 for i, (index, key) in enumerate(zip(batch.index, batch.key, strict=True)):
                     error = errors[method][i] or errors[other][i]
