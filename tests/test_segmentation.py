@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import torch.nn.functional as F
 from fixed_maps import SPEC, batch_of, choose_maps, subject_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -175,13 +176,18 @@ def test_a_map_that_is_the_mask_scores_one(seed, shaded):
         torch.testing.assert_close(numbers["ap"], torch.ones_like(numbers["ap"]))
 
 
-def test_constant_map_with_rounding_is_constant():
-    """Enlarging 16 x 16 equal values to 224 x 224 leaves differences in the last place."""
+@pytest.mark.parametrize(
+    ("grid", "size"), [((14, 14), (224, 224)), ((3, 5), (24, 40)), ((7, 4), (50, 12))]
+)
+def test_maps_are_enlarged_bilinearly_and_what_is_equal_stays_equal(grid, size):
     draw = torch.Generator().manual_seed(0)
-    maps = torch.rand(50, 1, 1, generator=draw, dtype=torch.float64).expand(50, 16, 16)
-    big = enlarged(maps, (224, 224))
-    assert (big.flatten(1).amax(1) > big.flatten(1).amin(1)).any()
-    assert not min_max(big).any()
+    patches = torch.randn(2, *grid, generator=draw, dtype=torch.float64)
+    found = enlarged(patches, size)
+    theirs = F.interpolate(patches[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
+    torch.testing.assert_close(found, theirs, rtol=0, atol=1e-14)
+    assert torch.equal(found[:, -1], found[:, -2]) and torch.equal(found[:, :, 0], found[:, :, 1])
+    constant = torch.rand(50, 1, 1, generator=draw).expand(50, *grid)
+    assert not min_max(enlarged(constant, size)).any()
 
 
 def test_constant_map_and_empty_masks_have_defined_values(monkeypatch):

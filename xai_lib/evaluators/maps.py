@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -17,7 +16,6 @@ from xai_lib.evaluators.specs import MethodSpec
 
 MAPS = ("native", "patches")
 NOT_FINITE = "The relevance of {method!r} holds NaN or Inf for this sample, so no map can be scored"
-_ROUNDING = 1e-14
 
 
 @dataclass(frozen=True)
@@ -82,20 +80,31 @@ def explained(
 def enlarged(
     patches: Float[Tensor, "b rows columns"], size: tuple[int, int]
 ) -> Float[Tensor, "b h w"]:
-    """Return patch maps enlarged bilinearly (corners not aligned) to `size`, in float64."""
-    maps = patches.double().unsqueeze(1)
-    return F.interpolate(maps, size=size, mode="bilinear", align_corners=False).squeeze(1)
+    """Return patch maps enlarged bilinearly (corners not aligned) to `size`, in float64.
+
+    What is equal stays equal to the bit, as at the borders, where the outermost patches repeat: a
+    ranking of pixels breaks its ties by place, not by rounding that changes with the batch.
+    """
+    return _stretched(_stretched(patches.double(), 1, size[0]), 2, size[1])
+
+
+def _stretched(maps: Float[Tensor, "b rows columns"], dim: int, size: int) -> Tensor:
+    last = maps.shape[dim] - 1
+    pixels = torch.arange(size, dtype=torch.float64, device=maps.device)
+    place = ((pixels + 0.5) * (last + 1) / size - 0.5).clamp(0, last)
+    below = place.floor()
+    share = (place - below).unsqueeze(1) if dim == 1 else place - below
+    low = maps.index_select(dim, below.long())
+    high = maps.index_select(dim, (below + 1).clamp(max=last).long())
+    return low + share * (high - low)
 
 
 def min_max(values: Float[Tensor, "b h w"]) -> Float[Tensor, "b h w"]:
     """Return (v - min v) / (max v - min v) of each map; 0 everywhere where a map is constant."""
     flat = values.flatten(1)
     low, high = flat.amin(1), flat.amax(1)
-    # Enlarging a constant map leaves differences of a few units in the last place.
-    constant = high - low <= _ROUNDING * flat.abs().amax(1)
-    span = torch.where(constant, 1.0, high - low)
-    scaled = (values - low[:, None, None]) / span[:, None, None]
-    return scaled.masked_fill(constant[:, None, None], 0.0)
+    span = torch.where(high > low, high - low, 1.0)
+    return (values - low[:, None, None]) / span[:, None, None]
 
 
 def ranks(values: Float[Tensor, "b h w"], least_first: bool = False) -> Int[Tensor, "b h w"]:
