@@ -190,12 +190,15 @@ def test_a_damaged_sample_is_its_own_error(tmp_path, pairs):
     path = write_gtsegs(tmp_path / "a.mat", pairs)
     with h5py.File(path, "r+") as file:
         file["value/img"][6, 0] = h5py.Reference()
+        endless = file.create_dataset("#refs#/endless", (3, 10**6, 10**6), np.uint8, chunks=True)
+        file["value/img"][0, 0] = endless.ref
     data = open_gtsegs(path)
     for index, message in {
         2: r"mask is \(19, 33\), its image \(22, 33\)",
         4: "other values than 0, 1 and -1",
         5: r"expected uint8 \(3, W, H\)",
         6: "cannot be read",
+        0: "claims 3,000,000,000,000 values",
     }.items():
         with pytest.raises(InputError, match=f"Sample {index} of a.mat.*{message}"):
             data[index]

@@ -1,11 +1,13 @@
 """The processor: every kind of image gives the same pixels, and bad ones give one clear error."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from xai_lib.errors import InputError
+from xai_lib.errors import InputError, OptionError
 from xai_lib.models.processor import Processor
 
 SIZE = (12, 20)
@@ -156,3 +158,44 @@ def test_truncated_and_foreign_files(processor, pixels, tmp_path, suffix):
 def test_a_directory_is_no_image(processor, tmp_path):
     with pytest.raises(InputError, match="No image file"):
         processor(tmp_path)
+
+
+@pytest.mark.parametrize("size", [(224, 224), (96, 60)])
+@pytest.mark.parametrize("resample", ["bilinear", "bicubic"])
+def test_squash_is_torchvisions_resize_of_pil_images(size, resample):
+    """The papers' evaluation: Resize((224, 224)) with bilinear, then ToTensor; no crop."""
+    from torchvision.transforms import Compose, InterpolationMode, Resize, ToTensor
+
+    array = np.random.default_rng(2).integers(0, 256, (150, 333, 3), np.uint8)
+    theirs = Compose([Resize(size, InterpolationMode(resample)), ToTensor()])(
+        Image.fromarray(array)
+    )
+    processor = Processor(size, MEAN, STD, resample=resample)
+    for image in (array, Image.fromarray(array)):
+        assert torch.equal(processor.squash(image), theirs)
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (MEAN, STD))
+    torch.testing.assert_close(processor(array)["pixel_values"][0], (theirs - mean) / std)
+
+
+def test_the_filter_changes_tensors_too_and_is_checked():
+    image = torch.rand(3, 40, 50, generator=torch.Generator().manual_seed(0))
+    bicubic = Processor(SIZE, MEAN, STD)
+    bilinear = replace(bicubic, resample="bilinear")
+    expected = torch.nn.functional.interpolate(
+        image[None], SIZE, mode="bilinear", antialias=True, align_corners=False
+    )[0]
+    assert torch.equal(bilinear.squash(image), expected)
+    assert not torch.equal(bicubic.squash(image), expected)
+    with pytest.raises(OptionError, match="Did you mean 'bilinear'"):
+        Processor(SIZE, MEAN, STD, resample="bilinar")
+
+
+@pytest.mark.parametrize("shape", [(500, 375), (7, 9), (224, 224), (1, 1), (333, 1000)])
+def test_squash_mask_is_pils_nearest(shape):
+    mask = np.random.default_rng(3).integers(-1, 2, shape).astype(np.int8)
+    got = Processor((224, 96), MEAN, STD).squash_mask(torch.from_numpy(mask))
+    pil = Image.fromarray(mask.astype(np.int32)).resize((96, 224), Image.Resampling.NEAREST)
+    assert got.dtype == torch.int8 and np.array_equal(got, np.array(pil))
+    rows = (2 * np.arange(224) + 1) * shape[0] // (2 * 224)
+    columns = (2 * np.arange(96) + 1) * shape[1] // (2 * 96)
+    assert np.array_equal(got, mask[rows][:, columns])

@@ -42,12 +42,11 @@ class SceneImages(ImageDataset):
         return Sample(f"scene-{index:05d}", scene.image[0], int(scene.labels[0, slot]), mask)
 
     def _scenes(self, block: int) -> Scenes:
-        if self._block is None or self._block[0] != block:
-            self._block = (
-                block,
-                Scenes(_BLOCK, (EVALUATION_SEED, self.objects, block), self.objects),
-            )
-        return self._block[1]
+        held = self._block
+        if held is None or held[0] != block:
+            seed = (EVALUATION_SEED, self.objects, block)
+            self._block = held = block, Scenes(_BLOCK, seed, self.objects)
+        return held[1]
 
     def __getstate__(self) -> dict:
         return vars(self) | {"_block": None}

@@ -19,6 +19,8 @@ from xai_lib.errors import InputError
 if TYPE_CHECKING:
     import h5py
 
+# A damaged shape must not allocate what no photograph has.
+_MOST_VALUES = 3 * 10**8
 _DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, IndexError)
 
 
@@ -145,6 +147,8 @@ class GtSegs(ImageDataset):
         found = self._file()[references[(index, 0) if references.shape[1] == 1 else (0, index)]]
         if h5py.check_ref_dtype(found.dtype) is not None:
             found = self._file()[found[(0,) * found.ndim]]
+        if found.size > _MOST_VALUES:
+            raise ValueError(f"it claims {found.size:,} values")
         return found[()]
 
     def _texts(self, field: str) -> list[str] | None:

@@ -62,13 +62,7 @@ def fetch_split(name: HubName, path: Path | None = None) -> list[Path]:
         if not path.is_dir():
             raise MissingDataError(f"There is no folder {str(path)!r} with a copy of {name}.")
         return _choose_local(name, path)
-    folder = _cached(name)
-    if folder is not None:
-        try:
-            return _choose_local(name, folder)
-        except (InputError, OptionError):
-            pass  # another split of it was fetched before
-    return _fetch(name)
+    return _cached(name) or _fetch(name)
 
 
 def _choose_local(name: HubName, folder: Path) -> list[Path]:
@@ -159,18 +153,31 @@ def _check_shards(name: HubName, files: list[str]) -> None:
         )
 
 
-def _cached(name: HubName) -> Path | None:
-    from huggingface_hub import snapshot_download
+def _cached(name: HubName) -> list[Path] | None:
+    """Return the files in the hub's cache, or None unless the whole split is there."""
+    from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub.file_download import repo_folder_name
 
+    # By the cache's layout: asked for a snapshot, the library wants every split of it to be there.
+    store = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=name.repo, repo_type="dataset")
+    revision = name.revision or "main"
+    ref = store / "refs" / revision
+    folder = store / "snapshots" / (ref.read_text() if ref.is_file() else revision)
     try:
-        return Path(
-            snapshot_download(
-                name.repo, repo_type="dataset", revision=name.revision, local_files_only=True
-            )
+        files = _choose_local(name, folder)
+        # Files of a split differ in numbers: the library knows if one of them was never fetched.
+        alike = [re.sub(r"\d+", "*", file.relative_to(folder).as_posix()) for file in files]
+        snapshot_download(
+            name.repo,
+            repo_type="dataset",
+            revision=name.revision,
+            allow_patterns=sorted(set(alike)),
+            local_files_only=True,
         )
-    except LocalEntryNotFoundError:
+    except (InputError, OptionError, LocalEntryNotFoundError):
         return None
+    return files
 
 
 def _fetch(name: HubName) -> list[Path]:

@@ -94,19 +94,21 @@ class HubImages(ImageDataset):
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        if self._held is None or self._held[0] != group:
-            self._held = None
+        held = self._held
+        if held is None or held[0] != group:
+            self._held = held = None  # let go of the old group before reading the new one
             file, inner = self._groups[group]
             wanted = [column for column in (self._image, self._label) if column is not None]
             try:
                 with pq.ParquetFile(file) as parquet:
-                    self._held = group, parquet.read_row_group(inner, columns=wanted)
+                    table = parquet.read_row_group(inner, columns=wanted, use_threads=False)
             except (pa.ArrowException, OSError) as error:
                 raise InputError(
                     f"Rows {self._ends[group - 1] if group else 0} to {self._ends[group] - 1} of "
                     f"{self.name} cannot be read, {str(file)!r} is damaged ({_line(error)})."
                 ) from error
-        return self._held[1]
+            self._held = held = group, table
+        return held[1]
 
     def __getstate__(self) -> dict:
         return vars(self) | {"_held": None}

@@ -74,7 +74,7 @@ IMAGENET_VAL = Source(
     kind="folder",
     samples=50_000,
     script="fetch_imagenet_val.py",
-    # Size and sha256 as torchvision's and Intel's data set pages list them; not measured by us.
+    # As torchvision's prototype reader and others list them; not measured by us.
     sha256="c7e06a6c0baccf06d8dbeb6577d71efff84673a5dbdd50633ab44f8ea0456ae0",
     size=6_744_924_160,
 )
