@@ -130,6 +130,32 @@ def test_imagenet_class_folders_have_the_models_index(tmp_path, monkeypatch):
         imagenet(tmp_path)
 
 
+def test_imagenet_is_read_as_torchvision_does(tmp_path):
+    """A photograph marked as turned stays as stored in imagenet-val, and is upright elsewhere."""
+    from torchvision.datasets.folder import pil_loader
+
+    from xai_lib.models.processor import Processor
+
+    path = tmp_path / "n01440764" / "ILSVRC2012_val_00000293.JPEG"
+    picture(path, size=(24, 18))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.open(path).save(path, exif=exif, quality=95)
+    theirs = pil_loader(str(path))
+    ours = imagenet(tmp_path)[0].image
+    assert ours.size == (24, 18) and np.array_equal(ours, theirs)
+    squashed = Processor((18, 24), (0, 0, 0), (1, 1, 1)).squash(ours)
+    assert np.array_equal((squashed * 255).round().permute(1, 2, 0), theirs)
+    assert open_dataset(f"folder:{tmp_path}")[0].image.size == (18, 24)
+    path.write_bytes(path.read_bytes()[:-300])
+    with pytest.raises(InputError, match=r"00000293.*truncated"):
+        imagenet(tmp_path)[0]
+    data = imagenet(tmp_path)
+    path.unlink()
+    with pytest.raises(InputError, match=r"00000293.*missing"):
+        data[0]
+
+
 def test_the_thousand_wnids():
     assert len(wnids()) == len(set(wnids())) == 1000 and list(wnids()) == sorted(wnids())
     assert class_index()["n01440764"] == 0 and class_index()["n15075141"] == 999

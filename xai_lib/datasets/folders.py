@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from xai_lib.datasets.base import ImageDataset, Sample
 from xai_lib.errors import InputError, MissingDataError
@@ -21,7 +22,10 @@ _LITTER = frozenset({"Thumbs.db", "desktop.ini"})
 
 
 class ImageFiles(ImageDataset):
-    """Image files below `root`, in the order of `files` (relative, with "/"), read one by one."""
+    """Image files below `root`, in the order of `files` (relative, with "/"), read one by one.
+
+    as_stored: pixels are not turned by their EXIF orientation, as torchvision's loader does not.
+    """
 
     def __init__(
         self,
@@ -30,8 +34,10 @@ class ImageFiles(ImageDataset):
         files: Sequence[str],
         labels: Sequence[int] | None = None,
         class_names: tuple[str, ...] | None = None,
+        as_stored: bool = False,
     ):
         self.name, self.root, self.class_names = name, root, class_names
+        self._read = _read_as_stored if as_stored else read_image
         self._files = tuple(files)
         self._labels = None if labels is None else np.asarray(labels, np.int32)
         self.has_labels = labels is not None
@@ -41,7 +47,7 @@ class ImageFiles(ImageDataset):
 
     def __getitem__(self, index: int) -> Sample:
         file, label = self.entry(range(len(self))[index])
-        return Sample(file, read_image(self.root / file), label)
+        return Sample(file, self._read(self.root / file), label)
 
     def entry(self, index: int) -> tuple[str, int | None]:
         """Return a sample's file, relative to the root, and label, without reading the file."""
@@ -135,6 +141,20 @@ def class_images(root: Path, folders: Sequence[str]) -> tuple[list[str], list[in
         images += sorted(found)
         labels += [label] * len(found)
     return images, labels
+
+
+def _read_as_stored(path: Path) -> Image.Image:
+    try:
+        with Image.open(path) as image:
+            plain = image.convert("RGB")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(
+            f"Cannot read {str(path)!r} as an image, it is missing, damaged or truncated ({error})."
+        ) from error
+    # Whoever reads it next would turn it after all.
+    plain.info.pop("exif", None)
+    plain.getexif().clear()
+    return plain
 
 
 def _refuse_others(folder: Path, names: Iterable[str]) -> None:

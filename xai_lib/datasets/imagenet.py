@@ -28,8 +28,11 @@ def open_imagenet_val(path: Path) -> ImageFiles:
 
     `path` holds a folder of images for each class, named by its wnid (n01440764 is class 0: the
     sorted order, whichever of the 1,000 are there), or all images ILSVRC2012_val_00000001.JPEG ...
-    in one folder with a label file that `find_label_file` knows. Raises InputError for a folder
-    that is no wnid or is empty, for other files than images, and for labels that do not fit.
+    in one folder with a label file that `find_label_file` knows. Images are not turned by their
+    EXIF orientation: torchvision's loader, with which the papers evaluate, does not.
+
+    Raises InputError for a folder that is no wnid or is empty, for other files than images, and for
+    labels that do not fit; MissingDataError where there is no label file.
     """
     if not path.is_dir():
         raise InputError(f"{str(path)!r} is no folder: expected the extracted validation images.")
@@ -38,7 +41,7 @@ def open_imagenet_val(path: Path) -> ImageFiles:
     if not folders:
         images = flat_images(path, [f for f in files if f not in (*LABEL_FILES, META)])
         labels = read_labels(find_label_file(path), images)
-        return ImageFiles("imagenet-val", path, images, labels, class_names())
+        return ImageFiles("imagenet-val", path, images, labels, class_names(), as_stored=True)
     for folder in folders:
         if folder not in class_index():
             raise InputError(
@@ -50,4 +53,4 @@ def open_imagenet_val(path: Path) -> ImageFiles:
         raise InputError(f"{str(path / beside)!r} lies beside the class folders: in which class?")
     images, places = class_images(path, folders)
     labels = [class_index()[folders[place]] for place in places]
-    return ImageFiles("imagenet-val", path, images, labels, class_names())
+    return ImageFiles("imagenet-val", path, images, labels, class_names(), as_stored=True)
