@@ -1,0 +1,33 @@
+"""docs/evaluation.md names every evaluator and metric, and cites what CITATION.cff holds."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from xai_lib.evaluators import EVALUATORS, evaluator_class
+
+ROOT = Path(__file__).parent.parent
+PAGE = (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
+SECTIONS = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))
+
+
+@pytest.mark.parametrize("name", EVALUATORS)
+def test_every_evaluator_has_a_section_with_its_metrics(name):
+    kind = evaluator_class(name)
+    assert kind.name == name and f"| `{name}` |" in PAGE
+    for metric in kind.metrics:
+        shown = {metric.name, re.sub("_(mean|full)$", "", metric.name)}
+        assert any(f"`{entry}`" in SECTIONS[name] for entry in shown), metric.name
+
+
+def test_every_source_is_cited():
+    references = yaml.safe_load((ROOT / "CITATION.cff").read_text())["references"]
+    known = {(ref["authors"][0]["family-names"], str(ref["year"])) for ref in references}
+    # "Adebayo et al., NeurIPS 2018", "Phipson & Smyth 2010".
+    pattern = r"([A-Z]\w+)(?: et al\.,?| & [A-Z]\w+)(?: [A-Z]\w+,?)* (\d{4})"
+    named = set(re.findall(pattern, " ".join(PAGE.split())))
+    families = ["Adebayo", "Arras", "Chefer", "Chen", "Efron", "Guillaumin", "Petsiuk", "Phipson"]
+    assert {family for family, _ in named} >= {*families, "Wang", "Zhang"}
+    assert named <= known
