@@ -65,7 +65,7 @@ class Cascade:
 def cascade_of(model: nn.Module, pixels: Float[Tensor, "b c h w"], seed: int = 0) -> Cascade:
     """Return the model's `Cascade`, made again only where the seed or a tensor has changed.
 
-    It lives as long as the model does. Memory: three times the model's parameters.
+    It lives as long as the model does and holds its parameters twice, as they are and random.
     """
     model = unwrap(model)
     state = (*model.parameters(), *model.buffers())
@@ -122,11 +122,15 @@ def random_like(parameter: Tensor, name: str, seed: int = 0) -> Tensor:
     that every device gives the same numbers.
     """
     values = parameter.detach().double().cpu()
-    digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
-    drawn = torch.randn(values.shape, generator=generator, dtype=torch.float64)
+    drawn = torch.randn(values.shape, generator=generator(seed, name), dtype=torch.float64)
     random = values.mean() + values.std(correction=0) * drawn
     return random.to(parameter.device, parameter.dtype)
+
+
+def generator(seed: int, name: str | int) -> torch.Generator:
+    """Return a generator on the CPU that depends on the seed and the name alone."""
+    digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
 
 def _numbered(owner: str) -> int | None:

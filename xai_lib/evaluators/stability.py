@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from torch import Tensor
 from xai_lib.errors import OptionError
 from xai_lib.evaluators.base import Batch, Evaluator, Metric, Row, Subject
 from xai_lib.evaluators.maps import Maps, check_maps, explained
+from xai_lib.evaluators.randomisation import generator
 from xai_lib.evaluators.similarity import spearman
 from xai_lib.evaluators.specs import MethodSpec
 
@@ -118,11 +118,8 @@ class Stability(Evaluator):
 
 def with_noise(batch: Batch, noise: float, seed: int = 0) -> Float[Tensor, "b 3 h w"]:
     """Return clip(images + noise · ε, 0, 1), ε drawn on the CPU for each (seed, sample) alone."""
-    drawn = []
-    for index in batch.index:
-        digest = hashlib.sha256(f"{seed}:{index}".encode()).digest()
-        generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
-        drawn.append(torch.randn(batch.images.shape[1:], generator=generator))
+    shape = batch.images.shape[1:]
+    drawn = [torch.randn(shape, generator=generator(seed, index)) for index in batch.index]
     return (batch.images + noise * torch.stack(drawn).to(batch.images)).clamp(0, 1)
 
 
