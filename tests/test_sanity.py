@@ -157,6 +157,12 @@ def test_rows_hold_curves_named_by_their_stages(rows):
         assert row["rank_correlation"] == row["rank_correlation_abs"]
 
 
+def test_a_flipped_sign_is_seen_by_the_signed_correlation_alone():
+    maps = torch.randn(2, 9, 9, generator=torch.Generator().manual_seed(0)).double()
+    for rank, absolute, similarity in sanity.likeness(maps, -maps):
+        assert (rank, absolute) == (pytest.approx(-1), pytest.approx(1)) and similarity < 0
+
+
 def test_what_no_head_decides_does_not_change_with_the_head(rows):
     """Attention of the last block is computed before the norm and the head are."""
     for row in rows:

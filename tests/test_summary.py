@@ -90,6 +90,16 @@ def test_failed_samples_are_left_out_and_counted():
     assert table.loc[("attnlrp", "mean"), "value"] == pytest.approx(100 * kept["a"].mean())
 
 
+def test_a_sample_that_lacks_one_part_of_a_metric_has_failed_for_that_metric():
+    frame = records(("lrp",))
+    frame.loc[4, "b"] = np.nan
+    table = summarise(Scores, frame).set_index("metric")
+    assert list(table.loc[["mean", "ratio"], "n"]) == [20, 19]
+    assert list(table.loc[["mean", "ratio"], "failed"]) == [0, 1]
+    kept = frame.drop(index=4)
+    assert table.loc["ratio", "value"] == pytest.approx(kept["a"].sum() / kept["b"].sum())
+
+
 def test_pairs_are_compared_on_the_samples_that_both_have():
     frame = failed(failed(records(), "attnlrp", [3, 4, 5]), "lrp", [5, 6])
     table = compare(Scores, frame, seed=2)
