@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -54,16 +55,21 @@ def save_figure(
 
 @dataclass(frozen=True)
 class Table:
-    """A table with its caption, shown as HTML by Jupyter."""
+    """A table with its caption, shown as HTML by Jupyter.
+
+    shown: what people read in place of `frame`; bold: which of its cells stand out.
+    """
 
     frame: DataFrame
     caption: str
     digits: int
+    shown: DataFrame | None = None
+    bold: DataFrame | None = None
 
     def _repr_html_(self) -> str:
-        body = _shown(self.frame, self.digits).to_html(
-            escape=True, border=0, index=_has_index(self.frame)
-        )
+        frame = self.frame if self.shown is None else self.shown
+        cells = _marked(_shown(frame, self.digits), escape, "<b>{}</b>", self.bold)
+        body = cells.to_html(escape=False, border=0, index=_has_index(frame))
         return f"<p><b>{escape(self.caption)}</b></p>\n{body}"
 
 
@@ -73,25 +79,30 @@ def save_table(
     caption: str,
     folder: str | os.PathLike | None = None,
     digits: int = 3,
+    shown: DataFrame | None = None,
+    bold: DataFrame | None = None,
 ) -> Table:
     """Write `frame` as tables/NAME.csv, .md and .tex below `folder` and return it for display.
 
     The CSV holds every digit; the others round floats to `digits` decimals and leave NaN empty.
-    Text is escaped for each format. `folder` is found as in `save_figure`.
+    Text is escaped for each format; the LaTeX needs the package booktabs. `folder` is found as in
+    `save_figure`. shown: another frame for the formats that people read, whose columns may have
+    several levels and hold texts of numbers behind the first. bold: booleans, shaped like what is
+    shown.
     """
+    table = Table(frame, caption, digits, shown, bold)
     base = _base("tables", name, folder)
     if base is not None:
-        index = _has_index(frame)
+        read = frame if shown is None else shown
+        sides = ["left"] * _has_index(read) + _sides(read, shown is not None)
         texts = {
-            ".csv": frame.to_csv(index=index),
-            ".md": f"**{caption}**\n\n{_markdown(frame, digits)}\n",
-            ".tex": _shown(frame, digits).to_latex(
-                index=index, escape=True, caption=_latex(caption), label=f"tab:{base.name}"
-            ),
+            ".csv": frame.to_csv(index=_has_index(frame)),
+            ".md": f"**{caption}**\n\n{_markdown(read, digits, bold, sides)}\n",
+            ".tex": _booktabs(read, digits, bold, sides, caption, f"tab:{base.name}"),
         }
         for suffix, text in texts.items():
             write_text(base.with_name(base.name + suffix), text)
-    return Table(frame, caption, digits)
+    return table
 
 
 def _base(kind: str, name: str, folder: str | os.PathLike | None) -> Path | None:
@@ -119,13 +130,66 @@ def _shown(frame: DataFrame, digits: int) -> DataFrame:
     return frame.astype(object).map(show)
 
 
-def _markdown(frame: DataFrame, digits: int) -> str:
+def _marked(
+    cells: DataFrame, escaped: Callable[[str], str], mark: str, bold: DataFrame | None
+) -> DataFrame:
+    """Return cells and headings escaped, and the bold cells inside `mark`."""
+    if bold is not None and bold.shape != cells.shape:
+        raise OptionError(
+            f"bold has shape {bold.shape}; expected that of the table, {cells.shape}."
+        )
+    texts = cells.map(lambda value: escaped(str(value)))
+    if bold is not None:
+        texts = texts.where(~bold.to_numpy(bool), texts.map(mark.format))
+
+    def heading(index):
+        names = [name if name is None else escaped(str(name)) for name in index.names]
+        return index.map(
+            lambda key: (
+                tuple(escaped(str(part)) for part in key)
+                if isinstance(key, tuple)
+                else escaped(str(key))
+            )
+        ).set_names(names)
+
+    return texts.set_axis(heading(cells.columns), axis=1).set_axis(heading(cells.index), axis=0)
+
+
+def _sides(frame: DataFrame, of_numbers: bool) -> list[str]:
+    """Return the alignment of each column; of_numbers: all but the first hold numbers as text."""
     from pandas.api.types import is_numeric_dtype
 
+    if of_numbers:
+        return ["left", *["right"] * (frame.shape[1] - 1)]
+    return ["right" if is_numeric_dtype(dtype) else "left" for dtype in frame.dtypes]
+
+
+def _markdown(frame: DataFrame, digits: int, bold: DataFrame | None, sides: list[str]) -> str:
     index = _has_index(frame)
-    sides = ["right" if is_numeric_dtype(dtype) else "left" for dtype in frame.dtypes]
-    shown = _shown(frame, digits).map(lambda value: str(value).replace("|", "\\|"))
-    return shown.to_markdown(index=index, disable_numparse=True, colalign=["left"] * index + sides)
+    cells = _marked(_shown(frame, digits), lambda text: text.replace("|", "\\|"), "**{}**", bold)
+    if cells.columns.nlevels > 1:
+        cells.columns = [" / ".join(part for part in key if part) for key in cells.columns]
+    return cells.to_markdown(index=index, disable_numparse=True, colalign=sides)
+
+
+def _booktabs(
+    frame: DataFrame,
+    digits: int,
+    bold: DataFrame | None,
+    sides: list[str],
+    caption: str,
+    label: str,
+) -> str:
+    cells = _marked(_shown(frame, digits), _latex, r"\textbf{{{}}}", bold)
+    text = cells.to_latex(
+        index=_has_index(frame),
+        escape=False,
+        caption=_latex(caption),
+        label=label,
+        column_format="".join(side[0] for side in sides),
+        multicolumn_format="c",
+    )
+    return "% Needs \\usepackage{booktabs} in the preamble.\n" + text
 
 
 def _latex(text: str) -> str:
