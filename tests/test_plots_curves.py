@@ -109,14 +109,25 @@ def test_insertion_and_deletion_are_legible(methods):
     check_legible(figure)
 
 
-@pytest.mark.parametrize("panels", [(), ("metric",)])
-def test_stages_stand_under_their_points(panels):
-    stages = ["head", "norm", *(f"blocks.{i}" for i in reversed(range(12))), "patch_embed"]
-    groups = [{"metric": "rank correlation"}, {"metric": "SSIM"}] if panels else [{}]
-    figure = sanity_curves(curves(METHODS, groups, steps=15), stages, panels=panels)
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+@pytest.mark.parametrize("depth", [6, 12, 24])
+def test_stages_stand_under_their_points(count, depth):
+    blocks = (f"blocks.{i}" for i in reversed(range(depth)))
+    stages = ["head", "norm", *blocks, "patch_embed.proj"]
+    groups = [{"metric": f"metric_{i}"} for i in range(count)] if count > 1 else [{}]
+    frame = curves(METHODS, groups, steps=len(stages))
+    figure = sanity_curves(frame, stages, panels=list(groups[0]))
+    assert len(panels_of(figure)) == count
     for axes in panels_of(figure):
-        assert [label.get_text() for label in axes.get_xticklabels()] == stages
-        assert np.array_equal(axes.get_xticks(), axes.lines[0].get_xdata())
+        places = axes.get_xticks()
+        named = [label.get_text() for label in axes.get_xticklabels()]
+        # Inner panels share the names below them.
+        assert named in ([stages[place] for place in places], [])
+        assert places[0] == 0 and places[-1] == len(stages) - 1
+        assert len(places) == len(stages) or count > 1 or depth > 12, "all that fit are named"
+        assert np.array_equal(axes.lines[0].get_xdata(), range(len(stages)))
+    texts = [text.get_text() for text in drawn_texts(figure)]
+    assert texts.count("patch_embed.proj") == min(count, 3), "under every column"
     check_legible(figure)
 
 

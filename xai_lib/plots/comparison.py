@@ -12,6 +12,7 @@ from xai_lib.plots.panels import (
     check_frame,
     check_one_row_each,
     choose_metrics,
+    column_count,
     heading,
     line_count,
     metric_label,
@@ -52,7 +53,7 @@ def metric_dots(
     check_one_row_each(summary, ("method", *panels, "metric"), "The summary")
     found = settings(summary, ("metric", *panels))
     methods = list(dict.fromkeys(summary["method"]))
-    columns = 2 if len(found) == 4 else min(len(found), 3)
+    columns = column_count(len(found))
     rows = -(-len(found) // columns)
     sizes = [line_count(wrapped(method)) for method in methods]
     places = [end - size / 2 for end, size in zip(accumulate(sizes), sizes, strict=True)]

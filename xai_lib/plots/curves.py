@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -9,8 +10,10 @@ from pandas import DataFrame
 
 from xai_lib.errors import InputError
 from xai_lib.plots.panels import (
+    LINE_HEIGHT,
     check_frame,
     check_one_row_each,
+    column_count,
     heading,
     legend_height,
     legend_table,
@@ -80,8 +83,15 @@ def sanity_curves(
     figure = _curves(
         frame, None, None, panels, "randomised down to", ylabel, percent=False, height=2.3
     )
+    panels_wide = figure.get_figwidth() / column_count(len(settings(frame, panels))) - 0.5
+    # Slanted names need a line's height each; the first and the last stage are always named.
+    every = math.ceil(len(stages) * LINE_HEIGHT / panels_wide)
+    last = len(stages) - 1
+    named = [i for i in range(last) if i % every == 0 and last - i >= every] + [last]
     for axes in _data_axes(figure):
-        axes.set_xticks(range(len(stages)), stages, rotation=60, ha="right", rotation_mode="anchor")
+        axes.set_xticks(range(len(stages)), minor=True)
+        names = [stages[i] for i in named]
+        axes.set_xticks(named, names, rotation=60, ha="right", rotation_mode="anchor")
     return figure
 
 
@@ -107,7 +117,7 @@ def _curves(
     labels = list(dict.fromkeys(frame["method"]))
     numbers = {} if auc is None else _legend_numbers(auc, panels, found)
     wide = len(found) > 1 or legend_width(labels, numbers) > SINGLE
-    width, columns = (DOUBLE if wide else SINGLE), min(len(found), 2)
+    width, columns = (DOUBLE if wide else SINGLE), column_count(len(found))
     if legend_width(labels, numbers) > width:
         numbers = {head: {k: v.split(" [")[0] for k, v in c.items()} for head, c in numbers.items()}
     rows = -(-len(found) // columns)
@@ -123,6 +133,9 @@ def _curves(
     spots = upper.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for axes in spots.flat[len(found) :]:
         axes.axis("off")
+    for axes in spots.flat[max(len(found) - columns, 0) : len(found)]:
+        # The lowest of its column, also where the last row is not full.
+        axes.tick_params(labelbottom=True)
     drawn = looks(labels)
     for axes, (key, part) in zip(spots.flat, found.items(), strict=False):
         for label, line in part.groupby("method", sort=False):

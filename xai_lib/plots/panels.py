@@ -30,7 +30,12 @@ METRICS = {
     "prediction_kept": "prediction kept (%)",
 }
 
-TITLES = {"predicted": "predicted class", "target": "target class"}
+TITLES = {
+    "predicted": "predicted class",
+    "target": "target class",
+    "rank_correlation_abs": "rank correlation of magnitudes",
+    "ssim": "SSIM",
+}
 
 
 def metric_label(metric: str, labels: Mapping[str, str] | None = None) -> str:
@@ -84,9 +89,14 @@ def choose_metrics(summary: DataFrame, metrics: Sequence[str] | None) -> DataFra
     return kept.sort_values("metric", key=lambda names: names.map(place), kind="stable")
 
 
+def column_count(panels: int) -> int:
+    """Return how many panels stand side by side."""
+    return 2 if panels == 4 else min(panels, 3)
+
+
 def heading(setting: Sequence[object], between: str = ", ") -> str:
     """Return the title of a panel from the values of its groups."""
-    return between.join(TITLES.get(name, str(name)) for name in setting)
+    return between.join(TITLES.get(name, str(name).replace("_", " ")) for name in setting)
 
 
 def wrapped(label: str, width: int = 24) -> str:
