@@ -89,14 +89,15 @@ class Metric:
     A mean has one part per sample and value = identity. A ratio of sums over the data set, such as
     pixel accuracy, has several: parts (correct, labelled), value a/b. That one form lets bootstrap
     and paired tests treat every metric alike. `columns` of the records become the parts, in order;
-    `value` maps (..., parts) to (...). better: "high", "low", or None where neither is.
+    `value` maps (..., parts) to (...). better: "high", "low", None where neither is, or, where it
+    depends on a group, which of them by its value ({"positive": "low", "negative": "high"}).
     scale: factor for display (100 for per cent).
     """
 
     name: str
     columns: tuple[str, ...]
     value: Callable[[np.ndarray], np.ndarray] = identity
-    better: str | None = "high"
+    better: str | dict[str, str] | None = "high"
     scale: float = 1.0
 
     def parts(self, records: DataFrame) -> np.ndarray:

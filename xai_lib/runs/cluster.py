@@ -96,10 +96,7 @@ def _opened(order: dict) -> Work:
             torch.set_num_threads(order["threads"])
         config = RunConfig.from_dict(order["config"])
         work = Work.open(config, claim_gpu(order["device"]), order["data"])
-        here = {
-            "model": model_fingerprint(work.subject.model),
-            "dataset": work.dataset.fingerprint(),
-        }
+        here = work.identity()
         if here != order["identity"]:
             raise RunError(
                 f"A worker on {os.uname().nodename} finds another model or data set than this "
@@ -142,13 +139,14 @@ def connected(text: str) -> Iterator[tuple[Client, int | None]]:
 
 
 @contextmanager
-def _local(rest: str) -> Iterator[tuple[Client, int]]:
+def _local(rest: str) -> Iterator[tuple[Client, int | None]]:
     from distributed import Client, LocalCluster
 
     if not rest.isdecimal() or int(rest) < 1:
         raise OptionError(f"--cluster 'local:{rest}' names no number of workers, as in local:4.")
     count = int(rest)
-    threads = max(1, (os.cpu_count() or 1) // count)
+    # Who sets the variable means it for workers as well; they inherit it.
+    shared = None if "OMP_NUM_THREADS" in os.environ else max(1, (os.cpu_count() or 1) // count)
     with (
         LocalCluster(
             n_workers=count,
@@ -161,7 +159,7 @@ def _local(rest: str) -> Iterator[tuple[Client, int]]:
         ) as cluster,
         Client(cluster) as client,
     ):
-        yield client, threads
+        yield client, shared
 
 
 @contextmanager

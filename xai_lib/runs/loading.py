@@ -40,8 +40,8 @@ class Loaded:
 
 
 class _Decoding(TorchDataset):
-    def __init__(self, dataset: ImageDataset, processor: Processor):
-        self.dataset, self.processor = dataset, processor
+    def __init__(self, dataset: ImageDataset, processor: Processor, needs: frozenset[str]):
+        self.dataset, self.processor, self.needs = dataset, processor, needs
 
     def __getitem__(self, index: int) -> Decoded:
         try:
@@ -50,6 +50,10 @@ class _Decoding(TorchDataset):
             mask = None if sample.mask is None else self.processor.squash_mask(sample.mask)
         except (XAIError, OSError) as error:
             return Decoded(index, str(index), error=" ".join(str(error).split()))
+        lacks = [n for n in sorted(self.needs) if getattr(sample, n.removesuffix("s")) is None]
+        if lacks:
+            reason = f"The data set has no {' and no '.join(lacks)} for this sample"
+            return Decoded(index, sample.key, error=reason)
         return Decoded(index, sample.key, image, sample.label, mask)
 
 
@@ -59,13 +63,15 @@ def load_batches(
     batches: Sequence[Sequence[int]],
     device: torch.device,
     workers: int = 0,
+    needs: frozenset[str] = frozenset(),
 ) -> Iterator[Loaded]:
     """Yield the batches of `batches` (lists of sample places) in order.
 
-    A sample that cannot be read is reported in its batch, also one that kills its process; the
-    other samples of a process that died are read again.
+    needs: what every sample must have, of "labels" and "masks". A sample that lacks it or cannot
+    be read is reported in its batch, also one that kills its process; the other samples of a
+    process that died are read again.
     """
-    decoding = _Decoding(dataset, processor)
+    decoding = _Decoding(dataset, processor, needs)
     done = 0
     while done < len(batches):
         try:

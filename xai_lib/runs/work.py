@@ -90,9 +90,13 @@ class Work:
 
     def batches(self, shards: list[Shard], workers: int = 0) -> Iterator[Loaded]:
         """Yield the loaded batches of several shards, one shard after the other."""
-        places = [batch for shard in shards for batch in shard.batches(self.config.batch_size)]
+        size = self.config.batch_size
+        return self._load([batch for shard in shards for batch in shard.batches(size)], workers)
+
+    def _load(self, places: list[tuple[int, ...]], workers: int = 0) -> Iterator[Loaded]:
+        subject = self.subject
         return load_batches(
-            self.dataset, self.subject.processor, places, self.subject.device, workers
+            self.dataset, subject.processor, places, subject.device, workers, self.evaluator.needs
         )
 
     def compute(self, shard: Shard, loaded: Iterator[Loaded]) -> Computed:
@@ -128,9 +132,7 @@ class Work:
     def try_out(self) -> None:
         """Run everything on one sample, so that what cannot work fails before any work starts."""
         for index in range(len(self.dataset)):
-            loaded = next(load_batches(
-                self.dataset, self.subject.processor, [[index]], self.subject.device
-            ))  # fmt: skip
+            loaded = next(self._load([(index,)]))
             if loaded.batch is not None:
                 self._check_labels(loaded)
                 list(self.evaluator.rows(self.subject, loaded.batch, self.methods))
