@@ -32,6 +32,6 @@ lint: $(STAMP) ## check style and formatting
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-clean: ## remove rendered reports and caches; .venv stays
-	rm -rf reports/embedded reports/paper build dist .pytest_cache .ruff_cache .hypothesis
+clean: ## remove rendered pages, runs and caches; .venv and the tables in git stay
+	rm -rf reports/embedded/*.html reports/embedded/*.ipynb reports/paper runs build dist .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

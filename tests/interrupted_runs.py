@@ -1,7 +1,7 @@
 """Kill a run at random moments, again and again: `python interrupted_runs.py FOLDER KILLS SEED`.
 
-A program of its own, since it forks before any library has started threads. Every child resumes the
-run and is killed with SIGKILL after a random time; the last one may finish. Prints how many children
+A program of its own, since it forks before any library has started threads. Each child resumes the
+run and is killed with SIGKILL after a random time; the last may finish. Prints how many children
 were killed while they worked, and how many of them while a file was half written.
 """
 

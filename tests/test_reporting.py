@@ -80,6 +80,8 @@ def test_render_writes_pages_figures_tables_and_an_index(notebooks, monkeypatch,
     names = {path.relative_to(report).as_posix() for path in report.rglob("*") if path.is_file()}
     assert names == {
         "index.html",
+        "README.md",
+        "platform.json",
         "01_good.html",
         "01_good.ipynb",
         "figures/01_good-line.png",
@@ -96,6 +98,9 @@ def test_render_writes_pages_figures_tables_and_an_index(notebooks, monkeypatch,
     assert "A &lt;good&gt; page" in index and "complete" in index and "<good>" not in index
     for link in re.findall(r'(?:href|src)="([^"]+)"', index):
         assert (report / link).is_file(), link
+    page = (report / "README.md").read_text()
+    assert "## A &lt;good&gt; page" in page and "figures/01_good-line.png" in page
+    assert (report / "tables/01_good-cells.md").read_text().strip() in page
 
 
 def test_page_is_offline_and_its_formulas_are_mathml(report):

@@ -1,8 +1,8 @@
 """Explain any unmodified transformer, and regenerate the papers that claim to.
 
-`explain` answers which tokens count for a prediction; `methods` lists how; `load` brings a model;
-`trace` shows a forward pass from inside. Names are imported on first use, so that importing the
-package costs next to nothing.
+`explain` answers which tokens count for a prediction; `methods` lists how; `evaluate` scores them
+on a data set; `load` brings a model; `trace` shows a forward pass from inside. Names are imported
+on first use, so that importing the package costs next to nothing.
 """
 
 from importlib import import_module
@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Attribution": "attribution",
+    "evaluate": "runs",
     "explain": "api",
     "load": "models",
     "methods": "registry",
@@ -19,6 +20,7 @@ _HOME = {
     "plots": "",
     "errors": "",
     "datasets": "",
+    "runs": "",
 }
 
 __all__ = [*_HOME, "__version__"]

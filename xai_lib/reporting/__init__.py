@@ -2,15 +2,19 @@
 
 from xai_lib.reporting.artifacts import Table, save_figure, save_table
 from xai_lib.reporting.published import beside, published
+from xai_lib.reporting.ranks import Ranking, by_method, ranking
 from xai_lib.reporting.tables import PaperTable, directions, paper_table
 
 __all__ = [
     "PaperTable",
+    "Ranking",
     "Table",
     "beside",
+    "by_method",
     "directions",
     "paper_table",
     "published",
+    "ranking",
     "save_figure",
     "save_table",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from html import escape
 from pathlib import Path
 
 import nbformat
@@ -12,6 +13,7 @@ from xai_lib.files import write_text
 
 # Where an executed notebook says how its run went: seconds, and one line of error or null.
 OUTCOME_KEY = "xai_report"
+LONGEST_TABLE = 24
 TEMPLATE = """<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -65,6 +67,30 @@ def write_index(folder: Path, profile: str) -> Path:
     text = environment.from_string(TEMPLATE).render(profile=profile, pages=pages)
     path = folder / "index.html"
     write_text(path, text)
+    return path
+
+
+def write_readme(folder: Path, profile: str) -> Path:
+    """Write `folder`/README.md: what a visitor of the repository sees of the figures and tables.
+
+    It names no times and no machine, so that equal results give an equal page.
+    """
+    lines = [
+        f"# Report: {profile} profile",
+        "",
+        f"Figures and tables that `xai report --profile {profile}` wrote; the notebooks' pages are "
+        "beside them once you run it. platform.json says on what they were computed: there the "
+        "tables come out the same, elsewhere within their intervals.",
+    ]
+    for page in map(_page, sorted(folder.glob("[!.]*.ipynb"))):
+        lines += ["", f"## {escape(page['title'])}", ""]
+        lines += [f"![{name}](figures/{name}.png)\n" for name in page["figures"]]
+        for name in page["tables"]:
+            text = (folder / "tables" / f"{name}.md").read_text(encoding="utf-8").strip()
+            short = len(text.splitlines()) <= LONGEST_TABLE
+            lines += [text if short else f"Long: [{name}](tables/{name}.md)", ""]
+    path = folder / "README.md"
+    write_text(path, "\n".join(lines).rstrip() + "\n")
     return path
 
 

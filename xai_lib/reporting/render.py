@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import tempfile
 import time
@@ -20,9 +21,16 @@ from xai_lib.files import write_text
 from xai_lib.models.catalog import PROFILES
 from xai_lib.reporting.artifacts import FOLDER_VARIABLE, NOTEBOOK_VARIABLE
 from xai_lib.reporting.html import notebook_html, without_widgets
-from xai_lib.reporting.index import OUTCOME_KEY, notebook_title, write_index
+from xai_lib.reporting.index import (
+    OUTCOME_KEY,
+    notebook_title,
+    write_index,
+    write_readme,
+)
+from xai_lib.runs.fingerprints import current_platform
 
 CELL_TIMEOUT_S = 1800
+PLATFORM_FILE = "platform.json"
 
 
 @dataclass(frozen=True)
@@ -40,7 +48,7 @@ def render_report(
     out: str | os.PathLike | None = None,
     notebooks: str | os.PathLike | None = None,
 ) -> list[Outcome]:
-    """Run the notebooks and write `out`/NAME.ipynb, NAME.html, figures, tables and index.html.
+    """Run the notebooks and write their pages, figures, tables, index.html and README.md to `out`.
 
     `only` picks notebooks by number or by the start of their name; `out` defaults to
     reports/PROFILE beside `notebooks`. Prints one line per notebook. One that fails keeps its page
@@ -60,6 +68,8 @@ def render_report(
         outcomes.append(outcome)
         state = "ok" if outcome.error is None else f"failed: {outcome.error}"
         print(f"{outcome.seconds:.1f} s {state}", flush=True)
+    write_readme(folder, profile)
+    write_text(folder / PLATFORM_FILE, json.dumps(current_platform(), indent=1) + "\n")
     print(f"Report: {_short(write_index(folder, profile))}")
     return outcomes
 

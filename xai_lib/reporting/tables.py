@@ -21,9 +21,6 @@ from xai_lib.plots.panels import (
 )
 from xai_lib.reporting.artifacts import Table, save_table
 
-# The better end of an AUC depends on which pixels go first.
-OF_ORDERS = {"positive": "low", "negative": "high", "deletion": "low", "insertion": "high"}
-
 
 @dataclass(frozen=True)
 class PaperTable:
@@ -55,7 +52,13 @@ class PaperTable:
 
 def directions(metrics: Iterable[Metric]) -> dict[str, str]:
     """Return which end is better, by metric or by order where it depends on that."""
-    return {m.name: m.better for m in metrics if m.better} | OF_ORDERS
+    found: dict[str, str] = {}
+    for metric in metrics:
+        if isinstance(metric.better, Mapping):
+            found |= metric.better
+        elif metric.better:
+            found[metric.name] = metric.better
+    return found
 
 
 def paper_table(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import subprocess
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -28,15 +29,41 @@ def model_fingerprint(model: nn.Module) -> dict[str, str | int]:
     }
 
 
+@cache
+def _source() -> str:
+    """Return 12 digits of the sha256 over this package's code: versions change less often."""
+    root = Path(__file__).parents[1]
+    digest = hashlib.sha256()
+    for file in sorted(root.rglob("*.py")):
+        digest.update(f"{file.relative_to(root).as_posix()}\n".encode() + file.read_bytes())
+    return digest.hexdigest()[:12]
+
+
 def versions() -> dict[str, str]:
-    """Return the versions of what computes."""
-    found = {"python": platform.python_version()}
+    """Return the versions of what computes, and a digest of this package's code."""
+    found = {"python": platform.python_version(), "code": _source()}
     for name in PACKAGES:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
             found[name] = "missing"
     return found
+
+
+def current_platform() -> dict[str, str | int]:
+    """Return what decides the last digits of a number: processor, threads and versions."""
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text().splitlines() if file.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    found = versions()
+    for name in ("code", "xai-lib"):
+        found.pop(name)
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": names[0] if names else platform.processor(),
+        "threads": torch.get_num_threads(),
+        **found,
+    }
 
 
 def git_revision() -> dict[str, str | bool] | None:

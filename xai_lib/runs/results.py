@@ -41,6 +41,19 @@ class Run:
         """Shards that have not been computed yet."""
         return [shard for shard in self.shards if not self.folder.is_done(shard.number)]
 
+    @property
+    def provenance(self) -> str:
+        """One sentence: what was computed, by which code, on what."""
+        config, made = self.config, self.description
+        git = made["git"]
+        commit = "" if git is None else f", commit {git['commit'][:10]}"
+        commit += " and changes" if git and git["changed"] else ""
+        n = sum(len(shard.indices) for shard in self.shards)
+        return (
+            f"{config.evaluator} of {config.model} on {n:,} of {self.samples:,} samples of "
+            f"{config.dataset}, {config.dtype}, xai-lib {made['versions']['xai-lib']}{commit}"
+        )
+
     def records(self) -> DataFrame:
         """Return one row a sample and group, in the order of the data set.
 
