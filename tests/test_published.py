@@ -18,6 +18,7 @@ from xai_lib.evaluators.segmentation import Segmentation
 from xai_lib.models.catalog import CHECKPOINTS, PUBLISHED
 from xai_lib.models.embedded import cards
 from xai_lib.reporting import beside, published
+from xai_lib.reporting.published import SAME
 
 NOTES = Path(__file__).parents[2] / "shared" / "PAPER_NUMBERS.md"
 VIT_B = "timm:vit_base_patch16_224.orig_in21k_ft_in1k"
@@ -31,9 +32,10 @@ def summary(rows, groups=()):
 
 
 def any_summary(table):
-    """Return a summary with a row for every number of a table."""
+    """Return a summary with a row for every number of a table, methods in the published setting."""
     keys = ["method", "explained", "order", "metric"]
     frame = published(table)[keys].drop_duplicates().reset_index(drop=True)
+    frame["method"] = frame["method"].replace({name: label for label, name in SAME.items()})
     return frame.assign(value=50.0, low=49.0, high=51.0, n=9, failed=0)
 
 
@@ -165,9 +167,9 @@ def test_names_are_this_packages():
 
 def test_ours_stand_beside_the_published_number():
     rows = [
-        ("rollout", "predicted", "positive", "auc_cvpr21", 20.55),
-        ("rollout", "target", "positive", "auc_cvpr21", 20.55),
-        ("rollout", "predicted", "positive", "auc_tmlr23", 21.0),
+        ("raw_attention", "predicted", "positive", "auc_cvpr21", 24.49),
+        ("raw_attention", "target", "positive", "auc_cvpr21", 24.49),
+        ("raw_attention", "predicted", "positive", "auc_tmlr23", 21.0),
         ("rollout:start_layer=1", "predicted", "negative", "auc_cvpr21", 52.1),
         ("bi_head:steps=5", "predicted", "positive", "auc_cvpr21", 16.0),
     ]
@@ -176,11 +178,22 @@ def test_ours_stand_beside_the_published_number():
     table = beside(ours, VIT_B, "cvpr21-perturbation", dataset="imagenet-val")
     pd.testing.assert_frame_equal(ours, before)
     pd.testing.assert_frame_equal(table[list(ours)], ours)
-    np.testing.assert_array_equal(table["published"], [20.05, np.nan, np.nan, 53.1, np.nan])
+    np.testing.assert_array_equal(table["published"], [23.99, np.nan, np.nan, 53.1, np.nan])
     np.testing.assert_allclose(table["difference"], [0.5, np.nan, np.nan, -1.0, np.nan])
     assert "Athanasiadis" in table["source"]["v"] and table["status"]["v"] == "read"
     exact = beside(ours, VIT_B, "cvpr21-perturbation", dataset="imagenet-val", same={})
     assert exact["published"].notna().tolist() == [True, False, False, False, False]
+
+
+@pytest.mark.parametrize(
+    ("method", "mIoU"), [("rollout", 55.42), ("transformer_attribution", 61.95)]
+)
+def test_only_the_published_start_layer_stands_beside_the_published_number(method, mIoU):
+    labels = [method, f"{method}:start_layer=1", f"{method}:start_layer=2"]
+    ours = summary([(label, "mIoU", 60.0) for label in labels])
+    table = beside(ours, VIT_B, "cvpr21-segmentation", dataset="gtsegs")
+    np.testing.assert_array_equal(table["published"], [np.nan, mIoU, np.nan])
+    assert table["method"].tolist() == labels
 
 
 @pytest.mark.parametrize("table", TABLES)

@@ -83,15 +83,16 @@ def test_orders_decide_which_end_is_better():
 
 
 def test_published_numbers_come_with_difference_and_source(tmp_path):
-    ours = perturbation()
+    published = "rollout:start_layer=1"
+    ours = perturbation((published, "attn_gradcam"))
     joined = beside(ours, VIT_B, "cvpr21-perturbation", dataset="imagenet-val")
     table = paper_table(joined, columns=("order", "explained"))
     shown = table.shown.set_index(("method", "", ""))
     at = ("positive", "predicted class")
-    assert shown.loc["rollout", (*at, "published")] == "20.05"
-    assert shown.loc["rollout", (*at, "difference")] == "-0.05"
+    assert shown.loc[published, (*at, "published")] == "20.05"
+    assert shown.loc[published, (*at, "difference")] == "-0.05"
     assert shown.loc["attn_gradcam", ("positive", "target class", "difference")] == "-6.56"
-    assert shown.loc["rollout", ("positive", "target class", "published")] == "", "not found"
+    assert shown.loc[published, ("positive", "target class", "published")] == "", "not found"
     table.save("t", "AUC", tmp_path)
     markdown = (tmp_path / "tables" / "t.md").read_text()
     assert markdown.startswith("**AUC. Published: Chefer et al., CVPR 2021, as given by Athan")

@@ -17,8 +17,12 @@ from xai_lib.errors import InputError, unknown_name
 from xai_lib.models.catalog import CHECKPOINTS
 
 GROUPS = ("explained", "order")
-# Labels that stand for the published setting of a method, where that is not our default.
-SAME = {"rollout:start_layer=1": "rollout"}
+# Our label of the published setting, where that is not our default: the evaluations of Chefer et
+# al. leave out the first layer. The default of such a method is another setting, not the published.
+SAME = {
+    "rollout:start_layer=1": "rollout",
+    "transformer_attribution:start_layer=1": "transformer_attribution",
+}
 
 
 def published(table: str | None = None, model: str | None = None) -> DataFrame:
@@ -54,7 +58,8 @@ def beside(
     The columns come only where `model` is a published checkpoint (by its name for `load`) and
     `dataset` the one that `table` was measured on; for anything else, such as an embedded model,
     the summary comes back without them. A number nobody published is NaN. same: our label to the
-    published method, where the label names options; other labels with options match nothing.
+    published method where the setting is not our default, which then matches nothing; neither do
+    other labels with options.
     The metric's definition is the caller's: the published mF1 is `compat="reference"` of ours.
     """
     numbers = published(table)
@@ -74,7 +79,8 @@ def beside(
         )
     keys = ["method", *groups, "metric"]
     rows = rows[[*keys, "value", "source", "status"]].rename(columns={"value": "published"})
-    ours = summary[keys].assign(method=summary["method"].replace(dict(same)))
+    names = summary["method"].mask(summary["method"].isin(list(same.values())))
+    ours = summary[keys].assign(method=names.replace(dict(same)))
     found = ours.merge(rows, how="left", on=keys, validate="many_to_one")
     value = found["published"].to_numpy()
     columns = {name: found[name].to_numpy() for name in ("source", "status")}
