@@ -102,6 +102,20 @@ def test_the_evidence_first_beats_the_evidence_last(monkeypatch):
     assert (np.diff(curve[:8]) < 0).all() and np.ptp(curve[7:]) < 1e-12
 
 
+def test_the_probability_is_that_of_the_class_that_the_map_explains(monkeypatch):
+    """In half precision a method that computes in float32 may predict another class."""
+    images = torch.full((2, 3, 16, 16), 0.9, dtype=torch.float64)
+    explained = torch.tensor([1, 0])
+    choose_maps(monkeypatch, "insertion_deletion", random_images(2)[:, 0], predicted=explained)
+    subject = subject_of(Square(), (16, 16))
+    frame = frame_of(subject, batch_of(images), [SPEC], steps=2)
+    whole = Square()(subject.normalize(images)).softmax(1)
+    assert whole.argmax(1).tolist() == [1, 1], "this test could not fail"
+    for _, row in frame[frame["order"] == "deletion"].iterrows():
+        expected = whole[row["index"], explained[row["index"]]].item()
+        assert row["probabilities"][0] == pytest.approx(expected, abs=1e-12)
+
+
 def test_what_does_not_depend_on_the_method_runs_once():
     sizes = []
     model = random_vit()

@@ -28,8 +28,8 @@ class InsertionDeletion(Evaluator):
     Pixels change in the order of the predicted class's map, most relevant first, in `steps` equal
     parts: after part i, int(H·W·i / steps) of them. deletion: the image's pixels become 0 after
     normalisation (the model's mean colour; `perturbation` takes black). insertion: the pixels of a
-    blurred image become the image's own. probabilities: softmax of the class predicted for the
-    clean image, before any change and after every part (steps + 1 numbers). auc: their trapezoid
+    blurred image become the image's own. probabilities: softmax of the class that the map explains,
+    before any change and after every part (steps + 1 numbers). auc: their trapezoid
     over [0, 1]; low is good in deletion, high in insertion.
 
     The blur is a Gaussian, kernel 11 and deviation 5 for 224 pixels, both in proportion for other
@@ -54,6 +54,7 @@ class InsertionDeletion(Evaluator):
         size = tuple(batch.images.shape[-2:])
         counts = [size[0] * size[1] * i // self.steps for i in range(1, self.steps)]
         samples: list[list[int]] = []
+        classes: list[Tensor] = []
         errors: dict[str, tuple[str | None, ...]] = {}
 
         def edits() -> Iterator[Edits]:
@@ -65,21 +66,20 @@ class InsertionDeletion(Evaluator):
                 found = explained(subject, batch, spec, maps=self.maps)
                 errors[spec.label] = found.errors
                 samples.append(found.scored)
+                classes.append(found.explained[found.scored])
                 places, whole = ranks(found.values[found.scored]), clean[found.scored]
                 yield Edits(whole, places, counts, empty)
                 yield Edits(faint[found.scored], places, counts, whole)
 
         clean, empty, faint, *edited = (part.cpu() for part in stream(subject, edits()))
-        for spec, (which, gone, come) in zip(
-            methods, zip(samples, edited[::2], edited[1::2], strict=True), strict=True
-        ):
+        parts_of = zip(methods, samples, classes, edited[::2], edited[1::2], strict=True)
+        for spec, which, chosen, gone, come in parts_of:
             start, end = clean[:, which], empty.expand(-1, len(which), -1)
-            classes = start[0].argmax(1)
             for order, parts in (
                 ("deletion", (start, gone, end)),
                 ("insertion", (faint[:, which], come, start)),
             ):
-                curves = probabilities(torch.cat(parts), classes)
+                curves = probabilities(torch.cat(parts), chosen.cpu())
                 numbers = dict(zip(which, curves, strict=True))
                 for i, (index, key) in enumerate(zip(batch.index, batch.key, strict=True)):
                     row = {"index": index, "key": key, "method": spec.label, "order": order}
