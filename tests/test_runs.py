@@ -1,5 +1,6 @@
 """Runs: resumed they equal uninterrupted ones to the bit; nothing is lost, doubled or half."""
 
+import dataclasses
 import json
 import os
 import resource
@@ -18,7 +19,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import xai_lib as xai
-from xai_lib.datasets import open_dataset
+from xai_lib.datasets import SCENE_CLASSES, open_dataset
 from xai_lib.datasets.base import ImageDataset, Sample
 from xai_lib.errors import (
     InputError,
@@ -30,6 +31,7 @@ from xai_lib.errors import (
 )
 from xai_lib.runs import Run, RunConfig, evaluate
 from xai_lib.runs.config import cut, differences
+from xai_lib.runs.folder import RunFolder
 
 HERE = Path(__file__).parent
 RUN = {
@@ -156,6 +158,13 @@ def test_another_configuration_is_refused_with_the_difference(finished, change, 
         ({"dtype": "int8"}, OptionError, "float32"),
         ({"resample": "nearest"}, OptionError, "bilinear"),
         ({"device": "quantum"}, OptionError, "quantum"),
+        ({"device": "meta"}, OptionError, "meta"),
+        ({"workers": -1}, OptionError, "workers"),
+        ({"model": ""}, OptionError, "No model"),
+        ({"model": torch.nn.Linear(1, 1)}, OptionError, "pair"),
+        ({"limit": True}, OptionError, "positive"),
+        ({"options": {"tolerance": {1}}}, OptionError, "tolerance"),
+        ({"dataset": "digits"}, TargetError, "no class of the model 'vit-scenes'"),
         ({"cluster": "local:none"}, OptionError, "local:4"),
         ({"cluster": "cluster.txt"}, OptionError, "dask-jobqueue"),
         ({"cluster": "nowhere.yaml"}, OptionError, "nowhere.yaml"),
@@ -196,6 +205,90 @@ def test_own_model_and_data_set_come_back_as_they_were(tmp_path, finished):
         start(tmp_path / "cluster", model=(model, processor), cluster="local:2")
 
 
+def test_a_model_of_one_s_own_says_its_dtype_and_device(tmp_path):
+    model, processor = xai.load("vit-scenes")
+    pair = (model.to(torch.bfloat16), processor)
+    with pytest.raises(OptionError, match="the model is bfloat16"):
+        start(tmp_path / "run", model=pair, dtype="float32")
+    with pytest.raises(OptionError, match="the model is on cpu"):
+        start(tmp_path / "run", model=pair, device="cuda")
+    run = start(tmp_path / "run", model=pair, limit=2)
+    assert run.config.dtype == "bfloat16"
+
+
+def test_another_processor_is_another_run(tmp_path):
+    model, processor = xai.load("vit-scenes")
+    start(tmp_path / "run", model=(model, processor), limit=2)
+    other = dataclasses.replace(processor, mean=(0.1, 0.2, 0.3))
+    with pytest.raises(RunError, match=r"model\.mean"):
+        start(tmp_path / "run", model=(model, other), limit=2)
+
+
+def test_labels_of_a_model_without_names(tmp_path):
+    """Only numbers can be translated; other names must at least be as many as the classes."""
+    model, processor = xai.load("vit-scenes")
+    pair = (model, dataclasses.replace(processor, class_names=()))
+    with pytest.raises(TargetError, match="10 classes without names"):
+        start(tmp_path / "run", model=pair, dataset=Scenes(class_names=("a", "b")))
+    assert start(tmp_path / "run", model=pair, dataset=Scenes(class_names=SCENE_CLASSES))
+    numbers = tuple(map(str, range(9, -1, -1)))
+    run = start(tmp_path / "turned", model=pair, dataset=Scenes(class_names=numbers))
+    assert run.description["model"]["class_of_label"] == [*range(9, -1, -1)]
+
+
+def test_options_are_resumed_whether_list_or_tuple(tmp_path):
+    settings = {"evaluator": "perturbation", "options": {"steps": (0.25, 0.5)}, "limit": 2}
+    start(tmp_path / "run", **settings)
+    assert start(tmp_path / "run", **settings).missing == []
+
+
+def test_many_images_a_batch_need_few_open_files():
+    """Each tensor that leaves its process by itself would hold a file in both."""
+    code = (
+        "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128))\n"
+        "import torch, xai_lib as xai\n"
+        "from xai_lib.runs.loading import load_batches\n"
+        "data, (_, processor) = xai.datasets.open_dataset('scenes'), xai.load('vit-scenes')\n"
+        "places = [tuple(range(i, i + 96)) for i in (0, 96, 192)]\n"
+        "parts = [*load_batches(data, processor, places, torch.device('cpu'), 1)]\n"
+        "assert [len(part.batch) for part in parts] == [96] * 3\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=ONE_THREAD
+    )
+    assert done.returncode == 0, done.stderr[-600:]
+
+
+def test_an_incomplete_run_says_so(tmp_path):
+    run = start(tmp_path / "run", keep_maps=True)
+    run.folder.map_file(1).unlink()
+    assert [shard.number for shard in run.missing] == [1], "its maps are gone"
+    for numbers in (run.summary, run.comparisons):
+        with pytest.warns(UserWarning, match="1 of 3 shards are missing"):
+            numbers()
+    again = start(tmp_path / "run", keep_maps=True)
+    assert len(again.maps("raw_attention")) == 12
+
+
+def test_a_line_of_the_log_that_was_cut_off_spoils_no_other(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.log("start")
+    with (tmp_path / "run.log").open("a") as log:
+        log.write('{"event": "sha')
+    folder.log("start")
+    assert len(folder.events("start")) == 2
+    (tmp_path / "run.log").unlink()
+    (tmp_path / "run.log").mkdir()
+    folder.log("a log that cannot be written ends nothing")
+
+
+def test_out_that_is_a_file(tmp_path):
+    (tmp_path / "file").touch()
+    for out in (tmp_path / "file", tmp_path / "file" / "inside"):
+        with pytest.raises(RunError, match="Cannot write"):
+            start(out, limit=2)
+
+
 def test_decoding_in_processes_changes_nothing(tmp_path, finished):
     run = start(tmp_path / "run", workers=2, keep_maps=True)
     assert_same_tables(run, finished)
@@ -205,7 +298,7 @@ def write_images(folder, damage=()):
     """Write nine images in three class folders; the named ones are cut off in the middle."""
     draw = np.random.default_rng(0)
     for place in range(9):
-        file = folder / f"class{place % 3}" / f"{place}.jpg"
+        file = folder / SCENE_CLASSES[place % 3] / f"{place}.jpg"
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(draw.integers(0, 256, (60, 80, 3), np.uint8)).save(file)
         if place in damage:
@@ -221,7 +314,68 @@ def test_unreadable_samples_are_recorded_with_their_reason(tmp_path):
     failed = records[records["error"].notna()]
     assert len(failed) == 3 and failed["error"].str.contains("truncated|damaged").all()
     assert (run.summary()["failed"] == 3).all() and (run.summary()["n"] == 6).all()
-    assert any("1 samples failed" in line or "sample" in line for line in run.failures())
+    lines = run.failures()
+    assert len(lines) == 3 and all(
+        line.startswith("1 samples failed: Cannot read") for line in lines
+    )
+
+
+class Scenes(ImageDataset):
+    """The first scenes, with labels, failures and names to order."""
+
+    name = "mine"
+    has_masks = True
+
+    def __init__(self, label=None, failing=(), class_names=None, n=12):
+        self.label, self.failing, self.class_names, self.n = label, failing, class_names, n
+        self.scenes = open_dataset("scenes")
+
+    def __len__(self):
+        return self.n
+
+    def __getitem__(self, index) -> Sample:
+        if index in self.failing:
+            raise ZeroDivisionError("a decoder's own mistake")
+        sample = self.scenes[index]
+        return sample if self.label is None else dataclasses.replace(sample, label=self.label)
+
+    def fingerprint(self):
+        return {"kind": "mine"}
+
+
+def test_any_error_of_reading_is_a_failed_sample(tmp_path):
+    run = start(tmp_path / "run", dataset=Scenes(failing=range(4)), keep_maps=True)
+    failed = run.records().query("error.notna()")
+    assert failed["index"].unique().tolist() == [0, 1, 2, 3] and run.missing == []
+    assert failed["error"].str.contains("decoder's own mistake").all()
+    assert sorted(run.maps("raw_attention")) == [*range(4, 12)], "of the first shard there are none"
+    with pytest.raises(InputError, match="decoder's own"):
+        start(tmp_path / "none", dataset=Scenes(failing=range(12)))
+
+
+@pytest.mark.parametrize("label", [-1, 10])
+def test_a_label_that_is_no_class_is_refused(tmp_path, label):
+    with pytest.raises(TargetError, match="10 classes"):
+        start(tmp_path / "run", dataset=Scenes(label))
+
+
+def test_labels_follow_the_names_of_classes(tmp_path, finished):
+    """Sorted folders are a permutation of the model's classes; rows must be those of the names."""
+    data, right = open_dataset("scenes"), tmp_path / "right"
+    for index in finished.records()["index"].unique():
+        sample = data[int(index)]
+        file = right / SCENE_CLASSES[sample.label] / f"{index:05d}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        pixels = (sample.image.permute(1, 2, 0) * 255).round().byte().numpy()
+        Image.fromarray(pixels).save(file)
+    settings = {"evaluator": "perturbation", "methods": "raw_attention", "limit": None}
+    run = start(tmp_path / "run", dataset=f"folder:{right}", **settings)
+    assert run.records()["hits"].map(lambda hits: hits[0]).mean() > 0.9, "it knows its classes"
+    places = [SCENE_CLASSES.index(folder.name) for folder in sorted(right.iterdir())]
+    assert run.description["model"]["class_of_label"] == places != sorted(places)
+    next(right.iterdir()).rename(right / "sunflower")
+    with pytest.raises(TargetError, match="'sunflower' is no class"):
+        start(tmp_path / "other", dataset=f"folder:{right}", **settings)
 
 
 def test_a_set_without_one_readable_sample_is_an_error(tmp_path):
@@ -376,6 +530,40 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_resume(tmp_path):
     run = Run(tmp_path / "run")
     assert 0 < len(run.missing) < 100 and not list(run.path.rglob(".part-*"))
     assert len(run.records()) == 2 * 4 * (100 - len(run.missing))
+
+
+@pytest.mark.parametrize(
+    ("moment", "said"),
+    [
+        ("xai_lib.runs.work.Work.try_out", "before the work began"),
+        ("xai_lib.runs.results.Run.check_finished", "before the work began"),
+        ("xai_lib.runs.results.Run.write_tables", "the tables were not written"),
+    ],
+)
+def test_ctrl_c_at_any_moment_is_one_line(tmp_path, moment, said):
+    module, owner, name = moment.rsplit(".", 2)
+    code = (
+        "import sys; from xai_lib.cli import main\n"
+        f"from {module} import {owner}\n"
+        "def stop(*_): raise KeyboardInterrupt\n"
+        f"{owner}.{name} = stop; main()"
+    )
+    words = command(tmp_path / "run")
+    done = subprocess.run(
+        [words[0], "-c", code, *words[3:]], capture_output=True, text=True, env=ONE_THREAD
+    )
+    assert done.returncode == 130 and said in done.stderr and "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()[-1]) > 40 and "same command" in done.stderr
+    assert start(tmp_path / "run").missing == []
+
+
+def test_memory_of_the_device_that_ends_is_one_error(tmp_path, monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
+
+    monkeypatch.setattr("xai_lib.runs.work.Work.compute", full)
+    with pytest.raises(RunError, match="smaller --batch-size"):
+        start(tmp_path / "run")
 
 
 def test_a_full_disk_loses_nothing(tmp_path, finished):

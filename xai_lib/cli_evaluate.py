@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from xai_lib.errors import OptionError, RunInterrupted
 from xai_lib.options import parse_pair
 
 if TYPE_CHECKING:
@@ -53,29 +54,34 @@ def evaluate(
     dataset_revision: Annotated[str | None, typer.Option(help="Commit of the hub.")] = None,
 ) -> None:
     """Evaluate methods on a data set: a table with intervals, from a run that resumes."""
-    options = dict(parse_pair(text, "compat=reference") for text in option or [])
-    from xai_lib.runs import evaluate as start
+    options = _options(option, "compat=reference")
+    try:
+        from xai_lib.runs import evaluate as start
 
-    run = start(
-        evaluator,
-        model,
-        dataset,
-        methods,
-        out,
-        options=options,
-        device=device,
-        workers=workers,
-        cluster=cluster,
-        data=data,
-        limit=limit,
-        batch_size=batch_size,
-        shards=shards,
-        dtype=dtype,
-        resample=resample,
-        keep_maps=keep_maps,
-        model_revision=model_revision,
-        dataset_revision=dataset_revision,
-    )
+        run = start(
+            evaluator,
+            model,
+            dataset,
+            methods,
+            out,
+            options=options,
+            device=device,
+            workers=workers,
+            cluster=cluster,
+            data=data,
+            limit=limit,
+            batch_size=batch_size,
+            shards=shards,
+            dtype=dtype,
+            resample=resample,
+            keep_maps=keep_maps,
+            model_revision=model_revision,
+            dataset_revision=dataset_revision,
+        )
+    except KeyboardInterrupt as stop:
+        raise RunInterrupted(
+            f"Stopped before the work began. The same command goes on with what is in {out}."
+        ) from stop
     print_table(run.summary())
     seeds = ", ".join(f"{name} {seed}" for name, seed in run.description["seeds"].items())
     print(f"\n95 % bootstrap intervals over samples; seeds: {seeds}.")
@@ -97,7 +103,7 @@ def plan(
     repeats: Annotated[int, typer.Option(help="Measured batches per method.")] = 1,
 ) -> None:
     """Measure each method on this machine and project what a full table costs."""
-    options = dict(parse_pair(text, "steps=9") for text in option or [])
+    options = _options(option, "steps=9")
     from xai_lib.runs.plan import plan as measure
 
     planned = measure(
@@ -114,6 +120,14 @@ def plan(
     )
     print_table(planned.table)
     print(f"\n{planned.note}")
+
+
+def _options(texts: list[str] | None, example: str) -> dict[str, object]:
+    pairs = [parse_pair(text, example) for text in texts or []]
+    twice = sorted({name for name, _ in pairs if [n for n, _ in pairs].count(name) > 1})
+    if twice:
+        raise OptionError(f"--option {twice[0]} is given twice; give each option once.")
+    return dict(pairs)
 
 
 def datasets() -> None:

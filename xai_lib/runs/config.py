@@ -42,8 +42,10 @@ class RunConfig:
     def __post_init__(self):
         for name in ("batch_size", "limit", "shards"):
             value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < 1):
+            if value is not None and (type(value) is not int or value < 1):
                 raise OptionError(f"{name} is {value!r}; expected a positive integer.")
+        if not isinstance(self.model, str) or not self.model:
+            raise OptionError("No model is named: expected one of `xai models`, or a folder.")
         for name, known in (("dtype", DTYPES), ("resample", RESAMPLING)):
             if getattr(self, name) not in known:
                 raise OptionError(
@@ -56,7 +58,11 @@ class RunConfig:
         return evaluator, evaluators.parse_methods(list(self.methods))
 
     def as_dict(self) -> dict[str, object]:
-        return dataclasses.asdict(self) | {"methods": list(self.methods)}
+        """Return the fields as run.json gives them back, where a tuple is a list."""
+        try:
+            return json.loads(json.dumps(dataclasses.asdict(self)))
+        except TypeError as error:
+            raise OptionError(f"Options must be what JSON holds ({error}).") from error
 
     @classmethod
     def from_dict(cls, values: dict[str, object]) -> RunConfig:

@@ -14,7 +14,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from xai_lib.datasets.base import ImageDataset
-from xai_lib.errors import OptionError, RunInterrupted
+from xai_lib.errors import OptionError, RunError, RunInterrupted, UnsupportedModelError
 from xai_lib.evaluators import MethodSpec
 from xai_lib.models import Processor
 from xai_lib.runs.config import RunConfig, Shard, cut, differences
@@ -37,14 +37,23 @@ class Place:
     cluster: str | None = None
     data: str | None = None
 
+    def __post_init__(self):
+        if type(self.workers) is not int or self.workers < 0:
+            raise OptionError(f"workers is {self.workers!r}; expected a number of processes, or 0.")
+
     def torch_device(self) -> torch.device:
+        """Return where this process computes; workers of a cluster look for themselves."""
+        found = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         if self.device == "auto":
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+            return found
         try:
             device = torch.device(self.device)
-            torch.empty(0, device=device)
+            if self.cluster is not None and device.type == "cuda":
+                # The host that starts a cluster's jobs often has no GPU.
+                return found
+            torch.zeros(1, device=device).item()
         except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0]
+            reason = (str(error) or repr(error)).splitlines()[0]
             raise OptionError(f"device {self.device!r} cannot be used here: {reason}") from error
         return device
 
@@ -72,12 +81,14 @@ def evaluate(
     Finished shards are never computed again. Raises OptionError, MissingDataError and others before
     any work starts, and RunError where the folder or the run fails later; what is done stays.
     """
-    given = None if isinstance(model, str) else model
+    given = None if isinstance(model, str | os.PathLike) else _pair(model)
+    if given is not None:
+        settings = {"dtype": _dtype_of(given[0], device, settings.get("dtype"))} | settings
     opened = None if isinstance(dataset, str) else dataset
     listed = methods.split(",") if isinstance(methods, str) else methods
     config = RunConfig(
         evaluator=evaluator,
-        model=model if given is None else type(given[0]).__name__,
+        model=os.fspath(model) if given is None else type(given[0]).__name__,
         dataset=dataset if opened is None else opened.name,
         methods=tuple(text.strip() for text in listed if text.strip()),
         options=dict(options or {}),
@@ -97,15 +108,59 @@ def evaluate(
     if folder.exists:
         folder.start(description)
     if not (folder.exists and not Run(out).missing):
-        work.try_out()
+        work.try_out(workers)
     with folder.locked():
         folder.start(description)
         run = Run(out)
         run.check_finished()
         _note_start(run, place)
-        _finish(run, work, place, progress)
-        run.write_tables()
+        try:
+            _finish(run, work, place, progress)
+            run.write_tables()
+        except KeyboardInterrupt as stop:
+            raise _interrupted(run) from stop
+        except torch.OutOfMemoryError as error:
+            raise RunError(
+                f"The device has too little memory ({str(error).splitlines()[0][:160]}). Finished "
+                f"shards are in {run.path}; a smaller --batch-size needs a new folder."
+            ) from error
     return run
+
+
+def _interrupted(run: Run) -> RunInterrupted:
+    finished = len(run.shards) - len(run.missing)
+    run.folder.log("interrupted", finished=finished)
+    left = "the one in work was dropped" if run.missing else "the tables were not written"
+    return RunInterrupted(
+        f"Stopped: {finished} of {len(run.shards)} shards are in {run.path}, {left}. The same "
+        "command goes on from there."
+    )
+
+
+def _pair(model: object) -> tuple[nn.Module, Processor]:
+    """Return a model and processor of one's own, or raise an OptionError."""
+    kinds = (nn.Module, Processor)
+    if not isinstance(model, tuple) or len(model) != 2 or not all(map(isinstance, model, kinds)):
+        raise OptionError(
+            f"model is {type(model).__name__}; expected a name, a folder, or the pair (model, "
+            "processor) that `xai.load` gives, with a `Processor` for a model of your own."
+        )
+    return model
+
+
+def _dtype_of(model: nn.Module, device: str, wanted: str | None) -> str:
+    """Return the dtype of a model of one's own, which is evaluated as it is and where it is."""
+    numbers = [p for p in model.parameters() if p.is_floating_point()]
+    if not numbers:
+        raise UnsupportedModelError(f"{type(model).__name__} has no parameters to explain.")
+    found, where = str(numbers[0].dtype).removeprefix("torch."), numbers[0].device
+    if wanted not in (None, found):
+        raise OptionError(f"dtype is {wanted}, but the model is {found}: convert it, or leave out.")
+    if device != "auto" and torch.device(device).type != where.type:
+        raise OptionError(
+            f"device is {device}, but the model is on {where}: move it, or leave out."
+        )
+    return found
 
 
 def _labels(specs: list[MethodSpec]) -> tuple[str, ...]:
@@ -138,12 +193,15 @@ def _note_start(run: Run, place: Place) -> None:
     """Log what computes from here on; warn where that is not what the run began with."""
     here = {"versions": versions(), "git": git_revision(), "threads": torch.get_num_threads()}
     run.folder.log("start", **here, place=dataclasses.asdict(place))
-    began = {"versions": run.description["versions"], "threads": run.description["threads"]}
+    began = {key: run.description[key] for key in ("versions", "threads")}
+    if not run.missing:
+        began.pop("threads")
     changed = differences(began, {key: here[key] for key in began})
-    if changed and run.missing:
+    if changed:
         warnings.warn(
-            f"The run in {run.path} began under other conditions, which may change last digits: "
-            f"{'; '.join(changed)}. {run.path}/run.log says which shard was computed under which.",
+            f"The run in {run.path} began under other conditions: {'; '.join(changed)}. What is "
+            "done stays as it is, so its numbers may not be what this code gives; remove the "
+            f"folder to compute them again. {run.path}/run.log dates every shard.",
             stacklevel=3,
         )
 
@@ -181,13 +239,6 @@ def _finish(run: Run, work: Work, place: Place, progress: bool) -> None:
                     },
                 )
                 bar.update(done.samples)
-        except KeyboardInterrupt as stop:
-            finished = len(run.shards) - len(run.missing)
-            run.folder.log("interrupted", finished=finished)
-            raise RunInterrupted(
-                f"Stopped: {finished} of {len(run.shards)} shards are in {run.path}, the one in "
-                "work was dropped. The same command goes on from there."
-            ) from stop
         finally:
             computed.close()
 

@@ -14,7 +14,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -84,7 +84,8 @@ class RunFolder:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the folder for one process; the system lets go of it even after kill -9."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        with saying_how_to_resume(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.path / LOCK_FILE, timeout=0)
         try:
             lock.acquire()
@@ -93,6 +94,8 @@ class RunFolder:
                 f"Another process is computing the run in {self.path}: wait for it, or use another "
                 "folder. `--cluster local:N` puts several processes on one run."
             ) from error
+        except OSError as error:
+            raise RunError(f"Cannot write to {self.path}: {error}.") from error
         try:
             self._sweep()
             yield
@@ -118,20 +121,18 @@ class RunFolder:
         """Store a shard: its maps first, since the records say that it is done."""
         with saying_how_to_resume(self.path):
             if maps is not None:
-                with written(self.map_file(number)) as partial:
-                    partial.write_bytes(maps)
-            with written(self.record_file(number)) as partial:
-                partial.write_bytes(records)
+                _write(self.map_file(number), maps)
+            _write(self.record_file(number), records)
 
     def log(self, event: str, **facts) -> None:
         """Append one line to the log; a log that cannot be written must not end a run."""
         line = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "event": event} | facts
-        try:
-            with open(self.path / LOG_FILE, "a", encoding="utf-8") as handle:
-                handle.write(json.dumps(line) + "\n")
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                raise
+        with suppress(OSError), open(self.path / LOG_FILE, "ab+") as handle:
+            # A full disk may have cut the last line off: it must not spoil this one.
+            size = handle.seek(0, os.SEEK_END)
+            if size and os.pread(handle.fileno(), 1, size - 1) != b"\n":
+                handle.write(b"\n")
+            handle.write(json.dumps(line).encode() + b"\n")
 
     def events(self, event: str | None = None) -> list[dict]:
         """Return the log's lines; the last one may be cut off by a kill and is then left out."""
@@ -145,6 +146,14 @@ class RunFolder:
             if event in (None, entry.get("event")):
                 found.append(entry)
         return found
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a file that is whole or absent, also after a power cut: the rename comes last."""
+    with written(path) as partial:
+        partial.write_bytes(data)
+        with partial.open("rb") as handle:
+            os.fsync(handle.fileno())
 
 
 @contextmanager

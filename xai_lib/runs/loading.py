@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -40,21 +41,35 @@ class Loaded:
 
 
 class _Decoding(TorchDataset):
-    def __init__(self, dataset: ImageDataset, processor: Processor, needs: frozenset[str]):
+    def __init__(
+        self,
+        dataset: ImageDataset,
+        processor: Processor,
+        needs: frozenset[str],
+        classes: tuple[int, ...] | None,
+    ):
         self.dataset, self.processor, self.needs = dataset, processor, needs
+        self.classes = classes
 
     def __getitem__(self, index: int) -> Decoded:
         try:
             sample = self.dataset[index]
             image = self.processor.squash(sample.image)
             mask = None if sample.mask is None else self.processor.squash_mask(sample.mask)
-        except (XAIError, OSError) as error:
-            return Decoded(index, str(index), error=" ".join(str(error).split()))
+        except Exception as error:  # decoders raise whatever a damaged file leads them to
+            reason = str(error) if isinstance(error, XAIError | OSError) else repr(error)
+            return Decoded(index, str(index), error=" ".join(reason.split()))
         lacks = [n for n in sorted(self.needs) if getattr(sample, n.removesuffix("s")) is None]
         if lacks:
             reason = f"The data set has no {' and no '.join(lacks)} for this sample"
             return Decoded(index, sample.key, error=reason)
-        return Decoded(index, sample.key, image, sample.label, mask)
+        label = sample.label
+        if label is not None and self.classes is not None:
+            if not 0 <= label < len(self.classes):
+                reason = f"Its label is {label}, but the data set has {len(self.classes)} classes"
+                return Decoded(index, sample.key, error=reason)
+            label = self.classes[label]
+        return Decoded(index, sample.key, image, label, mask)
 
 
 def load_batches(
@@ -64,31 +79,35 @@ def load_batches(
     device: torch.device,
     workers: int = 0,
     needs: frozenset[str] = frozenset(),
+    classes: tuple[int, ...] | None = None,
 ) -> Iterator[Loaded]:
     """Yield the batches of `batches` (lists of sample places) in order.
 
-    needs: what every sample must have, of "labels" and "masks". A sample that lacks it or cannot
-    be read is reported in its batch, also one that kills its process; the other samples of a
-    process that died are read again.
+    needs: what every sample must have, of "labels" and "masks". classes: the model's class of each
+    label, None where they are the same. A sample that lacks something or cannot be read is
+    reported in its batch, also one that kills its process; the other samples of a process that
+    died are read again.
     """
-    decoding = _Decoding(dataset, processor, needs)
+    decoding = _Decoding(dataset, processor, needs, classes)
     done = 0
     while done < len(batches):
         try:
-            for samples in _reader(decoding, batches[done:], workers):
-                yield _stack(samples, device)
+            for loaded in _reader(decoding, batches[done:], workers, _stack):
+                yield _moved(loaded, device)
                 done += 1
         except RuntimeError as error:
             if not _is_death(error):
                 raise
             # Readers work ahead: which sample it was shows when this batch is read by itself.
-            yield _stack(_one_by_one(decoding, batches[done]), device)
+            yield _moved(_stack(_one_by_one(decoding, batches[done])), device)
             done += 1
 
 
-def _reader(decoding: _Decoding, batches: Sequence[Sequence[int]], workers: int) -> DataLoader:
+def _reader(
+    decoding: _Decoding, batches: Sequence[Sequence[int]], workers: int, collate: Callable
+) -> DataLoader:
     places = [list(batch) for batch in batches]
-    return DataLoader(decoding, batch_sampler=places, num_workers=workers, collate_fn=list)
+    return DataLoader(decoding, batch_sampler=places, num_workers=workers, collate_fn=collate)
 
 
 def _one_by_one(decoding: _Decoding, batch: Sequence[int]) -> list[Decoded]:
@@ -97,7 +116,7 @@ def _one_by_one(decoding: _Decoding, batch: Sequence[int]) -> list[Decoded]:
     for index in batch:
         for _ in range(PATIENCE):
             try:
-                found += next(iter(_reader(decoding, [[index]], 1)))
+                found += next(iter(_reader(decoding, [[index]], 1, list)))
                 break
             except RuntimeError as error:
                 if not _is_death(error):
@@ -114,7 +133,9 @@ def _is_death(error: RuntimeError) -> bool:
     return "DataLoader worker" in text and any(way in text for way in ways)
 
 
-def _stack(samples: list[Decoded], device: torch.device) -> Loaded:
+def _stack(samples: list[Decoded]) -> Loaded:
+    """Return samples as a batch: stacked where they were read, as every tensor that goes from one
+    process to another takes an open file."""
     good = [sample for sample in samples if sample.error is None]
     failed = [sample for sample in samples if sample.error is not None]
     if not good:
@@ -124,7 +145,7 @@ def _stack(samples: list[Decoded], device: torch.device) -> Loaded:
         values = [getattr(sample, name) for sample in good]
         if any(value is None for value in values):
             return None
-        return torch.stack([torch.as_tensor(value) for value in values]).to(device)
+        return torch.stack([torch.as_tensor(value) for value in values])
 
     batch = Batch(
         tuple(sample.index for sample in good),
@@ -132,3 +153,14 @@ def _stack(samples: list[Decoded], device: torch.device) -> Loaded:
         *(stacked(name) for name in ("image", "label", "mask")),
     )
     return Loaded(batch, failed)
+
+
+def _moved(loaded: Loaded, device: torch.device) -> Loaded:
+    if loaded.batch is None:
+        return loaded
+    tensors = {
+        name: None if value is None else value.to(device)
+        for name in ("images", "labels", "masks")
+        for value in [getattr(loaded.batch, name)]
+    }
+    return Loaded(dataclasses.replace(loaded.batch, **tensors), loaded.failed)

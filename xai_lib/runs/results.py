@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,7 +40,12 @@ class Run:
     @property
     def missing(self) -> list[Shard]:
         """Shards that have not been computed yet."""
-        return [shard for shard in self.shards if not self.folder.is_done(shard.number)]
+        return [
+            shard
+            for shard in self.shards
+            if not self.folder.is_done(shard.number)
+            or (self.config.keep_maps and not self.folder.map_file(shard.number).is_file())
+        ]
 
     @property
     def provenance(self) -> str:
@@ -98,13 +104,23 @@ class Run:
         """Return the table of metrics: value, 95 % interval, n and failures (`summarise`)."""
         from xai_lib.evaluators.summary import summarise
 
+        self._say_if_incomplete()
         return summarise(self.evaluator, self.records())
 
     def comparisons(self) -> DataFrame:
         """Return the paired differences between methods with Holm's p-values (`compare`)."""
         from xai_lib.evaluators.summary import compare
 
+        self._say_if_incomplete()
         return compare(self.evaluator, self.records())
+
+    def _say_if_incomplete(self) -> None:
+        if self.missing:
+            warnings.warn(
+                f"{len(self.missing)} of {len(self.shards)} shards are missing in {self.path}: "
+                "numbers are of the others. The run's command computes them.",
+                stacklevel=3,
+            )
 
     def failures(self, most: int = 3) -> list[str]:
         """Return one line per reason why rows have no numbers, with some of the samples."""
@@ -119,13 +135,17 @@ class Run:
     def maps(self, method: str) -> dict[int, Tensor]:
         """Return the stored relevance (rows, columns) in float32 by sample index.
 
-        Raises RunError if the run keeps no maps.
+        Samples of which the method gave no map are left out. Raises RunError if the run keeps no
+        maps, or none of this method.
         """
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         if not self.config.keep_maps:
             raise RunError(f"{self.path} keeps no maps: run it with --keep-maps in a new folder.")
+        if method not in self.config.methods:
+            known = ", ".join(self.config.methods)
+            raise RunError(f"{self.path} holds no maps of {method!r}, only of {known}.")
         found = {}
         for shard in self.shards:
             file = self.folder.map_file(shard.number)
@@ -133,12 +153,15 @@ class Run:
                 continue
             try:
                 tensors = load_file(file)
-                values = tensors[method].float() * tensors[f"{method}/scale"][:, None, None]
-                indices = tensors[f"{method}/index"].tolist()
             except (OSError, SafetensorError) as error:
-                raise RunError(f"{file} is damaged or missing ({error}).") from error
-            except KeyError as error:
-                raise RunError(f"{file} holds no maps of {method!r}.") from error
+                raise RunError(
+                    f"{file} is damaged or missing ({error}). Delete it and run the same command: "
+                    "only this shard is computed again."
+                ) from error
+            if method not in tensors:  # every sample of the shard failed
+                continue
+            values = tensors[method].float() * tensors[f"{method}/scale"][:, None, None]
+            indices = tensors[f"{method}/index"].tolist()
             found |= dict(zip(indices, values, strict=True))
         return found
 

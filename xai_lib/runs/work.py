@@ -16,11 +16,14 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor, nn
 
+from xai_lib.borrowing import borrowed
 from xai_lib.datasets import open_dataset
 from xai_lib.datasets.base import ImageDataset
 from xai_lib.errors import InputError, OptionError, TargetError
-from xai_lib.evaluators import Evaluator, MethodSpec, Subject
+from xai_lib.evaluators import Batch, Evaluator, MethodSpec, Subject
+from xai_lib.inputs import logits_of
 from xai_lib.models import Processor, load
+from xai_lib.runs.classes import class_places
 from xai_lib.runs.config import RunConfig, Shard
 from xai_lib.runs.fingerprints import model_fingerprint
 from xai_lib.runs.loading import Loaded, load_batches
@@ -51,6 +54,8 @@ class Work:
     methods: list[MethodSpec]
     subject: Subject
     dataset: ImageDataset
+    # The model's class of each label; None where labels are classes.
+    classes: tuple[int, ...] | None = None
 
     @classmethod
     def open(
@@ -79,12 +84,25 @@ class Work:
             dataclasses.replace(processor, resample=config.resample),
             batch_size=config.batch_size,
         )
-        return cls(config, evaluator, methods, subject, dataset)
+        work = cls(config, evaluator, methods, subject, dataset)
+        if work.uses_labels:
+            work.classes = class_places(
+                dataset.class_names, processor.class_names, f"the model {config.model!r}"
+            )
+        return work
+
+    @property
+    def uses_labels(self) -> bool:
+        return "labels" in self.evaluator.needs or getattr(self.evaluator, "explain", "") == "label"
 
     def identity(self) -> dict[str, dict]:
-        """Return the fingerprints of model and data set."""
+        """Return the fingerprints of the model, with what it is given, and of the data set."""
+        processor = self.subject.processor
+        seen = {name: list(getattr(processor, name)) for name in ("size", "mean", "std")}
+        if self.classes is not None:
+            seen["class_of_label"] = list(self.classes)
         return {
-            "model": model_fingerprint(self.subject.model),
+            "model": model_fingerprint(self.subject.model) | seen,
             "dataset": self.dataset.fingerprint(),
         }
 
@@ -96,7 +114,13 @@ class Work:
     def _load(self, places: list[tuple[int, ...]], workers: int = 0) -> Iterator[Loaded]:
         subject = self.subject
         return load_batches(
-            self.dataset, subject.processor, places, subject.device, workers, self.evaluator.needs
+            self.dataset,
+            subject.processor,
+            places,
+            subject.device,
+            workers,
+            self.evaluator.needs,
+            self.classes,
         )
 
     def compute(self, shard: Shard, loaded: Iterator[Loaded]) -> Computed:
@@ -129,26 +153,50 @@ class Work:
             f"{platform.node()}:{os.getpid()}",
         )
 
-    def try_out(self) -> None:
+    def try_out(self, workers: int = 0) -> None:
         """Run everything on one sample, so that what cannot work fails before any work starts."""
+        reason = ""
         for index in range(len(self.dataset)):
-            loaded = next(self._load([(index,)]))
+            loaded = next(self._load([(index,)], min(workers, 1)))
             if loaded.batch is not None:
                 self._check_labels(loaded)
+                self._check_classes(loaded.batch)
                 list(self.evaluator.rows(self.subject, loaded.batch, self.methods))
                 return
-        raise InputError(f"No sample of the data set {self.config.dataset!r} can be read.")
+            reason = reason or loaded.failed[0].error
+        raise InputError(
+            f"No sample of the data set {self.config.dataset!r} can be read; the first: {reason}"
+        )
+
+    def _check_classes(self, batch: Batch) -> None:
+        """Raise a TargetError where nothing has told that the labels are the model's classes."""
+        names = self.dataset.class_names
+        if not names or self.subject.processor.class_names or not self.uses_labels:
+            return
+        if all(name.isdecimal() for name in names):
+            return
+        with borrowed(self.subject.model):
+            found = logits_of(self.subject.model(self.subject.normalize(batch.images))).shape[-1]
+        if found != len(names):
+            raise TargetError(
+                f"{self.config.model!r} has {found} classes without names, the data set "
+                f"{self.config.dataset!r} has {len(names)}, such as {names[0]!r}: nothing says "
+                "which is which. Give a processor with class_names, or name class folders by the "
+                "model's class numbers."
+            )
 
     def _check_labels(self, loaded: Loaded) -> None:
         classes = len(self.subject.processor.class_names)
         labels = loaded.batch.labels
-        if classes and labels is not None and int(labels.max()) >= classes:
-            place = int(labels.argmax())
-            raise TargetError(
-                f"Sample {loaded.batch.key[place]!r} has the label {int(labels.max())}, but "
-                f"{self.config.model!r} has {classes} classes. Model and data set do not belong "
-                "together, or the labels count otherwise."
-            )
+        if not self.uses_labels or not classes or labels is None:
+            return
+        for key, label in zip(loaded.batch.key, labels.tolist(), strict=True):
+            if not 0 <= label < classes:
+                raise TargetError(
+                    f"Sample {key!r} has the label {label}, but {self.config.model!r} has "
+                    f"{classes} classes, from 0 on. Model and data set do not belong together, or "
+                    "the labels count otherwise."
+                )
 
     def _failures(self, loaded: Loaded) -> list[dict]:
         return [
