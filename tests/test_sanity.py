@@ -75,6 +75,14 @@ def test_stages_of_other_families_need_no_table():
     assert "vit.embeddings.cls_token" in next(iter(stages.values()))
 
 
+def test_a_number_around_the_whole_model_is_no_stage():
+    model = scene_subject().model
+    wrapped = nn.Sequential(nn.Identity(), nn.Sequential(model))
+    stages = stages_of(wrapped, torch.zeros(1, 3, 96, 96))
+    assert list(stages) == [f"1.0.{stage}" for stage in STAGES[::-1]]
+    assert "1.0.cls_token" in stages["1.0.patch_embed.proj"]
+
+
 def test_every_parameter_of_a_stage_is_random_and_no_other():
     model = random_vit()
     pixels = random_pixels(model)

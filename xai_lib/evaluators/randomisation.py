@@ -7,6 +7,7 @@ import hashlib
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import takewhile
 from threading import RLock
 from weakref import WeakKeyDictionary
 
@@ -84,8 +85,9 @@ def stages_of(
     """Return the model's parameters by stage, in the order in which a forward pass reaches them.
 
     A stage is a module that owns parameters (head, norm), or all that a numbered part of the model
-    holds (blocks.11). What belongs to a part around other stages, such as the class token and the
-    position embedding, is read with the first of those that runs, and counts to it.
+    holds (blocks.11); a number that leads to every parameter, as in Sequential(normalise, vit), is
+    none. What belongs to a part around other stages, such as the class token and the position
+    embedding, is read with the first of those that runs, and counts to it.
     """
     order: dict[str, None] = {}
     handles = [
@@ -100,16 +102,19 @@ def stages_of(
         for handle in handles:
             handle.remove()
     owners = {name.rpartition(".")[0] for name, _ in model.named_parameters()}
+    parts = zip(*(owner.split(".") for owner in owners), strict=False)
+    shared = len([*takewhile(lambda names: len(set(names)) == 1, parts)])
     around = {
         owner
         for owner in owners
-        if not _numbered(owner) and any(o.startswith(_inside(owner)) for o in owners - {owner})
+        if not _numbered(owner, shared)
+        and any(o.startswith(_inside(owner)) for o in owners - {owner})
     }
-    called = {name: _stage(name) for name in order if name in owners - around}
+    called = {name: _stage(name, shared) for name in order if name in owners - around}
     stages: dict[str, dict[str, nn.Parameter]] = {stage: {} for stage in called.values()}
     for name, parameter in model.named_parameters():
         owner = name.rpartition(".")[0]
-        own = None if owner in around else _stage(owner)
+        own = None if owner in around else _stage(owner, shared)
         stage = own if own in stages else _first_around(owner, called)
         stages[stage][name] = parameter
     return {stage: parameters for stage, parameters in stages.items() if parameters}
@@ -133,14 +138,14 @@ def generator(seed: int, name: str | int) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
 
-def _numbered(owner: str) -> int | None:
-    """Return how many parts of a dotted name lead to its first number, or None without one."""
-    parts = owner.split(".")
-    return next((i for i, part in enumerate(parts, 1) if _NUMBERED.fullmatch(part)), None)
+def _numbered(owner: str, shared: int) -> int | None:
+    """Return how many parts of a dotted name lead to its first number behind the shared parts."""
+    parts = enumerate(owner.split(".")[shared:], shared + 1)
+    return next((i for i, part in parts if _NUMBERED.fullmatch(part)), None)
 
 
-def _stage(owner: str) -> str:
-    return ".".join(owner.split(".")[: _numbered(owner)])
+def _stage(owner: str, shared: int) -> str:
+    return ".".join(owner.split(".")[: _numbered(owner, shared)])
 
 
 def _first_around(owner: str, called: dict[str, str]) -> str:
