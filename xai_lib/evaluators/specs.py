@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from xai_lib import registry
-from xai_lib.errors import OptionError
+from xai_lib.api import COMPAT
+from xai_lib.errors import OptionError, unknown_name
 from xai_lib.options import parse_pair
 
 
@@ -22,9 +23,13 @@ class MethodSpec:
     def parse(cls, text: str) -> MethodSpec:
         """Read "name:option=value:option=value"; values are JSON or else text."""
         name, *pairs = text.split(":")
-        options = dict(parse_pair(pair, "rollout:start_layer=1") for pair in pairs)
-        compat = {"compat"} & set(options)
-        registry.find(name, {k: v for k, v in options.items() if k not in compat})
+        given = [parse_pair(pair, "rollout:start_layer=1") for pair in pairs]
+        options = dict(given)
+        if len(options) < len(given):
+            raise OptionError(f"{text!r} gives an option twice; give each once.")
+        if options.get("compat") not in COMPAT:
+            raise unknown_name("compat", options["compat"], ("reference",))
+        registry.find(name, {k: v for k, v in options.items() if k != "compat"})
         return cls(text, name, options)
 
     @property
