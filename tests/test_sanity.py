@@ -125,8 +125,15 @@ def test_the_copy_is_made_once_follows_the_weights_and_dies_with_the_model():
     trained = cascade_of(model, pixels)
     with trained.randomised(0) as lent:
         assert torch.equal(lent.head.weight, model.head.weight)
-    gone = weakref.ref(trained)
-    del model, first, trained, lent
+    # What an averaging of weights does: neither address nor version of the tensor changes.
+    model.head.weight.data.mul_(2)
+    averaged = cascade_of(model, pixels)
+    with averaged.randomised(0) as lent:
+        assert torch.equal(lent.head.weight, model.head.weight)
+    with averaged.randomised(2):
+        assert cascade_of(model, pixels) is averaged
+    gone = weakref.ref(averaged)
+    del model, first, trained, averaged, lent
     gc.collect()
     assert gone() is None
 

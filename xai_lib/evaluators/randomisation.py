@@ -21,7 +21,7 @@ from xai_lib.inputs import unwrap
 
 # "blocks.11", "encoder.layer.3", "encoder.layers.encoder_layer_0": a numbered part of a model.
 _NUMBERED = re.compile(r"(?:.*_)?\d+")
-_COPIES: WeakKeyDictionary[nn.Module, tuple[object, Cascade]] = WeakKeyDictionary()
+_COPIES: WeakKeyDictionary[nn.Module, tuple[int, Cascade]] = WeakKeyDictionary()
 _LOCK = RLock()
 
 
@@ -47,7 +47,18 @@ class Cascade:
             stage: [(p, p.data, random_like(p, name, seed)) for name, p in stages[stage].items()]
             for stage in self.stages
         }
+        self._state = _state(self._model)
         self._lock = RLock()
+
+    def is_of(self, model: nn.Module) -> bool:
+        """Say whether the model is still what was copied, to the bit."""
+        # Values, since an edit through `.data` leaves neither a new address nor a new version.
+        state = _state(model)
+        return state.keys() == self._state.keys() and all(
+            (t.dtype, t.device) == (state[name].dtype, state[name].device)
+            and torch.equal(t, state[name])
+            for name, t in self._state.items()
+        )
 
     @contextmanager
     def randomised(self, depth: int) -> Iterator[nn.Module]:
@@ -64,18 +75,16 @@ class Cascade:
 
 
 def cascade_of(model: nn.Module, pixels: Float[Tensor, "b c h w"], seed: int = 0) -> Cascade:
-    """Return the model's `Cascade`, made again only where the seed or a tensor has changed.
+    """Return the model's `Cascade`, made again only where the seed or a value has changed.
 
     It lives as long as the model does and holds its parameters twice, as they are and random.
     """
     model = unwrap(model)
-    state = (*model.parameters(), *model.buffers())
-    now = (seed, tuple((t.data_ptr(), t._version, t.dtype, t.device) for t in state))
     with _LOCK:
         known, cascade = _COPIES.get(model, (None, None))
-        if known != now:
+        if known != seed or not cascade.is_of(model):
             cascade = Cascade(model, pixels, seed)
-            _COPIES[model] = now, cascade
+            _COPIES[model] = seed, cascade
         return cascade
 
 
@@ -136,6 +145,11 @@ def generator(seed: int, name: str | int) -> torch.Generator:
     """Return a generator on the CPU that depends on the seed and the name alone."""
     digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+
+
+def _state(model: nn.Module) -> dict[str, Tensor]:
+    tensors = (*model.named_parameters(), *model.named_buffers())
+    return {name: tensor.detach() for name, tensor in tensors}
 
 
 def _numbered(owner: str, shared: int) -> int | None:
