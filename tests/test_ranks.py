@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from scipy.stats import kendalltau
 
-from xai_lib.errors import InputError
+from xai_lib.errors import InputError, OptionError
 from xai_lib.reporting.ranks import by_method, ranking
 
 
@@ -43,3 +43,11 @@ def test_by_method_names_the_published_method_and_refuses_mixed_settings():
         by_method(summary, "auc_cvpr21")
     with pytest.raises(InputError, match="two orders"):
         ranking({"ours": (found, "high")})
+    with pytest.raises(InputError, match="'higher' for 'b'; expected 'high' or 'low'"):
+        ranking({"a": (found, "low"), "b": (found, "higher")})
+    with pytest.raises(OptionError, match="Unknown metric 'auc'"):
+        by_method(summary, "auc")
+    with pytest.raises(OptionError, match="Did you mean 'negative'"):
+        by_method(summary, "auc_cvpr21", order="negativ")
+    with pytest.raises(OptionError, match="Unknown explained 'target'"):
+        by_method(summary, "auc_cvpr21", explained="target")

@@ -56,6 +56,13 @@ def test_cells_are_values_with_intervals():
     pd.testing.assert_frame_equal(table.numbers, segmentation())
 
 
+def test_what_rounds_to_zero_has_no_sign():
+    rows = [("a", "x", -0.0004, -0.004, 0.004), ("b", "x", 0.5, 0.4, 0.6)]
+    frame = pd.DataFrame(rows, columns=["method", "metric", "value", "low", "high"])
+    shown = paper_table(frame.assign(n=3, failed=0)).shown
+    assert shown["x"].tolist() == ["0.000 [0.00, 0.00]", "0.500 [0.40, 0.60]"]
+
+
 def test_the_best_is_marked_as_rounded():
     better = {"pixel_accuracy": "high", "mIoU": "high", "mF1": "high"}
     best = paper_table(segmentation(), better=better).best

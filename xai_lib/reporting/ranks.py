@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pandas import DataFrame, Series
 
-from xai_lib.errors import InputError
+from xai_lib.errors import InputError, unknown_name
 from xai_lib.reporting.published import SAME
 
 
@@ -15,8 +15,8 @@ from xai_lib.reporting.published import SAME
 class Ranking:
     """table: a row a method, its rank (1 is best) in each column. tau: Kendall's, of two columns.
 
-    p: of tau, two-sided and exact for the few methods there are (Kendall 1938); n: methods that
-    both columns rank.
+    p: of tau, two-sided and exact for the few methods there are, but where ranks are tied (Kendall
+    1938); n: methods that both columns rank.
     """
 
     table: DataFrame
@@ -41,6 +41,9 @@ def ranking(columns: Mapping[str, tuple[Series, str]]) -> Ranking:
 
     if len(columns) < 2:
         raise InputError(f"{len(columns)} column is given; expected two orders to compare.")
+    for name, (_, better) in columns.items():
+        if better not in ("high", "low"):
+            raise InputError(f"better is {better!r} for {name!r}; expected 'high' or 'low'.")
     ranks = {
         name: values.rank(ascending=better == "low", method="min")
         for name, (values, better) in columns.items()
@@ -55,8 +58,11 @@ def ranking(columns: Mapping[str, tuple[Series, str]]) -> Ranking:
 
 def by_method(summary: DataFrame, metric: str, value: str = "value", **groups: str) -> Series:
     """Return one metric by published method name, for the given setting of the other groups."""
-    rows = summary[summary["metric"] == metric]
-    for name, chosen in groups.items():
+    rows = summary
+    for name, chosen in {"metric": metric, **groups}.items():
+        known = dict.fromkeys(rows[name]) if name in rows else {}
+        if chosen not in known:
+            raise unknown_name(name, chosen, map(str, known))
         rows = rows[rows[name] == chosen]
     methods = rows["method"].replace(SAME).str.partition(":")[0]
     if methods.duplicated().any():

@@ -129,12 +129,12 @@ def _cells(rows: DataFrame, digits: int) -> dict[str, pd.Series]:
     def ours(row) -> str:
         if pd.isna(row.value):
             return ""
-        interval = "" if pd.isna(row.low) else f" [{row.low:.{less}f}, {row.high:.{less}f}]"
-        return f"{row.value:.{digits}f}{interval}"
+        interval = "" if pd.isna(row.low) else f" [{row.low:z.{less}f}, {row.high:z.{less}f}]"
+        return f"{row.value:z.{digits}f}{interval}"
 
     cells = {"ours": rows.apply(ours, axis=1)}
     if "published" in rows and rows["published"].notna().any():
-        for name, sign in (("published", ""), ("difference", "+")):
+        for name, sign in (("published", "z"), ("difference", "+z")):
             cells[name] = rows[name].map(
                 lambda x, sign=sign: "" if pd.isna(x) else f"{x:{sign}.{digits}f}"
             )
