@@ -2,11 +2,13 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -14,6 +16,7 @@ import pytest
 from xai_lib.errors import OptionError, RunError
 from xai_lib.runs import Run, evaluate
 from xai_lib.runs.cluster import connected, job_queue
+from xai_lib.runs.evaluate import Place
 
 RUN = {
     "evaluator": "localisation",
@@ -76,19 +79,19 @@ def scheduler(tmp_path):
         return process
 
     file = tmp_path / "scheduler.json"
-    launch("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard",
-           "--scheduler-file", str(file))  # fmt: skip
+    server = launch("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard",
+                    "--scheduler-file", str(file))  # fmt: skip
     deadline = time.monotonic() + 60
     while not file.exists():
         assert time.monotonic() < deadline
         time.sleep(0.05)
-
 
     address = json.loads(file.read_text())["address"]
     yield (
         address,
         lambda: launch("worker", address, "--nthreads", "1", "--no-nanny", "--no-dashboard",
                        "--local-directory", str(tmp_path)),
+        server,
     )  # fmt: skip
     for process in started:
         if process.poll() is None:
@@ -97,7 +100,7 @@ def scheduler(tmp_path):
 
 
 def test_a_worker_killed_in_the_middle_costs_nothing(tmp_path, alone, scheduler):
-    address, start_worker = scheduler
+    address, start_worker, _ = scheduler
     workers = [start_worker(), start_worker()]
     done = {}
 
@@ -123,6 +126,42 @@ def test_a_worker_killed_in_the_middle_costs_nothing(tmp_path, alone, scheduler)
     assert_same(run, alone)
     numbers = [event["number"] for event in run.folder.events("shard")]
     assert sorted(numbers) == [*range(12)], "no shard is missing, none was stored twice"
+
+
+def test_a_scheduler_that_goes_away_is_one_sentence(tmp_path, alone, scheduler):
+    address, start_worker, server = scheduler
+    start_worker()
+
+    def stop():
+        while len(list(tmp_path.glob("run/records/0*.parquet"))) < 2:
+            time.sleep(0.01)
+        server.kill()
+
+    thread = threading.Thread(target=stop, daemon=True)
+    thread.start()
+    with pytest.raises(RunError, match="went away"):
+        evaluate(out=tmp_path / "run", cluster=address, **RUN)
+    thread.join(timeout=60)
+    assert 2 <= 12 - len(Run(tmp_path / "run").missing) < 12
+    assert_same(evaluate(out=tmp_path / "run", **RUN), alone)
+
+
+def test_ctrl_c_in_a_terminal_reaches_workers_too_and_is_one_line(tmp_path):
+    words = ["evaluate", RUN["evaluator"], "--out", str(tmp_path / "run"), "--cluster", "local:2"]
+    for name in ("model", "dataset", "methods", "batch_size", "device"):
+        words += [f"--{name.replace('_', '-')}", str(RUN[name])]
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from xai_lib.cli import main; main()", *words,
+         "--limit", "4000", "--shards", "400"],
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    while len(list(tmp_path.glob("run/records/0*.parquet"))) < 3:
+        assert process.poll() is None
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)
+    _, printed = process.communicate(timeout=60)
+    assert process.returncode == 130 and "same command goes on" in printed
+    assert "Traceback" not in printed
 
 
 def test_a_run_begun_here_goes_on_there(tmp_path, alone):
@@ -175,6 +214,31 @@ def test_job_scripts_of_real_queues(tmp_path, monkeypatch, kind, lines):
         script = cluster.job_script()
     assert asked[0] == 2 and all(line in script for line in lines), script
     assert "--nworkers 4" in script and "dask" in script
+
+
+def test_the_queues_of_the_docs_give_each_process_one_shard_at_a_time(tmp_path, monkeypatch):
+    import dask_jobqueue.core
+    import yaml
+
+    monkeypatch.setattr(dask_jobqueue.core.JobQueueCluster, "scale", lambda *_: None)
+    page = (Path(__file__).parents[1] / "docs" / "runs.md").read_text(encoding="utf-8")
+    blocks = [yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)]
+    assert [block["kind"] for block in blocks] == ["slurm", "pbs"]
+    for block in blocks:
+        block["options"]["interface"] = "lo"
+        file = tmp_path / f"{block['kind']}.yaml"
+        file.write_text(yaml.safe_dump(block))
+        with job_queue(file) as cluster:
+            script = cluster.job_script()
+        assert "--nthreads 1 " in script and "--nworkers 4 " in script
+        assert block["kind"] == "pbs" or "#SBATCH --cpus-per-task=32" in script
+
+
+def test_a_host_without_gpus_can_start_a_cluster_that_has_them(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert Place("cuda", cluster="tcp://host:1").torch_device().type == "cpu"
+    with pytest.raises(OptionError, match="cannot be used here"):
+        Place("quantum", cluster="tcp://host:1").torch_device()
 
 
 def test_jobs_of_a_queue_compute_the_run(tmp_path, alone):

@@ -7,6 +7,7 @@ writes, so that workers need no shared folder for results and nothing is written
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 FORMS = "local:N, tcp://HOST:PORT, or a .yaml file for dask-jobqueue"
 CONNECT_S = 20
 # Whichever of these differs between the client and a worker may change digits.
-COMPARED = ("xai-lib", "torch", "timm", "transformers", "numpy")
+COMPARED = ("code", "torch", "timm", "transformers", "numpy")
 
 
 def compute_on_cluster(
@@ -42,6 +43,8 @@ def compute_on_cluster(
     ends the run with a RunError.
     """
     from distributed import as_completed
+    from distributed.client import FutureCancelledError
+    from distributed.comm import CommClosedError
     from distributed.scheduler import KilledWorker
 
     with connected(place.cluster) as (client, threads):
@@ -65,6 +68,15 @@ def compute_on_cluster(
                 f"Several workers died on the same shard ({error}). Finished shards are kept. Look "
                 "at the workers' memory and logs, use a smaller --batch-size in a new folder, or "
                 "run the same command on one machine to see the error."
+            ) from error
+        except (FutureCancelledError, CommClosedError) as error:
+            raise RunError(
+                f"The scheduler at {place.cluster} went away. Finished shards are kept: start it "
+                "again, and the same command goes on."
+            ) from error
+        except ImportError as error:
+            raise RunError(
+                f"A worker lacks what computes here ({error}): start workers in this environment."
             ) from error
         finally:
             client.cancel(futures)
@@ -159,7 +171,13 @@ def _local(rest: str) -> Iterator[tuple[Client, int | None]]:
         ) as cluster,
         Client(cluster) as client,
     ):
+        client.run(_ignore_ctrl_c)
         yield client, shared
+
+
+def _ignore_ctrl_c() -> None:
+    """Leave Ctrl-C, which a terminal sends to every process, to the one that started the run."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @contextmanager
