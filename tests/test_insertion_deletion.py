@@ -12,7 +12,7 @@ from torchvision.transforms.v2.functional import gaussian_blur
 
 import xai_lib as xai
 from xai_lib.datasets.scenes import Scenes
-from xai_lib.errors import OptionError
+from xai_lib.errors import InputError, OptionError, TargetError
 from xai_lib.evaluators import Subject, create, parse_methods
 from xai_lib.evaluators.insertion_deletion import ORDERS, blurred
 from xai_lib.evaluators.maps import explained
@@ -204,6 +204,18 @@ def test_nan_logits_of_an_edited_image_are_an_error_row(monkeypatch):
 def test_wrong_options_are_refused(options):
     with pytest.raises(OptionError):
         create("insertion_deletion", **options)
+
+
+def test_a_model_of_one_class_is_refused():
+    subject = subject_of(random_vit(num_classes=1), (16, 16))
+    with pytest.raises(TargetError, match="need two classes at least"):
+        frame_of(subject, batch_of(random_images(1)), [SPEC])
+
+
+def test_images_that_the_model_refuses_are_named():
+    subject = subject_of(random_vit(), (24, 24))
+    with pytest.raises(InputError, match=r"refused images .*3, 24, 24\): .*doesn't match"):
+        frame_of(subject, batch_of(random_images(1, 24)), [SPEC])
 
 
 def test_six_scenes_end_to_end():

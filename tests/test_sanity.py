@@ -172,6 +172,13 @@ def test_rows_hold_curves_named_by_their_stages(rows):
         assert row["rank_correlation"] == row["rank_correlation_abs"]
 
 
+def test_images_that_the_model_refuses_are_error_rows():
+    batch = replace(scene_batch(2), images=torch.zeros(2, 3, 64, 64))
+    refused = list(create("sanity").rows(scene_subject(), batch, METHODS))
+    assert len(refused) == 4 and all("doesn't match model" in row["error"] for row in refused)
+    assert all(row[c] is None for row in refused for c in (*sanity.COLUMNS, "stages"))
+
+
 def test_a_flipped_sign_is_seen_by_the_signed_correlation_alone():
     maps = torch.randn(2, 9, 9, generator=torch.Generator().manual_seed(0)).double()
     for rank, absolute, similarity in sanity.likeness(maps, -maps):

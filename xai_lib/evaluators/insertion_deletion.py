@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torchvision.transforms.v2.functional import gaussian_blur
 
+from xai_lib.errors import TargetError
 from xai_lib.evaluators.base import Batch, Evaluator, Metric, Row, Subject
 from xai_lib.evaluators.maps import check_maps, explained, ranks
 from xai_lib.evaluators.specs import MethodSpec
@@ -72,6 +73,11 @@ class InsertionDeletion(Evaluator):
                 yield Edits(faint[found.scored], places, counts, whole)
 
         clean, empty, faint, *edited = (part.cpu() for part in stream(subject, edits()))
+        if clean.shape[2] < 2:
+            raise TargetError(
+                "The model has 1 class, whose softmax is 1 whatever the image shows, so there is "
+                "no probability to follow; insertion and deletion need two classes at least."
+            )
         parts_of = zip(methods, samples, classes, edited[::2], edited[1::2], strict=True)
         for spec, which, chosen, gone, come in parts_of:
             start, end = clean[:, which], empty.expand(-1, len(which), -1)

@@ -48,9 +48,13 @@ class Sanity(Evaluator):
         check_maps(self.maps)
 
     def rows(self, subject: Subject, batch: Batch, methods: Sequence[MethodSpec]) -> Iterator[Row]:
-        cascade = cascade_of(subject.model, subject.normalize(batch.images[:1]), self.seed)
         found = {m.label: explained(subject, batch, m, maps=self.maps) for m in methods}
         errors = {label: _errors(maps, label) for label, maps in found.items()}
+        if all(None not in reasons for reasons in errors.values()):
+            # Nothing to compare, and images that the model may refuse show no stages either.
+            yield from self._rows(batch, methods, errors, {}, ())
+            return
+        cascade = cascade_of(subject.model, subject.normalize(batch.images[:1]), self.seed)
         curves = {(m.label, i): ([], [], []) for m in methods for i in range(len(batch))}
         for depth in range(1, len(cascade.stages) + 1):
             with cascade.randomised(depth) as model:
@@ -65,12 +69,22 @@ class Sanity(Evaluator):
                     for i, entry in zip(good, entries, strict=True):
                         for curve, value in zip(curves[spec.label, i], entry, strict=True):
                             curve.append(value)
+        yield from self._rows(batch, methods, errors, curves, cascade.stages)
+
+    @staticmethod
+    def _rows(
+        batch: Batch,
+        methods: Sequence[MethodSpec],
+        errors: dict[str, list[str | None]],
+        curves: dict[tuple[str, int], tuple[list[float | None], ...]],
+        stages: tuple[str, ...],
+    ) -> Iterator[Row]:
         for spec in methods:
             for i, (index, key) in enumerate(zip(batch.index, batch.key, strict=True)):
                 error = errors[spec.label][i]
                 numbers = dict.fromkeys((*COLUMNS, *CURVES, "stages"))
                 if error is None:
-                    numbers |= _numbers(curves[spec.label, i]) | {"stages": list(cascade.stages)}
+                    numbers |= _numbers(curves[spec.label, i]) | {"stages": list(stages)}
                 row = {"index": index, "key": key, "method": spec.label}
                 yield row | numbers | {"error": error}
 

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from xai_lib.borrowing import borrowed
+from xai_lib.errors import InputError, XAIError
 from xai_lib.evaluators.base import Subject
 from xai_lib.inputs import logits_of
 
@@ -92,7 +93,16 @@ class _Packer:
 
     @torch.inference_mode()
     def _run(self) -> None:
-        self.logits.append(logits_of(self.subject.model(self.buffer[: self.filled])))
+        images = self.buffer[: self.filled]
+        try:
+            self.logits.append(logits_of(self.subject.model(images)))
+        except (AssertionError, ValueError) as error:
+            if isinstance(error, XAIError):
+                raise
+            raise InputError(
+                f"The model refused images of shape {tuple(images.shape)}: {error} Its processor's "
+                "size is another than that which it was built for."
+            ) from error
         self.filled = 0
 
     def finish(self) -> list[Tensor]:
