@@ -38,7 +38,7 @@ def main(
         found = len(open_dataset("gtsegs", path=out))
         if found != samples:
             raise FetchError(f"{out} has {found} images, expected {samples}.")
-    except (FetchError, XAIError) as error:
+    except (FetchError, XAIError, OSError) as error:
         print(f"fetch_gtsegs: {error}", file=sys.stderr)
         raise typer.Exit(1) from error
     print(f"{out}: {found:,} images, sha256 {checksum(out, 'sha256')}")

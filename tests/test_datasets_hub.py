@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -134,6 +136,30 @@ def test_the_cards_configuration_decides(repo):
 def test_ambiguous_or_incomplete_repositories(files, message):
     with pytest.raises(InputError, match=message):
         choose_files(HubName("own/set"), files)
+
+
+@pytest.mark.parametrize("text", [b"---\nconfigs: [\n---\n", b"---\n- 1\n---\n", b"\xff\xfe---\n"])
+def test_a_damaged_card_is_named(repo, text):
+    (repo[0] / "README.md").write_bytes(text)
+    with pytest.raises(InputError, match=r"README\.md.* is damaged"):
+        open_copy(repo[0])
+
+
+def test_a_card_whose_configurations_are_no_list_is_ignored(repo):
+    (repo[0] / "README.md").write_text("---\nconfigs: 3\n---\n")
+    assert len(open_copy(repo[0])) == 11
+
+
+@pytest.mark.parametrize(
+    "stated", ["{no json", '{"info": {"features": {"image": {"_type": "Hologram"}}}}']
+)
+def test_types_that_cannot_be_read_are_named(tmp_path, stated):
+    table = pa.table({"image": [{"bytes": png(arrays(1)[0]), "path": None}], "label": [0]})
+    pq.write_table(
+        table.replace_schema_metadata({"huggingface": stated}), tmp_path / "test.parquet"
+    )
+    with pytest.raises(InputError, match="types that 'hf:own/set' states"):
+        open_copy(tmp_path)
 
 
 def test_names_are_parsed():

@@ -228,6 +228,15 @@ def test_gtsegs_is_fetched_checked_and_opened(server, tmp_path, capsys):
     assert "has 5 images, expected 4276" in capsys.readouterr().err
 
 
+def test_a_place_that_cannot_be_written_is_one_line(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    with pytest.raises(typer.Exit):
+        fetch_gtsegs.main(
+            out=tmp_path / "file" / "gtsegs.mat", url="http://127.0.0.1:9/", sha256=""
+        )
+    assert capsys.readouterr().err.startswith("fetch_gtsegs: ")
+
+
 def jpeg(seed):
     stream = io.BytesIO()
     array = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), np.uint8)

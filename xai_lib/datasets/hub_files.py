@@ -105,9 +105,17 @@ def choose_files(name: HubName, files: Iterable[str], card: Path | None = None) 
 
 def _by_card(name: HubName, files: list[str], card: Path) -> dict[str, list[str]] | None:
     """Return the files by split as the card's `configs` say, or None where it has none."""
+    import yaml
     from huggingface_hub import metadata_load
 
-    configs = (metadata_load(card) or {}).get("configs") or []
+    try:
+        configs = (metadata_load(card) or {}).get("configs") or []
+    except (yaml.YAMLError, ValueError, OSError) as error:
+        raise InputError(
+            f"The card {str(card)!r} of {name} is damaged ({' '.join(str(error).split())[:120]}): "
+            "fetch it again, or remove it to go by the files' names."
+        ) from error
+    configs = configs if isinstance(configs, list) else []
     configs = [c for c in configs if isinstance(c, dict) and isinstance(c.get("data_files"), list)]
     if not configs:
         return None

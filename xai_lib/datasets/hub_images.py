@@ -142,7 +142,13 @@ def _columns(name: str, schema: pa.Schema) -> tuple[str, str | None, tuple[str, 
     from datasets import ClassLabel, Features, Value
     from datasets import Image as ImageFeature
 
-    features = Features.from_arrow_schema(schema)
+    try:
+        features = Features.from_arrow_schema(schema)
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(
+            f"The columns' types that {name!r} states cannot be read ({_line(error)}): its files "
+            "are damaged, or of a newer version of the library `datasets`."
+        ) from error
     images = [key for key, feature in features.items() if isinstance(feature, ImageFeature)]
     # Files that other programs wrote lack the types: an image is then a struct with its bytes.
     images += [key for key, kind in features.items() if isinstance(kind, dict) and "bytes" in kind]
