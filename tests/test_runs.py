@@ -353,6 +353,49 @@ def test_any_error_of_reading_is_a_failed_sample(tmp_path):
         start(tmp_path / "none", dataset=Scenes(failing=range(12)))
 
 
+class Changed(Scenes):
+    """The scenes with one part of every sample replaced."""
+
+    def __init__(self, **parts):
+        super().__init__()
+        self.parts = parts
+
+    def __getitem__(self, index) -> Sample:
+        return dataclasses.replace(super().__getitem__(index), **self.parts)
+
+
+@pytest.mark.parametrize(
+    ("parts", "named"),
+    [
+        ({"mask": torch.zeros(50, 96, dtype=torch.int8)}, "expected equal sizes"),
+        ({"label": "disc"}, "integer"),
+        ({"label": 1.5}, "integer"),
+        ({"mask": np.zeros((96, 96))}, "cpu"),
+    ],
+)
+def test_samples_with_wrong_parts_are_refused(tmp_path, parts, named):
+    with pytest.raises(InputError, match=named):
+        start(tmp_path / "run", dataset=Changed(**parts))
+
+
+def test_keys_and_labels_of_other_types(tmp_path):
+    run = start(tmp_path / "run", dataset=Changed(key=7, label=np.int64(3)))
+    assert set(run.records()["key"]) == {"7"} and run.records()["error"].isna().all()
+
+
+def test_a_fingerprint_that_no_file_can_hold(tmp_path):
+    data = Scenes()
+    data.fingerprint = lambda: {"size": (1, 2)}
+    start(tmp_path / "run", dataset=data)
+    assert start(tmp_path / "run", dataset=data).missing == [], "a tuple comes back as a list"
+    data.fingerprint = lambda: {"size": np.int64(1)}
+    with pytest.raises(OptionError, match="fingerprint"):
+        start(tmp_path / "other", dataset=data)
+    with pytest.raises(OptionError, match="ImageDataset"):
+        start(tmp_path / "other", dataset=3)
+    assert not (tmp_path / "other").exists()
+
+
 @pytest.mark.parametrize("label", [-1, 10])
 def test_a_label_that_is_no_class_is_refused(tmp_path, label):
     with pytest.raises(TargetError, match="10 classes"):

@@ -58,11 +58,7 @@ class RunConfig:
         return evaluator, evaluators.parse_methods(list(self.methods))
 
     def as_dict(self) -> dict[str, object]:
-        """Return the fields as run.json gives them back, where a tuple is a list."""
-        try:
-            return json.loads(json.dumps(dataclasses.asdict(self)))
-        except TypeError as error:
-            raise OptionError(f"Options must be what JSON holds ({error}).") from error
+        return as_json(dataclasses.asdict(self), "An option")
 
     @classmethod
     def from_dict(cls, values: dict[str, object]) -> RunConfig:
@@ -100,6 +96,14 @@ def cut(config: RunConfig, samples: int) -> list[Shard]:
         size = -(-count // config.shards)
     slices = [tuple(chosen[i : i + size]) for i in range(0, count, size)]
     return [Shard(number, indices) for number, indices in enumerate(slices)]
+
+
+def as_json(values: dict, what: str) -> dict:
+    """Return `values` as a JSON file gives them back, where a tuple is a list."""
+    try:
+        return json.loads(json.dumps(values))
+    except TypeError as error:
+        raise OptionError(f"{what} is not what JSON holds ({error}): give plain values.") from error
 
 
 def differences(old: dict, new: dict, path: str = "") -> list[str]:

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from xai_lib.datasets.base import ImageDataset
 from xai_lib.errors import OptionError, RunError, RunInterrupted, UnsupportedModelError
-from xai_lib.evaluators import MethodSpec
+from xai_lib.evaluators import MethodSpec, parse_methods
 from xai_lib.models import Processor
 from xai_lib.runs.config import RunConfig, Shard, cut, differences
 from xai_lib.runs.fingerprints import git_revision, versions
@@ -85,16 +85,16 @@ def evaluate(
     if given is not None:
         settings = {"dtype": _dtype_of(given[0], device, settings.get("dtype"))} | settings
     opened = None if isinstance(dataset, str) else dataset
-    listed = methods.split(",") if isinstance(methods, str) else methods
+    if not isinstance(dataset, str | ImageDataset):
+        raise OptionError(f"dataset is {dataset!r}; expected a name or an ImageDataset.")
     config = RunConfig(
         evaluator=evaluator,
         model=os.fspath(model) if given is None else type(given[0]).__name__,
         dataset=dataset if opened is None else opened.name,
-        methods=tuple(text.strip() for text in listed if text.strip()),
+        methods=_labels(parse_methods(methods)),
         options=dict(options or {}),
         **settings,
     )
-    config = dataclasses.replace(config, methods=_labels(config.build()[1]))
     place = Place(device, workers, cluster, None if data is None else os.fspath(data))
     if cluster is not None and (given is not None or opened is not None):
         raise OptionError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -11,8 +12,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from xai_lib.datasets.base import ImageDataset
-from xai_lib.errors import XAIError
+from xai_lib.datasets.base import ImageDataset, Sample
+from xai_lib.errors import InputError, XAIError
 from xai_lib.evaluators import Batch
 from xai_lib.models.processor import Processor
 
@@ -55,21 +56,31 @@ class _Decoding(TorchDataset):
         try:
             sample = self.dataset[index]
             image = self.processor.squash(sample.image)
-            mask = None if sample.mask is None else self.processor.squash_mask(sample.mask)
+            mask = None if sample.mask is None else self._mask(sample)
+            label = None if sample.label is None else operator.index(sample.label)
         except Exception as error:  # decoders raise whatever a damaged file leads them to
             reason = str(error) if isinstance(error, XAIError | OSError) else repr(error)
             return Decoded(index, str(index), error=" ".join(reason.split()))
         lacks = [n for n in sorted(self.needs) if getattr(sample, n.removesuffix("s")) is None]
         if lacks:
             reason = f"The data set has no {' and no '.join(lacks)} for this sample"
-            return Decoded(index, sample.key, error=reason)
-        label = sample.label
+            return Decoded(index, str(sample.key), error=reason)
         if label is not None and self.classes is not None:
             if not 0 <= label < len(self.classes):
                 reason = f"Its label is {label}, but the data set has {len(self.classes)} classes"
-                return Decoded(index, sample.key, error=reason)
+                return Decoded(index, str(sample.key), error=reason)
             label = self.classes[label]
-        return Decoded(index, sample.key, image, label, mask)
+        return Decoded(index, str(sample.key), image, label, mask)
+
+    def _mask(self, sample: Sample) -> Tensor:
+        image = sample.image
+        size = image.shape[-2:] if isinstance(image, Tensor) else (image.height, image.width)
+        if tuple(sample.mask.shape) != tuple(size):
+            raise InputError(
+                f"Its mask is {tuple(sample.mask.shape)}, its image {tuple(size)} (height, width): "
+                "expected equal sizes."
+            )
+        return self.processor.squash_mask(sample.mask)
 
 
 def load_batches(

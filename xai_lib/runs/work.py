@@ -24,7 +24,7 @@ from xai_lib.evaluators import Batch, Evaluator, MethodSpec, Subject
 from xai_lib.inputs import logits_of
 from xai_lib.models import Processor, load
 from xai_lib.runs.classes import class_places
-from xai_lib.runs.config import RunConfig, Shard
+from xai_lib.runs.config import RunConfig, Shard, as_json
 from xai_lib.runs.fingerprints import model_fingerprint
 from xai_lib.runs.loading import Loaded, load_batches
 
@@ -103,7 +103,7 @@ class Work:
             seen["class_of_label"] = list(self.classes)
         return {
             "model": model_fingerprint(self.subject.model) | seen,
-            "dataset": self.dataset.fingerprint(),
+            "dataset": as_json(self.dataset.fingerprint(), "The data set's fingerprint"),
         }
 
     def batches(self, shards: list[Shard], workers: int = 0) -> Iterator[Loaded]:
