@@ -98,6 +98,18 @@ def test_tolerance_is_a_euclidean_distance(distance):
     np.testing.assert_array_equal(within(masks, distance), expected)
 
 
+def test_a_sample_that_cannot_be_explained_leaves_the_others_their_own_class():
+    batch = replace(scene_batch(3), labels=torch.tensor([2, 7, 4]))
+    expected = list(create("localisation").rows(scene_subject(), batch[[1, 2]], METHODS))
+    batch.images[0] = torch.nan
+    rows = list(create("localisation").rows(scene_subject(), batch, METHODS))
+    assert [row["index"] for row in rows if row["error"]] == [10, 10]
+    assert_rows_close([row for row in rows if not row["error"]], expected, 1e-4)
+    other = replace(batch, labels=torch.tensor([2, 2, 2]))[[1, 2]]
+    moved = create("localisation").rows(scene_subject(), other, METHODS[1:])
+    assert [r["mass"] for r in moved] != pytest.approx([r["mass"] for r in expected[2:]], abs=1e-2)
+
+
 def test_tolerance_widens_the_pointing_game_alone():
     values, masks = torch.zeros(1, 9, 9), torch.zeros(1, 9, 9, dtype=torch.int8)
     values[0, 2, 2], masks[0, 5, 6] = 1, 1
