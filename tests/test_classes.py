@@ -19,6 +19,7 @@ PETS = ("cat, Felis catus", "dog", "guinea pig")
         (("0", "1", "10", "2"), (), (0, 1, 10, 2)),
         (("00", "01", "02"), PETS, None),
         (("a", "b"), (), None),
+        (("a", "b"), ("LABEL_0", "LABEL_1"), None),
         (class_names(), class_names(), None),
         (tuple(wnids()[5:8]), class_names(), (5, 6, 7)),
         (tuple(wnids()), class_names(), None),

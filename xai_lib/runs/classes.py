@@ -24,7 +24,7 @@ def class_places(
         return None
     if all(name.isdecimal() for name in of_data):
         return _unless_plain([int(name) for name in of_data])
-    if not of_model or tuple(of_data) == tuple(of_model):
+    if not are_names(of_model) or tuple(of_data) == tuple(of_model):
         return None
     known = _by_name(of_model)
     if tuple(of_model) == class_names():
@@ -42,6 +42,11 @@ def class_places(
             "wnid); in Python, a processor without class_names takes labels as they are."
         )
     return _unless_plain(found)
+
+
+def are_names(of_model: Sequence[str]) -> bool:
+    """Say whether classes have names; transformers calls those without LABEL_0, LABEL_1..."""
+    return tuple(of_model) != tuple(f"LABEL_{i}" for i in range(len(of_model)))
 
 
 def _by_name(names: Sequence[str]) -> dict[str, list[int]]:

@@ -23,7 +23,7 @@ from xai_lib.errors import InputError, OptionError, TargetError
 from xai_lib.evaluators import Batch, Evaluator, MethodSpec, Subject
 from xai_lib.inputs import logits_of
 from xai_lib.models import Processor, load
-from xai_lib.runs.classes import class_places
+from xai_lib.runs.classes import are_names, class_places
 from xai_lib.runs.config import RunConfig, Shard, as_json
 from xai_lib.runs.fingerprints import model_fingerprint
 from xai_lib.runs.loading import Loaded, load_batches
@@ -171,7 +171,7 @@ class Work:
     def _check_classes(self, batch: Batch) -> None:
         """Raise a TargetError where nothing has told that the labels are the model's classes."""
         names = self.dataset.class_names
-        if not names or self.subject.processor.class_names or not self.uses_labels:
+        if not names or are_names(self.subject.processor.class_names) or not self.uses_labels:
             return
         if all(name.isdecimal() for name in names):
             return
