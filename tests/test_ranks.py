@@ -38,7 +38,7 @@ def test_by_method_names_the_published_method_and_refuses_mixed_settings():
         }
     )
     found = by_method(summary, "auc_cvpr21", order="negative")
-    assert found.to_dict() == {"rollout": 3.0, "lrp": 4.0}
+    assert found.to_dict() == {"rollout:start_layer=1": 3.0, "lrp": 4.0}
     with pytest.raises(InputError, match="several rows"):
         by_method(summary, "auc_cvpr21")
     with pytest.raises(InputError, match="two orders"):

@@ -424,8 +424,18 @@ def test_labels_follow_the_names_of_classes(tmp_path, finished):
 def test_a_set_without_one_readable_sample_is_an_error(tmp_path):
     write_images(tmp_path / "images", damage=range(9))
     settings = {"evaluator": "perturbation", "dataset": f"folder:{tmp_path / 'images'}"}
-    with pytest.raises(InputError, match="No sample"):
+    with pytest.raises(InputError, match="could not be read"):
         start(tmp_path / "run", limit=None, **settings)
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_fails_for_every_sample_ends_before_any_work(tmp_path):
+    class Empty(type(open_dataset("scenes"))):
+        def __getitem__(self, index):
+            return dataclasses.replace(super().__getitem__(index), mask=torch.zeros(96, 96).char())
+
+    with pytest.raises(InputError, match=r"scored \(8 of 10000\).*foreground"):
+        start(tmp_path / "run", dataset=Empty("empty", objects=1))
     assert not (tmp_path / "run").exists()
 
 

@@ -12,7 +12,12 @@ from xai_lib.runs.fingerprints import current_platform
 REPORT = Path(__file__).parent.parent / "reports" / "embedded"
 TABLES = sorted((REPORT / "tables").glob("*.csv"))
 # A part of the notebook's methods, as the others' rows do not depend on it.
-METHODS = ("raw_attention", "rollout:start_layer=1", "partial_lrp", "generic_attention")
+METHODS = (
+    "raw_attention",
+    "rollout:start_layer=1",
+    "partial_lrp",
+    "generic_attention:start_layer=1",
+)
 
 
 def test_every_notebook_has_its_part():

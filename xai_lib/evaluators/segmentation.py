@@ -71,6 +71,8 @@ class Segmentation(Evaluator):
         if self.explain not in EXPLAIN:
             raise unknown_name("explain", self.explain, EXPLAIN)
         check_maps(self.maps)
+        if self.explain == "label":
+            object.__setattr__(self, "needs", frozenset({"labels", "masks"}))
 
     def rows(self, subject: Subject, batch: Batch, methods: Sequence[MethodSpec]) -> Iterator[Row]:
         if batch.masks is None or (self.explain == "label" and batch.labels is None):

@@ -1,14 +1,15 @@
 """The papers' published numbers, and our tables beside them.
 
-`published.csv` has one row a number: table, dataset and metric as this package names them; model as
-the paper does, and the checkpoint as `load` does, where it is known; status "read" in a source's
-own table, or "second-hand" from notes about it. What nobody found is not there. The ablation's row
-without perception is no method of this package and is left out.
+`published.csv` has one row a number: table, dataset and metric as this package names them; method,
+and label for the published setting (the evaluations of Chefer et al. leave out the first layer and
+take LRP by the split rules); model as the paper names it, and the checkpoint as `load` does, where
+it is known; status "read" in a source's own table, or "second-hand" from notes about it. What
+nobody found is not there. The ablation's row without perception is no method of this package and is
+left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from pandas import DataFrame, read_csv
@@ -17,12 +18,6 @@ from xai_lib.errors import InputError, unknown_name
 from xai_lib.models.catalog import CHECKPOINTS
 
 GROUPS = ("explained", "order")
-# Our label of the published setting, where that is not our default: the evaluations of Chefer et
-# al. leave out the first layer. The default of such a method is another setting, not the published.
-SAME = {
-    "rollout:start_layer=1": "rollout",
-    "transformer_attribution:start_layer=1": "transformer_attribution",
-}
 
 
 def published(table: str | None = None, model: str | None = None) -> DataFrame:
@@ -51,15 +46,13 @@ def beside(
     table: str,
     *,
     dataset: str,
-    same: Mapping[str, str] = SAME,
 ) -> DataFrame:
     """Return `summary` with published, difference (ours - published), source and status columns.
 
     The columns come only where `model` is a published checkpoint (by its name for `load`) and
     `dataset` the one that `table` was measured on; for anything else, such as an embedded model,
-    the summary comes back without them. A number nobody published is NaN. same: our label to the
-    published method where the setting is not our default, which then matches nothing; neither do
-    other labels with options.
+    the summary comes back without them. A number nobody published is NaN. A row of ours matches by
+    its whole label, options included, since another setting is another method.
     The metric's definition is the caller's: the published mF1 is `compat="reference"` of ours.
     """
     numbers = published(table)
@@ -78,10 +71,9 @@ def beside(
             f"{', '.join(missing)}; expected the summary of the same evaluator."
         )
     keys = ["method", *groups, "metric"]
-    rows = rows[[*keys, "value", "source", "status"]].rename(columns={"value": "published"})
-    names = summary["method"].mask(summary["method"].isin(list(same.values())))
-    ours = summary[keys].assign(method=names.replace(dict(same)))
-    found = ours.merge(rows, how="left", on=keys, validate="many_to_one")
+    rows = rows.assign(method=rows["label"])[[*keys, "value", "source", "status"]]
+    rows = rows.rename(columns={"value": "published"})
+    found = summary[keys].merge(rows, how="left", on=keys, validate="many_to_one")
     value = found["published"].to_numpy()
     columns = {name: found[name].to_numpy() for name in ("source", "status")}
     return summary.assign(published=value, difference=summary["value"] - value, **columns)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pandas import DataFrame, Series
 
 from xai_lib.errors import InputError, unknown_name
-from xai_lib.reporting.published import SAME
 
 
 @dataclass(frozen=True)
@@ -57,14 +56,14 @@ def ranking(columns: Mapping[str, tuple[Series, str]]) -> Ranking:
 
 
 def by_method(summary: DataFrame, metric: str, value: str = "value", **groups: str) -> Series:
-    """Return one metric by published method name, for the given setting of the other groups."""
+    """Return one metric by method label, of a summary or of `published`, in one setting."""
     rows = summary
     for name, chosen in {"metric": metric, **groups}.items():
         known = dict.fromkeys(rows[name]) if name in rows else {}
         if chosen not in known:
             raise unknown_name(name, chosen, map(str, known))
         rows = rows[rows[name] == chosen]
-    methods = rows["method"].replace(SAME).str.partition(":")[0]
+    methods = rows["label" if "label" in rows else "method"]
     if methods.duplicated().any():
         raise InputError(f"{metric!r} has several rows a method; name the setting: {groups}.")
     return Series(rows[value].to_numpy(), index=methods.to_numpy())

@@ -29,6 +29,7 @@ from xai_lib.runs.fingerprints import model_fingerprint
 from xai_lib.runs.loading import Loaded, load_batches
 
 Stored = dict[str, dict[int, Tensor]]
+TRIALS = 8
 
 
 @dataclass(frozen=True)
@@ -155,17 +156,26 @@ class Work:
 
     def try_out(self, workers: int = 0) -> None:
         """Run everything on one sample, so that what cannot work fails before any work starts."""
-        reason = ""
+        reasons: list[str] = []
+        scored = 0
         for index in range(len(self.dataset)):
             loaded = next(self._load([(index,)], min(workers, 1)))
-            if loaded.batch is not None:
-                self._check_labels(loaded)
-                self._check_classes(loaded.batch)
-                list(self.evaluator.rows(self.subject, loaded.batch, self.methods))
+            if loaded.batch is None:
+                reasons.append(loaded.failed[0].error)
+                continue
+            self._check_labels(loaded)
+            self._check_classes(loaded.batch)
+            rows = list(self.evaluator.rows(self.subject, loaded.batch, self.methods))
+            if any(row["error"] is None for row in rows):
                 return
-            reason = reason or loaded.failed[0].error
+            # One sample may be odd; what fails for all methods of several is no matter of samples.
+            reasons.append(rows[0]["error"])
+            scored += 1
+            if scored == TRIALS:
+                break
         raise InputError(
-            f"No sample of the data set {self.config.dataset!r} can be read; the first: {reason}"
+            f"The samples tried of the data set {self.config.dataset!r} could not be read or "
+            f"scored ({len(reasons)} of {len(self.dataset)}); the first: {reasons[0]}"
         )
 
     def _check_classes(self, batch: Batch) -> None:
