@@ -27,7 +27,7 @@ STEPS = tuple(range(1, 10))
 MEMORY_SAMPLES = 10_000
 
 
-def throughput(base: Setting, rounds: int, batches=(1, 8, 32)) -> pd.DataFrame:
+def throughput(base: Setting, rounds: int, batches=(1, 8)) -> pd.DataFrame:
     """Return the perturbation stream's images per second over those of plain forward passes.
 
     Per batch size: one batch of images, perturbed in nine steps in both orders, ranking included,
@@ -87,8 +87,8 @@ def memory_of_a_run(samples: int = MEMORY_SAMPLES) -> pd.DataFrame:
         command = [
             *(sys.executable, "-c", "from xai_lib.cli import main; main()", "evaluate"),
             *("localisation", "--model", "vit-scenes", "--dataset", "scenes", "--device", "cpu"),
-            *("--methods", "raw_attention,generic_attention", "--limit", str(samples)),
-            *("--batch-size", "32", "--workers", "1", "--out", f"{folder}/run"),
+            *("--methods", "raw_attention", "--limit", str(samples)),
+            *("--batch-size", "64", "--workers", "0", "--out", f"{folder}/run"),
         ]
         subprocess.run(command, check=True, capture_output=True)
         events = Run(Path(folder) / "run").folder.events("shard")

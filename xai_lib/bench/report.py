@@ -26,7 +26,7 @@ NOTES = {
     "perturbation_stream": "Images per second of the perturbation evaluator's stream over those of "
     "plain forward passes at the same batch size, ranking and masking included; ViT-B/16, float32.",
     "memory_of_a_run": "Resident memory of the process that computes, after each shard: "
-    "`xai evaluate localisation` with two methods on `vit-scenes`.",
+    "`xai evaluate localisation --methods raw_attention` on `vit-scenes`.",
 }
 LONGEST = 80
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import logging
 import os
 import tempfile
 import time
@@ -111,6 +112,8 @@ def parameter_names(path: Path) -> set[str]:
 
 
 def _render(path: Path, folder: Path, profile: str) -> Outcome:
+    # papermill guesses the parameters' types and says so where it cannot; nobody asks for them.
+    logging.getLogger("papermill.translators").setLevel(logging.ERROR)
     partial = folder / f".part-{path.name}"
     partial.unlink(missing_ok=True)
     started, clock = time.time(), time.perf_counter()
