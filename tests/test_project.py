@@ -25,7 +25,7 @@ LAYERS = (
     {"options"},
     {"rules"},
     {"tracing"},
-    {"borrowing", "inputs", "layout", "passes", "registry", "targets"},
+    {"borrowing", "inputs", "layout", "passes", "registry", "targets", "text"},
     {"attribution"},
     {"explainers"},
     {"api"},

@@ -1,6 +1,6 @@
 """Data sets whose evidence is known, generated or handwritten, and those of the papers."""
 
-from xai_lib.datasets.base import ImageDataset, Sample
+from xai_lib.datasets.base import Dataset, ImageDataset, Sample, TextDataset, TextSample
 from xai_lib.datasets.digits import DIGIT_CLASSES, DigitBatch, handwritten_digits
 from xai_lib.datasets.opening import datasets_table, open_dataset
 from xai_lib.datasets.samples import Samples, sample_images
@@ -9,12 +9,15 @@ from xai_lib.datasets.scenes import SCENE_CLASSES, SceneBatch, Scenes
 __all__ = [
     "DIGIT_CLASSES",
     "SCENE_CLASSES",
+    "Dataset",
     "DigitBatch",
     "ImageDataset",
     "Sample",
     "Samples",
     "SceneBatch",
     "Scenes",
+    "TextDataset",
+    "TextSample",
     "datasets_table",
     "handwritten_digits",
     "open_dataset",

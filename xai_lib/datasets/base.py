@@ -1,10 +1,10 @@
-"""What every image data set is: a lazy sequence of samples that knows its own name and identity."""
+"""What every data set is: a lazy sequence of samples that knows its own name and identity."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from jaxtyping import Float, Int8
 from torch import Tensor
@@ -30,7 +30,29 @@ class Sample:
     mask: Int8[Tensor, "h w"] | None = None
 
 
-class ImageDataset(ABC):
+@dataclass(frozen=True)
+class TextSample:
+    """One text and what is known about it.
+
+    key: a name that stays the same, such as the file's. text: as it was read. pair: the second text
+    of a task on two (a question and its answer), or None. label: class index, or None. rationale:
+    the characters that decide the label, as (start, end) spans of `text`, end exclusive, in order
+    and without overlap; () for a text that has none, None where nobody knows.
+    """
+
+    key: str
+    text: str
+    pair: str | None = None
+    label: int | None = None
+    rationale: tuple[tuple[int, int], ...] | None = None
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The one or two texts."""
+        return (self.text,) if self.pair is None else (self.text, self.pair)
+
+
+class Dataset(ABC):
     """A sequence of samples, read when they are asked for.
 
     Opening one checks what can be checked without reading every sample; `data[i]` raises InputError
@@ -38,16 +60,16 @@ class ImageDataset(ABC):
     worker processes decode. name: what `open_dataset` takes. class_names: of the labels, or None.
     """
 
+    modality: ClassVar[str]
     name: str
     class_names: tuple[str, ...] | None = None
     has_labels: bool = True
-    has_masks: bool = False
 
     @abstractmethod
     def __len__(self) -> int: ...
 
     @abstractmethod
-    def __getitem__(self, index: int) -> Sample: ...
+    def __getitem__(self, index: int) -> Sample | TextSample: ...
 
     @abstractmethod
     def fingerprint(self) -> dict[str, str | int]:
@@ -55,3 +77,23 @@ class ImageDataset(ABC):
 
         Two openings of the same data give equal fingerprints, wherever the data lies.
         """
+
+
+class ImageDataset(Dataset):
+    """A data set of images; has_masks: whether its samples say which pixels decide the label."""
+
+    modality = "image"
+    has_masks: bool = False
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> Sample: ...
+
+
+class TextDataset(Dataset):
+    """A data set of texts; has_rationales: whether its samples say which words decide the label."""
+
+    modality = "text"
+    has_rationales: bool = False
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> TextSample: ...

@@ -10,7 +10,7 @@ from dataclasses import fields
 from importlib import import_module
 
 from xai_lib.errors import unknown_name
-from xai_lib.evaluators.base import Batch, Evaluator, Metric, Subject
+from xai_lib.evaluators.base import Batch, Evaluator, Metric, Subject, TextBatch
 from xai_lib.evaluators.specs import MethodSpec, parse_methods
 from xai_lib.options import check_options
 
@@ -32,6 +32,7 @@ __all__ = [
     "MethodSpec",
     "Metric",
     "Subject",
+    "TextBatch",
     "create",
     "evaluator_class",
     "parse_methods",

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from xai_lib.evaluators.specs import MethodSpec
 from xai_lib.models.processor import Processor
+from xai_lib.models.text_processor import TextProcessor
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -48,16 +49,43 @@ class Batch:
         )
 
 
+@dataclass(frozen=True)
+class TextBatch:
+    """Texts as they were read.
+
+    index, key: as in `Batch`. texts: one or two strings a sample. labels: (b,), or None.
+    rationales: per sample the (start, end) character spans of its first text, or None.
+    """
+
+    index: tuple[int, ...]
+    key: tuple[str, ...]
+    texts: tuple[tuple[str, ...], ...]
+    labels: Int[Tensor, " b"] | None = None
+    rationales: tuple[tuple[tuple[int, int], ...], ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, rows: slice | Sequence[int]) -> TextBatch:
+        picked = torch.arange(len(self))[rows].reshape(-1).tolist()
+
+        def of(values):
+            return None if values is None else tuple(values[i] for i in picked)
+
+        labels = None if self.labels is None else self.labels[picked]
+        return TextBatch(of(self.index), of(self.key), of(self.texts), labels, of(self.rationales))
+
+
 @dataclass
 class Subject:
-    """The model under study and how images become its input.
+    """The model under study and how images or texts become its input.
 
-    batch_size: images per forward pass. keep: where a run stores maps, called with (method label,
-    sample index, relevance of the patches) for each map; of a sample's maps the first one counts.
+    batch_size: samples per forward pass. keep: where a run stores maps, called with (method label,
+    sample index, relevance of the patches or tokens) for each; of a sample's maps the first counts.
     """
 
     model: nn.Module
-    processor: Processor
+    processor: Processor | TextProcessor
     batch_size: int = 8
     keep: Callable[[str, int, Tensor], None] | None = field(default=None, repr=False)
 
@@ -108,17 +136,21 @@ class Metric:
 class Evaluator(ABC):
     """A frozen dataclass whose fields are its options (JSON values), and these class attributes.
 
-    name; needs: of "labels", "masks"; metrics; groups: the columns that, beside the sample, make a
+    name; modality: "image" or "text", what its batches hold (`Batch` or `TextBatch`); needs: of
+    "labels", "masks", "rationales"; metrics; groups: the columns that, beside the sample, make a
     row its own (the first is always "method"). Options are checked in `__post_init__`.
     """
 
     name: ClassVar[str]
+    modality: ClassVar[str] = "image"
     needs: ClassVar[frozenset[str]] = frozenset()
     metrics: ClassVar[tuple[Metric, ...]]
     groups: ClassVar[tuple[str, ...]] = ("method",)
 
     @abstractmethod
-    def rows(self, subject: Subject, batch: Batch, methods: Sequence[MethodSpec]) -> Iterator[Row]:
+    def rows(
+        self, subject: Subject, batch: Batch | TextBatch, methods: Sequence[MethodSpec]
+    ) -> Iterator[Row]:
         """Yield the records of a batch.
 
         Each row holds `index` and `key` of its sample, the `groups` columns, every column that a

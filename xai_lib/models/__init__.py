@@ -3,5 +3,6 @@
 from xai_lib.models.catalog import for_profile, models
 from xai_lib.models.loading import load
 from xai_lib.models.processor import Processor
+from xai_lib.models.text_processor import TextProcessor
 
-__all__ = ["Processor", "for_profile", "load", "models"]
+__all__ = ["Processor", "TextProcessor", "for_profile", "load", "models"]
