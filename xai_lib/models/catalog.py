@@ -17,13 +17,14 @@ if TYPE_CHECKING:
 class Checkpoint:
     """A published checkpoint: its name for `load`, its hub repository, and who published with it.
 
-    `revision` is the hub commit that was tested, or None for the newest.
+    `revision` is the hub commit or branch that is asked for, or None for the newest.
     """
 
     name: str
     repo: str
     paper: str
     revision: str | None = None
+    classes: int = 1000
 
 
 CHECKPOINTS = (
@@ -43,6 +44,14 @@ CHECKPOINTS = (
         "timm/deit_base_distilled_patch16_224.fb_in1k",
         "distilled DeiT-B of Touvron et al. 2021",
     ),
+    Checkpoint(
+        "hf:textattack/bert-base-uncased-SST-2",
+        "textattack/bert-base-uncased-SST-2",
+        "BERT on SST-2 of Chefer et al. 2021a, 2021b (their notebooks)",
+        # The main branch has pickled weights only; this one is the hub's own conversion of them.
+        revision="refs/pr/2",
+        classes=2,
+    ),
 )
 
 
@@ -50,6 +59,7 @@ CHECKPOINTS = (
 PUBLISHED = {
     "vit-scenes": "timm:vit_base_patch16_224.orig_in21k_ft_in1k",
     "deit-scenes": "timm:deit_base_distilled_patch16_224.fb_in1k",
+    "bert-reviews": "hf:textattack/bert-base-uncased-SST-2",
 }
 PROFILES = ("embedded", "paper")
 
@@ -65,7 +75,7 @@ def for_profile(name: str, profile: str) -> str:
 
 
 def pinned_revision(name: str) -> str | None:
-    """Return the hub commit pinned for `name`, or None where none is."""
+    """Return the hub commit or branch pinned for `name`, or None where none is."""
     return next((row.revision for row in CHECKPOINTS if row.name == name), None)
 
 
@@ -91,7 +101,7 @@ def models() -> DataFrame:
             "name": row.name,
             "profile": "paper",
             "model": row.paper,
-            "classes": 1000,
+            "classes": row.classes,
             "present": hub.cached(row.repo, revision=row.revision) is not None,
         }
         for row in CHECKPOINTS

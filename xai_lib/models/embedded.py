@@ -1,7 +1,8 @@
 """The small trained models that travel with the package.
 
 A model is two files in `xai_lib/weights`: NAME.safetensors and its card NAME.json, both written by
-the training script. The card says which class of which library the weights belong to.
+the training script. The card says which class of which library the weights belong to, and for a
+model of texts which file is its tokenizer.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ import torch
 from torch import nn
 
 from xai_lib.errors import CheckpointError
+from xai_lib.models.hf_texts import agree
 from xai_lib.models.processor import Processor
+from xai_lib.models.text_processor import TextProcessor
 from xai_lib.models.weightfiles import read_safetensors
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
@@ -26,6 +29,8 @@ def cards() -> dict[str, dict]:
     """Return the card of each embedded model by name, in alphabetical order."""
     found = {}
     for path in sorted(WEIGHTS.glob("*.json")):
+        if "tokenizer" in path.name:
+            continue
         try:
             card = json.loads(path.read_text(encoding="utf-8"))
             found[card["name"]] = card
@@ -37,7 +42,7 @@ def cards() -> dict[str, dict]:
 REINSTALL = "the installation is damaged, install xai-lib again."
 
 
-def load_embedded(name: str) -> tuple[nn.Module, Processor]:
+def load_embedded(name: str) -> tuple[nn.Module, Processor | TextProcessor]:
     """Return the embedded model `name` in float32 and its processor.
 
     The weight file must have the sha256 of the card and fill every parameter of the model; anything
@@ -46,29 +51,36 @@ def load_embedded(name: str) -> tuple[nn.Module, Processor]:
     card = cards()[name]
     path = WEIGHTS / f"{name}.safetensors"
     state = read_safetensors(path)
-    if hashlib.sha256(path.read_bytes()).hexdigest() != card["sha256"]:
-        raise CheckpointError(f"{path} is not the file that its card describes: {REINSTALL}")
+    _check_digest(path, card["sha256"])
     model = _build(card).float()
     try:
         model.load_state_dict({key: value.float() for key, value in state.items()}, strict=True)
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{path} does not fit its card: {reason}") from error
-    return model.eval(), _processor(card)
+    is_text = card["library"] == "transformers"
+    return model.eval(), _text_processor(card, model) if is_text else _processor(card)
+
+
+def _check_digest(path: Path, expected: str) -> None:
+    if hashlib.sha256(path.read_bytes()).hexdigest() != expected:
+        raise CheckpointError(f"{path} is not the file that its card describes: {REINSTALL}")
 
 
 def _build(card: dict) -> nn.Module:
+    kind = card["class"].rpartition(".")[2]
+    if card["library"] == "transformers" and kind == "BertForSequenceClassification":
+        return _build_bert(card)
     from timm.models import deit, vision_transformer
 
     classes = {
         "VisionTransformer": vision_transformer.VisionTransformer,
         "VisionTransformerDistilled": deit.VisionTransformerDistilled,
     }
-    kind = card["class"].rpartition(".")[2]
     if card["library"] != "timm" or kind not in classes:
         raise CheckpointError(
-            f"The card of {card['name']!r} names {card['library']} {card['class']}; "
-            f"known are timm's {', '.join(classes)}."
+            f"The card of {card['name']!r} names {card['library']} {card['class']}; known are "
+            f"timm's {', '.join(classes)} and transformers' BertForSequenceClassification."
         )
     # Weights are about to be loaded: building must not disturb the caller's random numbers.
     with torch.random.fork_rng(devices=[]):
@@ -76,6 +88,38 @@ def _build(card: dict) -> nn.Module:
     # Where timm's own factory keeps the names, so that `target="star"` works here as well.
     model.pretrained_cfg = {"label_names": tuple(card["class_names"])}
     return model
+
+
+def _build_bert(card: dict) -> nn.Module:
+    from transformers import BertConfig, BertForSequenceClassification
+
+    names = card["class_names"]
+    config = BertConfig(
+        **card["kwargs"],
+        id2label=dict(enumerate(names)),
+        label2id={name: index for index, name in enumerate(names)},
+    )
+    with torch.random.fork_rng(devices=[]):
+        return BertForSequenceClassification(config)
+
+
+def _text_processor(card: dict, model: nn.Module) -> TextProcessor:
+    from transformers import PreTrainedTokenizerFast
+
+    path, limit = WEIGHTS / card["tokenizer"], card["input"]["max_length"]
+    if not path.is_file():
+        raise CheckpointError(f"{path} is missing: {REINSTALL}")
+    _check_digest(path, card["tokenizer_sha256"])
+    names = ("pad", "unk", "cls", "sep", "mask")
+    special = {f"{name}_token": f"[{name.upper()}]" for name in names}
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_file=str(path),
+        model_max_length=limit,
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+        **special,
+    )
+    agree(tokenizer, model, card["name"])
+    return TextProcessor(tokenizer, tuple(card["class_names"]), limit)
 
 
 def _processor(card: dict) -> Processor:

@@ -25,9 +25,19 @@ def load_hf_folder(folder: Path) -> tuple[nn.Module, Processor]:
     read_json(folder / PREPROCESSOR_NAME)
     from transformers import AutoModelForImageClassification
 
+    model = pretrained(AutoModelForImageClassification, folder, "image classifier")
+    return model, _processor(folder, model)
+
+
+def pretrained(kind: type, folder: Path, what: str) -> nn.Module:
+    """Return the model that the Auto class `kind` loads from `folder`, in float32 and eval mode.
+
+    Raises UnsupportedModelError where the folder holds no `what`, and CheckpointError where files
+    are damaged or leave a parameter without its value.
+    """
     try:
-        with _quiet(), torch.random.fork_rng(devices=[]):
-            model, report = AutoModelForImageClassification.from_pretrained(
+        with quiet(), torch.random.fork_rng(devices=[]):
+            model, report = kind.from_pretrained(
                 folder,
                 local_files_only=True,
                 use_safetensors=True,
@@ -35,11 +45,9 @@ def load_hf_folder(folder: Path) -> tuple[nn.Module, Processor]:
                 output_loading_info=True,
             )
     except ValueError as error:
-        reason = " ".join(str(error).split())[:300]
-        raise UnsupportedModelError(f"{folder} holds no image classifier: {reason}") from error
+        raise UnsupportedModelError(f"{folder} holds no {what}: {sentence(error)}") from error
     except (OSError, RuntimeError, KeyError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise CheckpointError(f"transformers cannot load {folder}: {reason}") from error
+        raise CheckpointError(f"transformers cannot load {folder}: {sentence(error)}") from error
     absent = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
     if absent:
         raise CheckpointError(
@@ -47,7 +55,7 @@ def load_hf_folder(folder: Path) -> tuple[nn.Module, Processor]:
             f"{type(model).__name__} ({', '.join(absent[:3])}, ...): it was saved from another "
             "model, one without a classifier perhaps."
         )
-    return model.eval(), _processor(folder, model)
+    return model.eval()
 
 
 def _processor(folder: Path, model: nn.Module) -> Processor:
@@ -56,8 +64,8 @@ def _processor(folder: Path, model: nn.Module) -> Processor:
     try:
         facts = AutoImageProcessor.from_pretrained(folder, local_files_only=True).to_dict()
     except (OSError, ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise CheckpointError(f"{folder / PREPROCESSOR_NAME} cannot be used: {reason}") from error
+        file = folder / PREPROCESSOR_NAME
+        raise CheckpointError(f"{file} cannot be used: {sentence(error)}") from error
     mean, std = facts.get("image_mean"), facts.get("image_std")
     if not facts.get("do_normalize", True):
         mean, std = (0.0,) * 3, (1.0,) * 3
@@ -88,8 +96,13 @@ def _size(facts: dict, model: nn.Module, folder: Path) -> tuple[int, int]:
     raise CheckpointError(f"{folder} says no image size: add 'image_size' to its config.json.")
 
 
+def sentence(error: Exception) -> str:
+    """Return the start of another library's message, in one line."""
+    return " ".join(str(error).split())[:300]
+
+
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence transformers' progress bar and key report: what matters of it becomes an error."""
     from transformers.utils import logging as hf_logging
 

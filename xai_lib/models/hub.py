@@ -9,13 +9,23 @@ from xai_lib.models.weightfiles import (
     CONFIG_NAME,
     INDEX_NAME,
     PREPROCESSOR_NAME,
+    TOKENIZER_NAMES,
     WEIGHTS_NAME,
     check_weights,
     read_json,
 )
 
 # Pickled weights are left on the hub: nothing here would open them.
-WANTED = (CONFIG_NAME, PREPROCESSOR_NAME, INDEX_NAME, "model*.safetensors")
+TOKENIZER_EXTRAS = (
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "merges.txt",
+)
+WANTED = (
+    *(CONFIG_NAME, PREPROCESSOR_NAME, INDEX_NAME, "model*.safetensors"),
+    *(TOKENIZER_NAMES + TOKENIZER_EXTRAS),
+)
 TIMEOUT_S = 10.0
 
 
@@ -42,7 +52,7 @@ def fetch_file(repo: str, filename: str, revision: str | None = None) -> Path:
 
 
 def fetch_folder(repo: str, revision: str | None = None) -> Path:
-    """Return a local folder with the config, preprocessor and safetensors weights of `repo`."""
+    """Return a local folder of `repo`: config, safetensors weights, preprocessor or tokenizer."""
     from huggingface_hub import snapshot_download
 
     try:
@@ -66,7 +76,8 @@ def _is_whole(folder: Path) -> bool:
     except CheckpointError:
         return False
     is_timm = "architecture" in read_json(folder / CONFIG_NAME)
-    return is_timm or (folder / PREPROCESSOR_NAME).is_file()
+    names = (PREPROCESSOR_NAME, *TOKENIZER_NAMES)
+    return is_timm or any((folder / name).is_file() for name in names)
 
 
 def reach_hub() -> None:

@@ -11,16 +11,27 @@ from xai_lib.errors import CheckpointError, OptionError, unknown_name
 from xai_lib.models.catalog import CHECKPOINTS, pinned_revision
 from xai_lib.models.embedded import cards, load_embedded
 from xai_lib.models.hf_models import load_hf_folder
+from xai_lib.models.hf_texts import load_text_folder, require_classifier
 from xai_lib.models.hub import fetch_folder
 from xai_lib.models.processor import Processor
+from xai_lib.models.text_processor import TextProcessor
 from xai_lib.models.timm_models import load_timm, load_timm_folder
-from xai_lib.models.weightfiles import CONFIG_NAME, NO_PICKLE, PICKLED, read_json
+from xai_lib.models.weightfiles import (
+    CONFIG_NAME,
+    NO_PICKLE,
+    PICKLED,
+    PREPROCESSOR_NAME,
+    read_json,
+)
+
+Loaded = tuple[nn.Module, Processor | TextProcessor]
 
 
-def load(name: str | os.PathLike, *, revision: str | None = None) -> tuple[nn.Module, Processor]:
+def load(name: str | os.PathLike, *, revision: str | None = None) -> Loaded:
     """Return the model `name` in eval mode and float32, unmodified, and its processor.
 
-    `name` is an embedded model ("vit-scenes"; `xai models` lists them), "timm:NAME" or "hf:NAME"
+    A `Processor` for image classifiers, a `TextProcessor` for text classifiers. `name` is an
+    embedded model ("vit-scenes"; `xai models` lists them), "timm:NAME" or "hf:NAME"
     for a checkpoint of the Hugging Face hub (at the commit, branch or tag `revision`), or the path
     of a folder that holds `config.json` and `model.safetensors` as transformers' `save_pretrained`
     or timm's `save_for_hf` write them. Pickled weights (.bin, .pth) are refused. Raises OptionError
@@ -41,10 +52,17 @@ def load(name: str | os.PathLike, *, revision: str | None = None) -> tuple[nn.Mo
     return _load(_local_folder(text, is_path=not isinstance(name, str)))
 
 
-def _load(folder: Path) -> tuple[nn.Module, Processor]:
+def _load(folder: Path) -> Loaded:
+    config = read_json(folder / CONFIG_NAME)
     # timm's hub format names an architecture, transformers' a list of them.
-    is_timm = "architecture" in read_json(folder / CONFIG_NAME)
-    return load_timm_folder(folder) if is_timm else load_hf_folder(folder)
+    if "architecture" in config:
+        return load_timm_folder(folder)
+    names = [str(name) for name in config.get("architectures") or []]
+    if any(name.endswith("ForSequenceClassification") for name in names):
+        return load_text_folder(folder)
+    if not (folder / PREPROCESSOR_NAME).is_file():
+        require_classifier(names, folder)
+    return load_hf_folder(folder)
 
 
 def _local_folder(text: str, is_path: bool) -> Path:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 # Tokenizers that state no limit have this or a larger number as their model_max_length.
-_NO_LIMIT = 10**6
+NO_LIMIT = 10**6
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class TextProcessor:
                 "characters a token stands for. Load it with AutoTokenizer.from_pretrained(...)."
             )
         limit = self.tokenizer.model_max_length
-        if self.max_length is None and limit < _NO_LIMIT:
+        if self.max_length is None and limit < NO_LIMIT:
             object.__setattr__(self, "max_length", int(limit))
 
     def __call__(

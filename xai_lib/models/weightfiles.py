@@ -12,6 +12,16 @@ from xai_lib.errors import CheckpointError
 
 CONFIG_NAME = "config.json"
 PREPROCESSOR_NAME = "preprocessor_config.json"
+# Each holds a vocabulary; transformers makes a fast tokenizer of any.
+TOKENIZER_NAMES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "spiece.model",
+    "spm.model",
+    "sentencepiece.bpe.model",
+    "tokenizer.model",
+)
 WEIGHTS_NAME = "model.safetensors"
 INDEX_NAME = "model.safetensors.index.json"
 PICKLED = (".bin", ".pth", ".pt", ".ckpt", ".pkl")
