@@ -1,0 +1,73 @@
+"""Records of a large text file, found once and read one by one: lines, or quoted CSV rows."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from xai_lib.datasets.text_files import decode
+from xai_lib.errors import InputError
+
+
+class Records:
+    """Where each record of a UTF-8 file begins and ends; records of white space are left out.
+
+    quoted: a line's end inside double quotes does not end the record (RFC 4180). What stays in
+    memory is two numbers a record. Raises InputError for an empty file, one that is not UTF-8 (by
+    name and byte) and one whose last quote does not close.
+    """
+
+    def __init__(self, path: Path, quoted: bool = False):
+        self.path = path
+        digest, starts, ends = hashlib.sha256(), [], []
+        start = end = 0
+        is_open, blank = False, True
+        try:
+            with path.open("rb") as file:
+                for line in file:
+                    digest.update(line)
+                    decode(line, repr(str(path)), offset=end)
+                    end += len(line)
+                    blank = blank and not line.strip()
+                    if quoted and line.count(b'"') % 2:
+                        is_open = not is_open
+                    if not is_open:
+                        if not blank:
+                            starts.append(start)
+                            ends.append(end)
+                        start, blank = end, True
+        except OSError as error:
+            raise InputError(f"Cannot read {str(path)!r}: {error.strerror or error}.") from error
+        self._starts, self._ends = np.array(starts, np.int64), np.array(ends, np.int64)
+        self.size, self.digest = end, digest.hexdigest()
+        if is_open:
+            raise InputError(
+                f"The double quote that opens in line {self._line_at(start)} of {str(path)!r} or "
+                "after it never closes: the file is truncated, or a quote inside a quoted text is "
+                "not doubled."
+            )
+        if not starts:
+            raise InputError(f"The file {str(path)!r} is empty.")
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def __getitem__(self, index: int) -> str:
+        start, end = int(self._starts[index]), int(self._ends[index])
+        try:
+            with self.path.open("rb") as file:
+                file.seek(start)
+                data = file.read(end - start)
+        except OSError as error:
+            raise InputError(f"Cannot read {self.place(index)}: {error}.") from error
+        return decode(data, self.place(index), offset=start).removesuffix("\n")
+
+    def place(self, index: int) -> str:
+        """Return what to call a record in an error: the line where it begins, and its file."""
+        return f"Line {self._line_at(int(self._starts[index]))} of {str(self.path)!r}"
+
+    def _line_at(self, offset: int) -> int:
+        with self.path.open("rb") as file:
+            return file.read(offset).count(b"\n") + 1
