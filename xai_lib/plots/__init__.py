@@ -13,13 +13,24 @@ from xai_lib.plots.pictures import (
     overlay,
     panel,
 )
+from xai_lib.plots.signs import Sign, sign_note, sign_of
 from xai_lib.plots.style import figure_style, look, looks
+from xai_lib.plots.texts import TextRow, attribution_texts
+from xai_lib.plots.texts_figure import text_figure
+from xai_lib.plots.texts_heatmap import TextHeatmap
+from xai_lib.plots.texts_html import text_html
+from xai_lib.plots.texts_latex import text_latex
+from xai_lib.plots.texts_terminal import terminal_line
 
 __all__ = [
+    "Sign",
     "Style",
+    "TextHeatmap",
+    "TextRow",
     "agreement_matrix",
     "attention_panel",
     "attribution_figure",
+    "attribution_texts",
     "colours",
     "differences_matrix",
     "displayable",
@@ -34,5 +45,11 @@ __all__ = [
     "perturbation_curves",
     "planted_evidence",
     "sanity_curves",
+    "sign_note",
+    "sign_of",
     "square",
+    "terminal_line",
+    "text_figure",
+    "text_html",
+    "text_latex",
 ]

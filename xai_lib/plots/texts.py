@@ -1,0 +1,276 @@
+"""Texts with scores, made ready to draw: rows, pieces of the exact text, and their colours."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from xai_lib.errors import InputError, OptionError, unknown_name
+from xai_lib.plots.signs import SIGNS, sign_of
+from xai_lib.text import TextScores
+
+if TYPE_CHECKING:
+    from xai_lib.attribution import Attribution
+
+LEVELS = ("word", "token")
+# Ends of the scale (ColorBrewer's RdBu): white is zero, so that a score of nothing has no colour.
+FOR, AGAINST = (178, 24, 43), (33, 102, 172)
+DARK, LIGHT = (0, 0, 0), (255, 255, 255)
+
+RGB = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class TextRow:
+    """One text with one score a unit, and what the scores are of.
+
+    title: a method or what else the row is called. target: the name of the class. probability: of
+    that class, in [0, 1]. note: what a score's sign means. signed: whether a score can be negative;
+    by default whether one is. Raises InputError where scores and units do not fit together.
+    """
+
+    scores: TextScores
+    title: str = ""
+    target: str = ""
+    probability: float | None = None
+    note: str = ""
+    signed: bool | None = None
+
+    def __post_init__(self):
+        _check(self.scores)
+        if self.signed is None:
+            object.__setattr__(self, "signed", any(v < 0 for v in self.values))
+
+    @cached_property
+    def values(self) -> list[float]:
+        """The scores as numbers."""
+        return self.scores.scores.detach().double().cpu().tolist()
+
+    @cached_property
+    def bound(self) -> float:
+        """The end of the scale: the largest |score|; 0 where every score is zero."""
+        return max((abs(v) for v in self.values if math.isfinite(v)), default=0.0)
+
+    @property
+    def heading(self) -> str:
+        """Class and probability in words, or empty."""
+        about = f"for “{self.target}”" if self.target else ""
+        chance = "" if self.probability is None else f"P = {self.probability:.1%}"
+        return ", ".join(part for part in (about, chance) if part)
+
+    def strength(self, score: float | None) -> float:
+        """Return score / bound in [-1, 1]; 0 for a gap or a score that is no number."""
+        if score is None or not math.isfinite(score) or not self.bound:
+            return 0.0
+        return score / self.bound
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A run of characters and the units behind it; none for what stands between units.
+
+    Several tokens of a byte-level tokenizer can share one character: they are one piece, coloured
+    by the strongest. special: no characters of the text, such as [CLS].
+    """
+
+    text: str
+    units: tuple[tuple[str, float], ...] = ()
+    special: bool = False
+
+    @property
+    def score(self) -> float | None:
+        """The strongest score, None for a gap."""
+        scores = [score for _, score in self.units]
+        return max(scores, key=lambda s: abs(s) if math.isfinite(s) else -1.0, default=None)
+
+    @property
+    def told(self) -> str:
+        """What a tooltip says: each unit with its number."""
+        return ", ".join(f"{label}: {number(score)}" for label, score in self.units)
+
+
+def attribution_texts(
+    att: Attribution,
+    level: str = "word",
+    reduce: str = "max",
+    sample: int | None = 0,
+    specials: bool = False,
+) -> list[TextRow]:
+    """Return a row for each target of one sample, or of every sample (sample=None), by sample.
+
+    level: "word" or "token"; reduce: how a word's pieces become its score (`att.words`). specials:
+    show special tokens too, at token level. Raises OptionError for unknown names or samples.
+    """
+    if level not in LEVELS:
+        raise unknown_name("level", level, LEVELS)
+    found = att.words(reduce) if level == "word" else att.tokens(specials)
+    if sample is not None and not (isinstance(sample, int) and 0 <= sample < len(found)):
+        raise OptionError(f"sample is {sample!r}; expected a number from 0 to {len(found) - 1}.")
+    sign = sign_of(att.method, att.options) if att.method in SIGNS else None
+    several = att.target.dim() == 2
+    chances = att.probabilities()
+    rows = []
+    for i in range(len(found)) if sample is None else [sample]:
+        for k, index in enumerate(att.target.reshape(-1, len(found))[:, i].tolist()):
+            units = found[i]
+            scores = TextScores(
+                units.texts,
+                units.labels,
+                units.spans,
+                units.segments,
+                units.scores[k] if several else units.scores,
+            )
+            rows.append(
+                TextRow(
+                    scores,
+                    att.method,
+                    att.class_name(index),
+                    float(chances[i, index]),
+                    sign.note if sign else "",
+                    not sign.non_negative if sign else None,
+                )
+            )
+    return rows
+
+
+def as_rows(rows) -> list[TextRow]:
+    """Return rows of a TextRow, a TextScores, a list of them, or a {title: either}."""
+    if isinstance(rows, TextRow | TextScores):
+        rows = [rows]
+    if isinstance(rows, Mapping):
+        rows = [
+            row if isinstance(row, TextRow) else TextRow(row, title=str(title))
+            for title, row in rows.items()
+        ]
+    if not isinstance(rows, Sequence) or isinstance(rows, str) or not rows:
+        raise InputError(
+            f"rows is {type(rows).__name__}; expected TextScores, such as att.words() returns, or "
+            "the rows of attribution_texts(att), at least one."
+        )
+    return [row if isinstance(row, TextRow) else TextRow(row) for row in rows]
+
+
+def pieces(row: TextRow) -> list[list[Piece]]:
+    """Cut each of a row's texts into pieces that, in order, are exactly that text.
+
+    Special tokens are pieces of their own, before or after the text. White space at the ends of a
+    unit is left out of its piece.
+    """
+    return [
+        [*before, *_cut(row.scores.texts[segment], units), *after]
+        for segment, (before, units, after) in enumerate(_by_segment(row))
+    ]
+
+
+def colour(strength: float) -> RGB:
+    """Return the background for a strength in [-1, 1]: blue, white at zero, red."""
+    end, share = (FOR if strength > 0 else AGAINST), min(abs(strength), 1.0)
+    return tuple(round(255 + share * (channel - 255)) for channel in end)
+
+
+def ink(background: RGB) -> RGB:
+    """Return black or white, whichever stands out more; one of them always does by 4.5 : 1."""
+    return DARK if contrast(DARK, background) >= contrast(LIGHT, background) else LIGHT
+
+
+def contrast(a: RGB, b: RGB) -> float:
+    """Return the contrast ratio of two colours, 1 to 21 (WCAG 2.1, definition of contrast)."""
+    high, low = sorted((_luminance(a), _luminance(b)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+def number(value: float) -> str:
+    """Return a score in three digits, with a true minus."""
+    return f"{value:.3g}".replace("-", "−")
+
+
+def printable(text: str) -> str:
+    """Return text with control characters made visible, so that none acts on a page or terminal.
+
+    Line breaks, tabs and the marks of writing direction stay. Half a character becomes U+FFFD.
+    """
+    return text.translate(_VISIBLE).encode("utf-8", "replace").decode("utf-8")
+
+
+def summary_notes(rows: Sequence[TextRow]) -> list[tuple[str, str]]:
+    """Return (titles, note) for each different note, in order."""
+    titles: dict[str, list[str]] = {}
+    for row in rows:
+        if row.note:
+            titles.setdefault(row.note, []).append(row.title)
+    return [(", ".join(dict.fromkeys(filter(None, who))), note) for note, who in titles.items()]
+
+
+# U+2028 and U+2029 break lines in a page's scripts but are no line of a text; U+0085 likewise.
+_VISIBLE = {c: 0x2400 + c for c in range(32) if chr(c) not in "\n\t\r"}
+_VISIBLE |= {0x7F: 0x2421, **dict.fromkeys(range(0x80, 0xA0), 0xFFFD), 0x2028: 0x20, 0x2029: 0x20}
+
+
+def _luminance(rgb: RGB) -> float:
+    parts = (c / 255 for c in rgb)
+    r, g, b = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts)
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b
+
+
+def _check(scores) -> None:
+    if not isinstance(scores, TextScores):
+        raise InputError(f"A row holds {type(scores).__name__}; expected TextScores.")
+    if scores.scores.dim() != 1:
+        raise InputError(
+            f"The scores have the shape {tuple(scores.scores.shape)}; expected one a unit. Choose "
+            "one target, or make a row of each with attribution_texts(att)."
+        )
+    counts = {len(part) for part in (scores.labels, scores.spans, scores.segments, scores.scores)}
+    if len(counts) > 1:
+        raise InputError(f"Labels, spans, segments and scores differ in number: {sorted(counts)}.")
+    for (start, end), segment in zip(scores.spans, scores.segments, strict=True):
+        inside = 0 <= segment < len(scores.texts) and 0 <= start <= end
+        if not inside or end > len(scores.texts[segment]):
+            raise InputError(f"A unit lies at {start} to {end} of text {segment}, outside of it.")
+
+
+def _by_segment(row: TextRow) -> Iterator[tuple[list[Piece], list, list[Piece]]]:
+    """Yield (special tokens before, units (start, end, label, score), special tokens after)."""
+    s = row.scores
+    found = [([], [], []) for _ in s.texts]
+    for label, (start, end), segment, score in zip(
+        s.labels, s.spans, s.segments, row.values, strict=True
+    ):
+        before, units, after = found[segment]
+        if start < end:
+            units.append((start, end, label, score))
+        else:
+            (after if units else before).append(Piece(label, ((label, score),), special=True))
+    yield from found
+
+
+def _cut(text: str, units: list[tuple[int, int, str, float]]) -> Iterator[Piece]:
+    place = 0
+    for start, end, members in _clusters(text, units):
+        if start > place:
+            yield Piece(text[place:start])
+        yield Piece(text[start:end], tuple(members))
+        place = end
+    if place < len(text):
+        yield Piece(text[place:])
+
+
+def _clusters(text: str, units) -> Iterator[tuple[int, int, list[tuple[str, float]]]]:
+    """Yield (start, end, units) of units that share characters; all others are alone."""
+    current: tuple[int, int, list] | None = None
+    for start, end, label, score in sorted(units, key=lambda unit: unit[:2]):
+        inner = text[start:end]
+        if inner.strip():
+            start += len(inner) - len(inner.lstrip())
+            end -= len(inner) - len(inner.rstrip())
+        if current is not None and start < current[1]:
+            current = (current[0], max(current[1], end), [*current[2], (label, score)])
+            continue
+        if current is not None:
+            yield current
+        current = (start, end, [(label, score)])
+    if current is not None:
+        yield current

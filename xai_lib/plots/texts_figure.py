@@ -1,0 +1,302 @@
+"""Text heat maps as matplotlib figures: wrapped, coloured words, a block a row."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from xai_lib.errors import InputError
+from xai_lib.plots.style import DOUBLE, NORMAL, SMALL, styled
+from xai_lib.plots.texts import (
+    RGB,
+    Piece,
+    TextRow,
+    as_rows,
+    colour,
+    ink,
+    number,
+    pieces,
+    printable,
+    summary_notes,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Inches. A page of pixels has its end at 2**16, some 430 inches of a saved figure.
+MARGIN, LINE, HEAD, NOTE, SPACE, BAR, HIGHEST = 0.08, 0.185, 0.24, 0.145, 0.12, 0.8, 300.0
+SIZE, MEASURED = 8.5, 200
+# Where DejaVu Sans has no glyph, in this order, as far as they are installed.
+FALLBACKS = (
+    "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans Arabic", "Noto Sans Hebrew",
+    "Noto Sans Devanagari", "Noto Emoji", "Noto Sans Symbols 2", "Noto Sans", "Segoe UI",
+    "Segoe UI Symbol", "Segoe UI Emoji", "Microsoft YaHei", "Yu Gothic", "Malgun Gothic",
+    "Nirmala UI", "Hiragino Sans", "PingFang SC", "Apple Symbols", "Arial Unicode MS",
+    "WenQuanYi Zen Hei", "Symbola", "Unifont",
+)  # fmt: skip
+MISSING = "\u25a1"
+
+
+@dataclass(frozen=True)
+class Word:
+    """What one line of a figure may hold: characters of one piece; None: a gap, not coloured."""
+
+    text: str
+    width: float
+    colour: RGB | None = None
+
+
+@styled
+def text_figure(rows, title: str = "", width: float = DOUBLE, columns: int = 1) -> Figure:
+    """Return a figure of rows (see `as_rows`): title, class, scale and the coloured text of each.
+
+    width: inches; columns: rows side by side. Red is positive, blue negative, white zero, on a
+    scale of each row's own; the notes below say what the sign means. Lines break at white space and
+    where the text breaks them. A character of no installed font is drawn as an empty square.
+    Raises InputError for texts of more lines than a picture can hold.
+    """
+    import matplotlib.pyplot as plt
+
+    rows = as_rows(rows)
+    figure = plt.figure(figsize=(width, 1), layout="none")
+    page = _Page(figure)
+    across = (width - 2 * MARGIN - (columns - 1) * 2 * SPACE) / columns
+    blocks = [page.lines(row, across) for row in rows]
+    heights = [HEAD + LINE * len(lines) for lines in blocks]
+    bands = [range(i, min(i + columns, len(rows))) for i in range(0, len(rows), columns)]
+    notes = _wrapped_notes(rows, width - 2 * MARGIN)
+    total = 2 * MARGIN + (HEAD if title else 0) + NOTE * len(notes)
+    total += sum(max(heights[i] for i in band) + SPACE for band in bands)
+    if total > HIGHEST:
+        raise InputError(
+            f"The texts take {sum(map(len, blocks))} lines, a figure of {total:.0f} inches; at most "
+            f"{HIGHEST:.0f} can be drawn. Use text_html or text_latex, or draw fewer rows."
+        )
+    page.open(width, total)
+    top = MARGIN
+    if title:
+        page.write(title, MARGIN, top + 0.7 * HEAD, size=NORMAL + 1.5, weight="bold")
+        top += HEAD
+    for band in bands:
+        for place, i in enumerate(band):
+            page.block(rows[i], blocks[i], MARGIN + place * (across + 2 * SPACE), top, across)
+        top += max(heights[i] for i in band) + SPACE
+    for note in notes:
+        page.write(note, MARGIN, top + 0.7 * NOTE, size=SMALL, ink="#475569")
+        top += NOTE
+    return figure
+
+
+class _Page:
+    """A figure with axes in inches from its upper left corner."""
+
+    def __init__(self, figure: Figure):
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+        from matplotlib.font_manager import FontProperties
+
+        self.figure = figure
+        # Finer than a screen, where hinting makes letters wider than they are in print.
+        self.renderer = FigureCanvasAgg(Figure(dpi=MEASURED)).get_renderer()
+        self.font = FontProperties(family=["DejaVu Sans", *_installed()], size=SIZE)
+
+    def open(self, width: float, height: float) -> None:
+        self.figure.set_size_inches(width, height)
+        self.axes = self.figure.add_axes((0, 0, 1, 1))
+        self.axes.set(xlim=(0, width), ylim=(height, 0))
+        self.axes.axis("off")
+
+    def width(self, text: str, size: float = SIZE) -> float:
+        font = self.font.copy()
+        font.set_size(size)
+        return self.renderer.get_text_width_height_descent(text, font, False)[0] / MEASURED
+
+    def write(self, text: str, x: float, y: float, *, size: float, ink="#1e293b", **look) -> None:
+        font = self.font.copy()
+        font.set_size(size)
+        font.set_weight(look.pop("weight", "normal"))
+        # A text with "$x$" in it is a text, not a formula.
+        self.axes.text(x, y, drawable(text), fontproperties=font, color=ink, va="baseline",
+                       parse_math=False, **look)  # fmt: skip
+
+    def block(self, row: TextRow, lines, left: float, top: float, width: float) -> None:
+        """Draw one row: its title with the scale, then its lines."""
+        from matplotlib.patches import Rectangle
+
+        y = top + 0.6 * HEAD
+        room = width - self._scale(row, left + width, y) - SPACE
+        title = self._fitting(row.title, room)
+        self.write(title, left, y, size=NORMAL, weight="bold")
+        used = 1.12 * self.width(title, NORMAL) + 0.08 if title else 0.0
+        self.write(self._fitting(row.heading, room - used), left + used, y, size=NORMAL)
+        y = top + HEAD
+        for line, from_right in lines:
+            x = left + (width - _width(line) if from_right else 0.0)
+            for word in reversed(line) if from_right else line:
+                if word.colour is not None:
+                    box = Rectangle((x, y + 0.015), word.width, LINE - 0.03, linewidth=0,
+                                    facecolor=[c / 255 for c in word.colour])  # fmt: skip
+                    self.axes.add_patch(box)
+                front = [c / 255 for c in ink(word.colour or (255, 255, 255))]
+                if word.text.strip():
+                    self.write(word.text, x + word.width / 2, y + 0.72 * LINE, size=SIZE, ink=front,
+                               ha="center")  # fmt: skip
+                x += word.width
+            y += LINE
+
+    def lines(self, row: TextRow, width: float) -> list[tuple[list[Word], bool]]:
+        """Return the lines of a row's texts; True for those of a right-to-left text."""
+        found = []
+        for text, cut in zip(row.scores.texts, pieces(row), strict=True):
+            from_right = is_right_to_left(text)
+            found += [(line, from_right) for line in self._wrap(row, cut, width)]
+        return found
+
+    def _wrap(self, row: TextRow, cut: Sequence[Piece], width: float) -> Iterator[list[Word]]:
+        line: list[Word] = []
+        broken = False
+        for run in _runs(cut):
+            if run == "\n":
+                yield line
+                line, broken = [], False
+                continue
+            words = [
+                part for p, text in run for part in self._parts(self._word(row, p, text), width)
+            ]
+            gap = all(word.colour is None and not word.text.strip() for word in words)
+            if gap and broken and not line:
+                continue
+            if line and _width(line) + _width(words) > width and (gap or _width(words) <= width):
+                yield line
+                line, broken = [], True
+                words = [] if gap else words
+            for word in words:
+                if line and _width(line) + word.width > width:
+                    yield line
+                    line, broken = [], True
+                line.append(word)
+        yield line
+
+    def _word(self, row: TextRow, piece: Piece, text: str) -> Word:
+        text = drawable(printable(text).expandtabs(4))
+        background = colour(row.strength(piece.score)) if piece.units else None
+        return Word(text, self.width(text), background)
+
+    def _parts(self, word: Word, width: float) -> Iterator[Word]:
+        """Cut what is wider than a line."""
+        while word.width > width:
+            count = len(word.text)
+            while count > 1 and self.width(word.text[:count]) > width:
+                count = min(count - 1, max(1, int(count * width / self.width(word.text[:count]))))
+            yield Word(word.text[:count], self.width(word.text[:count]), word.colour)
+            rest = word.text[count:]
+            word = Word(rest, self.width(rest), word.colour)
+        yield word
+
+    def _scale(self, row: TextRow, right: float, y: float) -> float:
+        """Draw the scale of a row, its right end at `right`; return how wide it is."""
+        from matplotlib.patches import Rectangle
+
+        high = number(row.bound)
+        low = f"−{high}" if row.signed and row.bound else "0"
+        end = right - self.width(high, SMALL)
+        self.write(high, end, y, size=SMALL, ink="#475569")
+        start, steps = end - 0.06 - BAR, 64
+        for i in range(steps):
+            share = i / (steps - 1)
+            shade = colour(2 * share - 1 if row.signed else share)
+            box = Rectangle((start + i * BAR / steps, y - 0.085), BAR / steps + 0.004, 0.1,
+                            linewidth=0, facecolor=[c / 255 for c in shade])  # fmt: skip
+            self.axes.add_patch(box)
+        frame = Rectangle(
+            (start, y - 0.085), BAR, 0.1, fill=False, linewidth=0.4, edgecolor="#94a3b8"
+        )
+        self.axes.add_patch(frame)
+        left = start - 0.06 - self.width(low, SMALL)
+        self.write(low, left, y, size=SMALL, ink="#475569")
+        return right - left
+
+    def _fitting(self, text: str, width: float) -> str:
+        """Return the text, cut with an ellipsis where it is wider than `width`."""
+        text = drawable(printable(text).replace("\n", " "))
+        if 1.12 * self.width(text, NORMAL) <= width:
+            return text
+        while text and 1.12 * self.width(text + "…", NORMAL) > width:
+            text = text[:-1]
+        return f"{text.rstrip()}…" if text else ""
+
+
+def is_right_to_left(text: str) -> bool:
+    """Whether the first letter with a direction runs from right to left (UAX #9, rules P2, P3)."""
+    directions = (unicodedata.bidirectional(c) for c in text)
+    return next((d != "L" for d in directions if d in ("L", "R", "AL")), False)
+
+
+def drawable(text: str) -> str:
+    """Return text whose every character some font has; empty squares stand for the others."""
+    return "".join(c if c.isspace() or _has_glyph(c) else _without_glyph(c) for c in text)
+
+
+def _without_glyph(character: str) -> str:
+    # Marks that only shape their neighbours leave nothing behind.
+    return "" if unicodedata.category(character) in ("Cf", "Mn", "Me") else MISSING
+
+
+@lru_cache(maxsize=1)
+def _installed() -> tuple[str, ...]:
+    from matplotlib import font_manager
+
+    names = {entry.name for entry in font_manager.fontManager.ttflist}
+    return tuple(name for name in FALLBACKS if name in names)
+
+
+@lru_cache(maxsize=4096)
+def _has_glyph(character: str) -> bool:
+    return any(ord(character) in _glyphs(name) for name in ("DejaVu Sans", *_installed()))
+
+
+@lru_cache(maxsize=32)
+def _glyphs(name: str) -> frozenset[int]:
+    from matplotlib import font_manager
+
+    try:
+        font = font_manager.get_font(font_manager.findfont(name, fallback_to_default=False))
+        return frozenset(font.get_charmap())
+    except (RuntimeError, OSError, ValueError):
+        # Such as a font of coloured bitmaps, which matplotlib cannot open.
+        return frozenset()
+
+
+def _runs(cut: Sequence[Piece]) -> Iterator[list[tuple[Piece, str]] | str]:
+    """Yield what must stay on one line: pieces without white space between, spaces, line breaks."""
+    run: list[tuple[Piece, str]] = []
+    for piece in cut:
+        for part in re.findall(r"\r\n|[\n\r]|[^\S\n\r]+|\S+", piece.text):
+            if part.isspace() or piece.special:
+                if run:
+                    yield run
+                    run = []
+                yield "\n" if part in ("\r\n", "\n", "\r") else [(piece, part)]
+            else:
+                run.append((piece, part))
+    if run:
+        yield run
+
+
+def _width(words: Sequence[Word]) -> float:
+    return sum(word.width for word in words)
+
+
+def _wrapped_notes(rows: Sequence[TextRow], width: float) -> list[str]:
+    # 0.063 inches: a small character of average width.
+    room, found = int(width / 0.063), summary_notes(rows)
+    lines = []
+    for who, note in found:
+        text = f"{who}. {note}" if who and len(rows) > 1 else note
+        lines += textwrap.wrap(printable(text), room, subsequent_indent="   ")
+    return lines
