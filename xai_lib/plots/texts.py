@@ -16,11 +16,6 @@ if TYPE_CHECKING:
     from xai_lib.attribution import Attribution
 
 LEVELS = ("word", "token")
-# Ends of the scale (ColorBrewer's RdBu): white is zero, so that a score of nothing has no colour.
-FOR, AGAINST = (178, 24, 43), (33, 102, 172)
-DARK, LIGHT = (0, 0, 0), (255, 255, 255)
-
-RGB = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -165,23 +160,6 @@ def pieces(row: TextRow) -> list[list[Piece]]:
     ]
 
 
-def colour(strength: float) -> RGB:
-    """Return the background for a strength in [-1, 1]: blue, white at zero, red."""
-    end, share = (FOR if strength > 0 else AGAINST), min(abs(strength), 1.0)
-    return tuple(round(255 + share * (channel - 255)) for channel in end)
-
-
-def ink(background: RGB) -> RGB:
-    """Return black or white, whichever stands out more; one of them always does by 4.5 : 1."""
-    return DARK if contrast(DARK, background) >= contrast(LIGHT, background) else LIGHT
-
-
-def contrast(a: RGB, b: RGB) -> float:
-    """Return the contrast ratio of two colours, 1 to 21 (WCAG 2.1, definition of contrast)."""
-    high, low = sorted((_luminance(a), _luminance(b)), reverse=True)
-    return (high + 0.05) / (low + 0.05)
-
-
 def number(value: float) -> str:
     """Return a score in three digits, with a true minus."""
     return f"{value:.3g}".replace("-", "−")
@@ -207,12 +185,6 @@ def summary_notes(rows: Sequence[TextRow]) -> list[tuple[str, str]]:
 # U+2028 and U+2029 break lines in a page's scripts but are no line of a text; U+0085 likewise.
 _VISIBLE = {c: 0x2400 + c for c in range(32) if chr(c) not in "\n\t\r"}
 _VISIBLE |= {0x7F: 0x2421, **dict.fromkeys(range(0x80, 0xA0), 0xFFFD), 0x2028: 0x20, 0x2029: 0x20}
-
-
-def _luminance(rgb: RGB) -> float:
-    parts = (c / 255 for c in rgb)
-    r, g, b = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts)
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b
 
 
 def _check(scores) -> None:

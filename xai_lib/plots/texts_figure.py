@@ -4,26 +4,15 @@ from __future__ import annotations
 
 import re
 import textwrap
-import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from xai_lib.errors import InputError
 from xai_lib.plots.style import DOUBLE, NORMAL, SMALL, styled
-from xai_lib.plots.texts import (
-    RGB,
-    Piece,
-    TextRow,
-    as_rows,
-    colour,
-    ink,
-    number,
-    pieces,
-    printable,
-    summary_notes,
-)
+from xai_lib.plots.texts import Piece, TextRow, as_rows, number, pieces, printable, summary_notes
+from xai_lib.plots.texts_colours import RGB, colour, ink
+from xai_lib.plots.texts_fonts import drawable, families, is_right_to_left
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,15 +20,6 @@ if TYPE_CHECKING:
 # Inches. A page of pixels has its end at 2**16, some 430 inches of a saved figure.
 MARGIN, LINE, HEAD, NOTE, SPACE, BAR, HIGHEST = 0.08, 0.185, 0.24, 0.145, 0.12, 0.8, 300.0
 SIZE, MEASURED = 8.5, 200
-# Where DejaVu Sans has no glyph, in this order, as far as they are installed.
-FALLBACKS = (
-    "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans Arabic", "Noto Sans Hebrew",
-    "Noto Sans Devanagari", "Noto Emoji", "Noto Sans Symbols 2", "Noto Sans", "Segoe UI",
-    "Segoe UI Symbol", "Segoe UI Emoji", "Microsoft YaHei", "Yu Gothic", "Malgun Gothic",
-    "Nirmala UI", "Hiragino Sans", "PingFang SC", "Apple Symbols", "Arial Unicode MS",
-    "WenQuanYi Zen Hei", "Symbola", "Unifont",
-)  # fmt: skip
-MISSING = "\u25a1"
 
 
 @dataclass(frozen=True)
@@ -74,8 +54,8 @@ def text_figure(rows, title: str = "", width: float = DOUBLE, columns: int = 1) 
     total += sum(max(heights[i] for i in band) + SPACE for band in bands)
     if total > HIGHEST:
         raise InputError(
-            f"The texts take {sum(map(len, blocks))} lines, a figure of {total:.0f} inches; at most "
-            f"{HIGHEST:.0f} can be drawn. Use text_html or text_latex, or draw fewer rows."
+            f"The texts take {sum(map(len, blocks))} lines, a figure of {total:.0f} inches; at "
+            f"most {HIGHEST:.0f} can be drawn. Use text_html or text_latex, or draw fewer rows."
         )
     page.open(width, total)
     top = MARGIN
@@ -103,7 +83,7 @@ class _Page:
         self.figure = figure
         # Finer than a screen, where hinting makes letters wider than they are in print.
         self.renderer = FigureCanvasAgg(Figure(dpi=MEASURED)).get_renderer()
-        self.font = FontProperties(family=["DejaVu Sans", *_installed()], size=SIZE)
+        self.font = FontProperties(family=list(families()), size=SIZE)
 
     def open(self, width: float, height: float) -> None:
         self.figure.set_size_inches(width, height)
@@ -229,47 +209,6 @@ class _Page:
         while text and 1.12 * self.width(text + "…", NORMAL) > width:
             text = text[:-1]
         return f"{text.rstrip()}…" if text else ""
-
-
-def is_right_to_left(text: str) -> bool:
-    """Whether the first letter with a direction runs from right to left (UAX #9, rules P2, P3)."""
-    directions = (unicodedata.bidirectional(c) for c in text)
-    return next((d != "L" for d in directions if d in ("L", "R", "AL")), False)
-
-
-def drawable(text: str) -> str:
-    """Return text whose every character some font has; empty squares stand for the others."""
-    return "".join(c if c.isspace() or _has_glyph(c) else _without_glyph(c) for c in text)
-
-
-def _without_glyph(character: str) -> str:
-    # Marks that only shape their neighbours leave nothing behind.
-    return "" if unicodedata.category(character) in ("Cf", "Mn", "Me") else MISSING
-
-
-@lru_cache(maxsize=1)
-def _installed() -> tuple[str, ...]:
-    from matplotlib import font_manager
-
-    names = {entry.name for entry in font_manager.fontManager.ttflist}
-    return tuple(name for name in FALLBACKS if name in names)
-
-
-@lru_cache(maxsize=4096)
-def _has_glyph(character: str) -> bool:
-    return any(ord(character) in _glyphs(name) for name in ("DejaVu Sans", *_installed()))
-
-
-@lru_cache(maxsize=32)
-def _glyphs(name: str) -> frozenset[int]:
-    from matplotlib import font_manager
-
-    try:
-        font = font_manager.get_font(font_manager.findfont(name, fallback_to_default=False))
-        return frozenset(font.get_charmap())
-    except (RuntimeError, OSError, ValueError):
-        # Such as a font of coloured bitmaps, which matplotlib cannot open.
-        return frozenset()
 
 
 def _runs(cut: Sequence[Piece]) -> Iterator[list[tuple[Piece, str]] | str]:

@@ -4,16 +4,8 @@ from __future__ import annotations
 
 from html import escape
 
-from xai_lib.plots.texts import (
-    TextRow,
-    as_rows,
-    colour,
-    ink,
-    number,
-    pieces,
-    printable,
-    summary_notes,
-)
+from xai_lib.plots.texts import TextRow, as_rows, number, pieces, printable, summary_notes
+from xai_lib.plots.texts_colours import as_hex, colour, ink
 
 # Every colour is said, so that a page in dark mode changes neither paper nor ink.
 CARD = (
@@ -53,7 +45,7 @@ def _text(row: TextRow, cut) -> str:
 
 def _unit(row: TextRow, piece) -> str:
     background = colour(row.strength(piece.score))
-    style = f"background:{_hex(background)};color:{_hex(ink(background))}"
+    style = f"background:{as_hex(background)};color:{as_hex(ink(background))}"
     if piece.special:
         style += f";{CHIP}"
     title = escape(printable(piece.told).replace("\n", " "), quote=True)
@@ -64,13 +56,13 @@ def _unit(row: TextRow, piece) -> str:
 def _scale(row: TextRow) -> str:
     steps = [s / 4 for s in (range(-4, 5) if row.signed else range(0, 5))]
     chips = "".join(
-        f'<span style="background:{_hex(colour(s))};color:{_hex(colour(s))}">&nbsp;&nbsp;</span>'
+        f'<span style="background:{as_hex(colour(s))};color:{as_hex(colour(s))}">&nbsp;&nbsp;</span>'
         for s in steps
     )
     low = f"−{number(row.bound)}" if row.signed and row.bound else "0"
     return (
-        f'<span style="{SMALL};float:right;white-space:nowrap" title="colour scale: largest |score| '
-        f'of this row">{low} <span style="border:1px solid #cbd5e1">{chips}</span> '
+        f'<span style="{SMALL};float:right;white-space:nowrap" '
+        f'title="colour scale: largest |score| of this row">{low} <span style="border:1px solid #cbd5e1">{chips}</span> '
         f"{number(row.bound)}</span>"
     )
 
@@ -91,7 +83,3 @@ def _notes(rows: list[TextRow]) -> str:
 
 def _safe(text: str) -> str:
     return escape(printable(text), quote=True)
-
-
-def _hex(rgb) -> str:
-    return "#{:02x}{:02x}{:02x}".format(*rgb)

@@ -12,25 +12,16 @@ import re
 import unicodedata
 from itertools import pairwise
 
-from xai_lib.plots.texts import (
-    RGB,
-    Piece,
-    TextRow,
-    as_rows,
-    colour,
-    ink,
-    number,
-    pieces,
-    printable,
-    summary_notes,
-)
+from xai_lib.plots.texts import Piece, TextRow, as_rows, number, pieces, printable, summary_notes
+from xai_lib.plots.texts_colours import RGB, colour, ink
 
 PACKAGES = r"""\usepackage[T1]{fontenc}
 \usepackage{xcolor}
 \IfFileExists{lmodern.sty}{\usepackage{lmodern}}{}
 """
 # \providecommand: a document may hold many fragments, and may define its own look.
-MACROS = r"""\providecommand{\xaiunit}[3]{{\fboxsep=0.6pt\colorbox[RGB]{#1}{\color[RGB]{#2}\strut #3}}}
+MACROS = r"""\providecommand{\xaiunit}[3]{%
+  {\fboxsep=0.6pt\colorbox[RGB]{#1}{\color[RGB]{#2}\strut #3}}}
 \providecommand{\xaimissing}[1]{{\tiny\ttfamily U+#1}}
 """
 SPECIAL = {

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from xai_lib.plots.texts import as_rows, colour, ink, pieces, printable
+from xai_lib.plots.texts import as_rows, pieces, printable
+from xai_lib.plots.texts_colours import as_hex, colour, ink
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -30,12 +31,8 @@ def terminal_line(scores) -> Text:
             style = ""
             if abs(strength) >= FAINT:
                 background = colour(strength)
-                style = f"{_hex(ink(background))} on {_hex(background)}"
+                style = f"{as_hex(ink(background))} on {as_hex(background)}"
             line.append(printable(piece.text).replace("\r", " "), style=style)
             if piece.special:
                 line.append(" ")
     return line
-
-
-def _hex(rgb) -> str:
-    return "#{:02x}{:02x}{:02x}".format(*rgb)
