@@ -25,7 +25,7 @@ LAYERS = (
     {"options"},
     {"rules"},
     {"tracing"},
-    {"borrowing", "inputs", "layout", "passes", "registry", "targets", "text"},
+    {"borrowing", "input_checks", "inputs", "layout", "passes", "registry", "targets", "text"},
     {"attribution"},
     {"explainers"},
     {"api"},

@@ -59,7 +59,10 @@ def test_reference_and_default_agree_on_a_batch_of_one(vit, method):
     model, inputs = vit
     default = xai.explain(model, inputs[:1], method).relevance
     reference = xai.explain(model, inputs[:1], method, compat="reference").relevance
-    assert torch.equal(default, reference)
+    # The published stabiliser of a chosen row, x / (x + 1e-9), is part of compat="reference" alone.
+    torch.testing.assert_close(
+        reference, default, rtol=1e-5, atol=1e-7 * float(default.abs().max())
+    )
 
 
 @pytest.mark.parametrize("method", ("raw_attention", "attn_gradcam"))

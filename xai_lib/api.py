@@ -5,18 +5,19 @@ from __future__ import annotations
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from xai_lib import registry
 from xai_lib.attribution import Attribution
 from xai_lib.borrowing import borrowed, eager
 from xai_lib.errors import MethodNotApplicableError, unknown_name
-from xai_lib.inputs import prepare, unwrap
+from xai_lib.inputs import Prepared, prepare, unwrap
 from xai_lib.passes import PIXEL_METHODS, Call
 from xai_lib.targets import Target, class_names, resolve_all
 from xai_lib.tracing import Trace
 
 COMPAT = (None, "reference")
+FIRST_TOKEN = ("keep", "zero", "min")
 
 
 @torch.inference_mode(False)
@@ -28,22 +29,28 @@ def explain(
     *,
     targets=None,
     compat: str | None = None,
+    first_token: str = "keep",
     **options,
 ) -> Attribution:
     """Explain a model's predictions: how much each token counts for the target's logit.
 
     model: any unmodified timm, Hugging Face or torchvision transformer (or your own, if its
     attention is softmax(QKᵀ)V in torch operations). It comes back exactly as it was.
-    inputs: pixels (batch, channels, H, W), normalised, or the dict that a processor returns.
+    inputs: pixels (batch, channels, H, W), normalised, or the dict that a processor or a tokenizer
+    returns (pixel_values, or input_ids with attention_mask).
     method: a name of `xai.methods()`; its options follow as keywords.
     target: None (the predicted class), a class number, a class name where the model has names, or
     one of these per sample. targets=[...]: several for every sample, sharing one forward pass.
     compat: "reference" reproduces the published code where it differs from its paper
     (docs/conventions.md lists each case).
+    first_token: "keep" what the first token ([CLS]) gets, or make it "zero" or the row's "min", as
+    the published text pipelines do. Padding always gets 0.
     Raises InputError, TargetError, OptionError, UnsupportedModelError, MethodNotApplicableError.
     """
     if compat not in COMPAT:
         raise unknown_name("compat", compat, ("reference",))
+    if first_token not in FIRST_TOKEN:
+        raise unknown_name("first_token", first_token, FIRST_TOKEN)
     chosen = registry.find(method, options)
     model = unwrap(model)
     prepared = prepare(model, inputs)
@@ -60,11 +67,12 @@ def explain(
     relevance = output.relevance
     if relevance is None:
         relevance = layout.patch_sums(output.pixels)
-    if relevance.shape[1:] != (prepared.pixels.shape[0], layout.tokens):
+    if relevance.shape[1:] != (prepared.batch, layout.tokens):
         raise MethodNotApplicableError(
             f"{method!r} sees {relevance.shape[-1]} tokens where the model starts with "
             f"{layout.tokens}: it merges tokens on the way. {PIXEL_METHODS.capitalize()}."
         )
+    relevance = _finished(relevance, prepared, call.reference, first_token)
 
     def public(x):
         x = None if x is None else x.detach()
@@ -74,14 +82,30 @@ def explain(
         relevance=public(relevance),
         target=public(call.targets),
         logits=call.run.logits.detach(),
-        content=layout.content(prepared.pixels.shape[0], prepared.pixels.device),
+        content=call.content(call.run),
         method=method,
         options=options | ({"compat": compat} if compat else {}),
         layout=layout,
-        inputs=prepared.pixels.detach(),
+        inputs=(prepared.ids if prepared.stream == "text" else prepared.pixels).detach(),
         pixels=public(output.pixels),
         class_names=names,
+        stream=prepared.stream,
     )
+
+
+def _finished(relevance: Tensor, inputs: Prepared, reference: bool, first_token: str) -> Tensor:
+    """Return relevance (targets, batch, tokens) with the padding and the first token as asked."""
+    if inputs.stream == "text" and not reference:
+        # What a method leaves there is rounding, or a constant that belongs to no token.
+        relevance = relevance.masked_fill(~inputs.present, 0)
+    if first_token == "keep":
+        return relevance
+    relevance = relevance.detach().clone()
+    first = 0 if inputs.stream == "image" else inputs.present.long().argmax(1)
+    rows = torch.arange(relevance.shape[1], device=relevance.device)
+    replaced = 0 if first_token == "zero" else relevance.amin(-1)
+    relevance[:, rows, first] = replaced
+    return relevance
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from xai_lib.errors import InputError, MethodNotApplicableError, OptionError
 from xai_lib.files import written
 from xai_lib.layout import TokenLayout
+from xai_lib.text import TextLayout, TextScores
 
 SUFFIXES = (".png", ".pdf", ".svg", ".safetensors")
 
@@ -33,9 +34,10 @@ class Attribution:
     relevance: (batch, tokens), or (targets, batch, tokens) after `targets=[...]`; every token the
     model sees, in order, prefix tokens included. streams: the same by stream name.
     target: (batch,) class indices, or (targets, batch). logits: (batch, classes).
-    content: (batch, tokens), False for class, distillation, register and padding tokens.
-    pixels: (batch, H, W) for methods that reach the input, else None.
-    inputs: the explained pixels (batch, channels, H, W), as the model saw them.
+    content: (batch, tokens), False for class, distillation, register and padding tokens, and for
+    what a tokenizer adds to a text. stream: "image" or "text".
+    pixels: (batch, H, W) for methods that reach the input of an image model, else None.
+    inputs: the explained pixels (batch, channels, H, W), or token numbers (batch, tokens).
     """
 
     relevance: Tensor
@@ -44,7 +46,7 @@ class Attribution:
     content: Tensor
     method: str
     options: dict
-    layout: TokenLayout
+    layout: TokenLayout | TextLayout
     inputs: Tensor = field(repr=False)
     pixels: Tensor | None = field(default=None, repr=False)
     class_names: tuple[str, ...] | None = field(default=None, repr=False)
@@ -58,6 +60,10 @@ class Attribution:
     @property
     def grid(self) -> tuple[int, int]:
         """Rows and columns of the patch grid."""
+        if self.stream != "image":
+            raise MethodNotApplicableError(
+                "A text has no patches; att.words() and att.tokens() are what you want."
+            )
         if self.layout.grid is None:
             raise MethodNotApplicableError(
                 "The model's patch grid could not be read from its first convolution; "
@@ -82,6 +88,24 @@ class Attribution:
         maps = grid.reshape(-1, 1, *grid.shape[-2:])
         enlarged = F.interpolate(maps, size=tuple(size), mode="bilinear", align_corners=False)
         return enlarged.reshape(*grid.shape[:-2], *size)
+
+    def words(self, reduce: str = "max") -> list[TextScores]:
+        """Return the words of each text, what stands between white space, with their scores.
+
+        A word's score is the "max" of its pieces' (as in the papers), their "sum" or their "mean".
+        """
+        return self._text_layout().word_scores(self.relevance, reduce)
+
+    def tokens(self, specials: bool = False) -> list[TextScores]:
+        """Return the tokens of each text with their scores; specials: also those like [CLS]."""
+        return self._text_layout().token_scores(self.relevance, specials)
+
+    def _text_layout(self) -> TextLayout:
+        if not isinstance(self.layout, TextLayout):
+            raise MethodNotApplicableError(
+                "An image has no words; att.patches and att.heatmap() are what you want."
+            )
+        return self.layout
 
     def class_name(self, index: int) -> str:
         """Return the model's name of a class, or "class 7" where it has none."""

@@ -3,39 +3,131 @@
 from __future__ import annotations
 
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from xai_lib.errors import InputError, UnsupportedModelError
+from xai_lib.input_checks import (
+    check_extra,
+    check_ids,
+    check_modality,
+    check_pixels,
+    takes_keyword,
+)
 
 
 @dataclass
-class Prepared:
-    """Checked inputs. `pixels` (batch, channels, H, W); `extra` reaches the model as it came."""
+class Prepared(ABC):
+    """Checked inputs of a batch; `extra` reaches the model as it came.
 
-    pixels: Tensor
+    stream: "image" or "text". channel: the dimension of the features over which a method sums to
+    get one number per pixel or token. advice: how to make inputs that the model takes.
+    """
+
+    stream: ClassVar[str]
+    channel: ClassVar[int]
+    advice: ClassVar[str]
+
     extra: dict
-    keyword: str | None
 
-    def call(self, model: nn.Module, pixels: Tensor):
-        """Call the model as the inputs ask for: with the tensor alone, or with keywords.
+    @property
+    @abstractmethod
+    def batch(self) -> int: ...
 
-        `pixels` is (k·batch, channels, H, W), the whole batch k times over; tensors of `extra` that
-        have a row per sample are repeated to fit.
+    @property
+    @abstractmethod
+    def dtype(self) -> torch.dtype:
+        """The floating-point type in which the model computes."""
+
+    @abstractmethod
+    def call(self, model, features: Tensor | None = None):
+        """Run the model, on `features` (k·batch, ...) instead of its input where they are given.
+
+        Tensors of `extra` that have a row per sample are repeated to fit.
         """
-        if self.keyword is None:
-            return model(pixels)
-        batch = self.pixels.shape[0]
-        extra = {
-            name: value.repeat(pixels.shape[0] // batch, *[1] * (value.dim() - 1))
-            if isinstance(value, Tensor) and value.dim() and value.shape[0] == batch
+
+    @abstractmethod
+    def samples(self) -> list[Tensor]:
+        """Return the input of each sample alone, without padding."""
+
+    def repeated(self, copies: int) -> dict:
+        """Return `extra` for the whole batch, `copies` times over."""
+        return {
+            name: value.repeat(copies, *[1] * (value.dim() - 1))
+            if isinstance(value, Tensor) and value.dim() and value.shape[0] == self.batch
             else value
             for name, value in self.extra.items()
         }
+
+
+@dataclass
+class ImageInputs(Prepared):
+    """`pixels` (batch, channels, H, W), which are the features; `keyword` names them, or None."""
+
+    pixels: Tensor
+    keyword: str | None
+
+    stream = "image"
+    channel = -3
+    advice = "processor(image) makes inputs of the size it was built for."
+
+    @property
+    def batch(self) -> int:
+        return self.pixels.shape[0]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.pixels.dtype
+
+    def samples(self) -> list[Tensor]:
+        return list(self.pixels)
+
+    def call(self, model, features: Tensor | None = None):
+        pixels = self.pixels if features is None else features
+        if self.keyword is None:
+            return model(pixels)
+        extra = self.repeated(pixels.shape[0] // self.batch)
         return model(**{self.keyword: pixels}, **extra)
+
+
+@dataclass
+class TextInputs(Prepared):
+    """`ids` and `present` (batch, tokens); the features are the embeddings that the model makes.
+
+    Those are put in place of the model's own by the trace, which sees them being made; ids are
+    passed all the same. special: what the tokenizer added, or None where nobody knows.
+    """
+
+    ids: Tensor
+    present: Tensor
+    kind: torch.dtype
+    special: Tensor | None = None
+    encodings: tuple | None = field(default=None, repr=False)
+    texts: tuple[tuple[str, ...], ...] | None = field(default=None, repr=False)
+
+    stream = "text"
+    channel = -1
+    advice = "processor(text) makes inputs that its tokenizer and length limit fit."
+
+    @property
+    def batch(self) -> int:
+        return self.ids.shape[0]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.kind
+
+    def samples(self) -> list[Tensor]:
+        return [row[kept] for row, kept in zip(self.ids, self.present, strict=True)]
+
+    def call(self, model, features: Tensor | None = None):
+        copies = 1 if features is None else features.shape[0] // self.batch
+        return model(input_ids=self.ids.repeat(copies, 1), **self.repeated(copies))
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -68,21 +160,58 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 
 def prepare(model: nn.Module, inputs) -> Prepared:
-    """Check `inputs` (a tensor or a processor's dict) against the model and return them ready."""
-    if isinstance(inputs, Mapping):
-        if "pixel_values" not in inputs:
-            raise InputError(
-                f"inputs has the keys {sorted(inputs)}; expected 'pixel_values', as an image "
-                "processor returns it."
-            )
-        pixels = inputs["pixel_values"]
-        extra = {k: v for k, v in inputs.items() if k != "pixel_values"}
-        keyword = "pixel_values" if _takes_keyword(model, "pixel_values") else None
-        _check_pixels(model, pixels)
-        _check_extra(model, extra, keyword)
-        return Prepared(_fresh(pixels), extra, keyword)
-    _check_pixels(model, inputs)
-    return Prepared(_fresh(inputs), {}, None)
+    """Check `inputs` (a tensor of pixels, or what a processor or tokenizer returns)."""
+    if not isinstance(inputs, Mapping):
+        check_modality(model, "pixel_values", "input_ids")
+        check_pixels(model, inputs)
+        return ImageInputs({}, fresh(inputs), None)
+    if "input_ids" in inputs and "pixel_values" not in inputs:
+        return _prepare_text(model, inputs)
+    if "pixel_values" not in inputs:
+        raise InputError(
+            f"inputs has the keys {sorted(inputs)}; expected 'pixel_values', as an image "
+            "processor returns it, or 'input_ids', as a tokenizer does."
+        )
+    pixels = inputs["pixel_values"]
+    extra = {k: v for k, v in inputs.items() if k != "pixel_values"}
+    keyword = "pixel_values" if takes_keyword(model, "pixel_values") else None
+    check_pixels(model, pixels)
+    check_extra(model, extra, keyword, "pixel_values")
+    return ImageInputs(extra, fresh(pixels), keyword)
+
+
+def _prepare_text(model: nn.Module, inputs: Mapping) -> TextInputs:
+    check_modality(model, "input_ids", "pixel_values")
+    ids = inputs["input_ids"]
+    extra = {k: v for k, v in inputs.items() if k != "input_ids"}
+    mask = extra.get("attention_mask")
+    check_ids(model, ids, mask)
+    if mask is None and "attention_mask" in inspect.signature(model.forward).parameters:
+        mask = extra["attention_mask"] = torch.ones_like(ids)
+    # Tokenizers offer token types also to models that have none.
+    if "token_type_ids" in extra and not takes_keyword(model, "token_type_ids"):
+        del extra["token_type_ids"]
+    check_extra(model, extra, "input_ids", "input_ids")
+    present = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask.bool()
+    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+    encodings = getattr(inputs, "encodings", None)
+    if not encodings or [len(e.ids) for e in encodings] != [ids.shape[1]] * ids.shape[0]:
+        encodings = None
+    special = None
+    if encodings:
+        added = torch.tensor([e.special_tokens_mask for e in encodings], device=ids.device)
+        special = added.bool()
+    texts = getattr(inputs, "texts", None)
+    if texts is not None and len(texts) != ids.shape[0]:
+        texts = None
+    encodings = None if encodings is None else tuple(encodings)
+    return TextInputs(extra, fresh(ids), present, dtype, special, encodings, texts)
+
+
+def fresh(x: Tensor) -> Tensor:
+    """Return a normal leaf tensor, also where the caller's was made in inference mode."""
+    with torch.inference_mode(False):
+        return x.detach().clone()
 
 
 def logits_of(output) -> Tensor:
@@ -101,84 +230,3 @@ def logits_of(output) -> Tensor:
             "logits. Put a classification head on a backbone, e.g. a small nn.Module around it."
         )
     return logits
-
-
-def _takes_keyword(model: nn.Module, name: str) -> bool:
-    parameter = inspect.signature(model.forward).parameters.get(name)
-    if parameter is None:
-        return getattr(model, "main_input_name", None) == name
-    return parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
-
-
-def _check_extra(model: nn.Module, extra: dict, keyword: str | None) -> None:
-    """Refuse what the model cannot be given: leaving it out would explain another prediction."""
-    kinds = {p.kind for p in inspect.signature(model.forward).parameters.values()}
-    if keyword is not None and inspect.Parameter.VAR_KEYWORD in kinds:
-        return
-    unknown = [k for k in extra if keyword is None or not _takes_keyword(model, k)]
-    if unknown:
-        raise InputError(
-            f"inputs has the entries {sorted(map(str, unknown))}, which "
-            f"{type(model).__name__}.forward does not take beside the pixels. Pass "
-            "inputs['pixel_values'] alone if the model needs none of them."
-        )
-
-
-def _fresh(pixels: Tensor) -> Tensor:
-    """Return a normal leaf tensor, also where the caller's was made in inference mode."""
-    with torch.inference_mode(False):
-        return pixels.detach().clone()
-
-
-def _check_pixels(model: nn.Module, pixels) -> None:
-    if not isinstance(pixels, Tensor):
-        raise InputError(
-            f"inputs is {type(pixels).__name__}; expected a float tensor (batch, channels, height, "
-            "width) or the dict a processor returns. processor(image) makes one of an image."
-        )
-    if pixels.dim() != 4:
-        raise InputError(
-            f"inputs has shape {tuple(pixels.shape)}; expected (batch, channels, height, width)."
-            + (" Add the batch: inputs[None]." if pixels.dim() == 3 else "")
-        )
-    if pixels.shape[0] == 0:
-        raise InputError("inputs is an empty batch; expected at least one image.")
-    if not pixels.is_floating_point():
-        raise InputError(
-            f"inputs has dtype {pixels.dtype}; expected floating point, normalised as the model "
-            "was trained. processor(image) does both."
-        )
-    parameter = next((p for p in model.parameters() if p.is_floating_point()), None)
-    if parameter is not None and parameter.device != pixels.device:
-        raise InputError(
-            f"The model is on {parameter.device} and inputs on {pixels.device}. "
-            f"Move one: inputs.to({str(parameter.device)!r})."
-        )
-    if parameter is not None and parameter.dtype != pixels.dtype:
-        raise InputError(
-            f"The model's weights are {parameter.dtype} and inputs is {pixels.dtype}. "
-            f"Cast one: inputs.to({parameter.dtype})."
-        )
-    if not torch.isfinite(pixels).all():
-        raise InputError(
-            "inputs holds NaN or Inf pixels; expected finite numbers. Look at the image and at its "
-            "normalisation (a standard deviation of 0 divides by zero)."
-        )
-    _check_size(model, pixels)
-
-
-def _check_size(model: nn.Module, pixels: Tensor) -> None:
-    """Check channels and size where the model's first convolution or its config states them."""
-    conv = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
-    if conv is not None and pixels.shape[1] != conv.in_channels:
-        raise InputError(
-            f"inputs has {pixels.shape[1]} channels; the model expects {conv.in_channels}. "
-            "Convert the image, e.g. image.convert('RGB')."
-        )
-    if conv is not None and any(
-        n < k for n, k in zip(pixels.shape[-2:], conv.kernel_size, strict=True)
-    ):
-        raise InputError(
-            f"inputs is {tuple(pixels.shape[-2:])} pixels, smaller than one patch "
-            f"{tuple(conv.kernel_size)}. Resize the image; processor(image) does."
-        )

@@ -68,7 +68,7 @@ class TokenLayout:
             rows = {keys} if joined or queries == keys else {keys, queries}
         return True
 
-    def content(self, batch: int, device) -> Tensor:
+    def content_of(self, batch: int, device) -> Tensor:
         """Return bool (batch, tokens): True for patches."""
         content = torch.zeros(batch, self.tokens, dtype=torch.bool, device=device)
         content[:, self.patches] = True

@@ -11,23 +11,41 @@ import torch
 from torch import Tensor, nn
 
 from xai_lib.borrowing import HALF, in_float32
-from xai_lib.errors import InputError, MethodNotApplicableError, UnsupportedModelError, XAIError
-from xai_lib.inputs import Prepared, logits_of
+from xai_lib.errors import (
+    InputError,
+    MethodNotApplicableError,
+    UnsupportedModelError,
+    XAIError,
+    unknown_name,
+)
+from xai_lib.inputs import Prepared, TextInputs, logits_of
 from xai_lib.layout import TokenLayout
-from xai_lib.tracing import Guards, Site, Trace
+from xai_lib.text import TextLayout
+from xai_lib.tracing import Embeddings, Guards, Site, Trace
 
 # Half-precision relevance is seeded with this and divided by it at the end, since the shares of a
 # token lie below the smallest fp16 number.
 HALF_SCALE = 2.0**12
 
+# What a backward pass starts from at the target's logit.
+SEEDS: dict[str, Callable[[Tensor], Tensor]] = {
+    "one": torch.ones_like,
+    "logit": lambda logits: logits,
+    "prob": lambda logits: logits.softmax(-1),
+}
+
 
 @dataclass
 class Run:
-    """One traced forward pass: its logits and sites, and backward passes over its graph."""
+    """One traced forward pass: its logits and sites, and backward passes over its graph.
+
+    features: what the model computed on, pixels (batch, channels, H, W) or the embeddings of a text
+    (batch, tokens, dim); None where a text's embeddings could not be found.
+    """
 
     trace: Trace
     logits: Tensor
-    pixels: Tensor
+    features: Tensor | None
 
     @property
     def sites(self) -> list[Site]:
@@ -81,44 +99,58 @@ class Call:
     reference: bool = False
     targets: Tensor | None = field(default=None, init=False)
     run: Run | None = field(default=None, init=False)
+    # Which of the tensors before the first attention the embeddings of a text are.
+    _place: int = field(default=-1, init=False)
 
     def forward(
         self,
-        pixels: Tensor | None = None,
+        features: Tensor | None = None,
         *,
+        at_input: bool = False,
         on_site: Callable[[Site], None] | None = None,
         **options,
     ) -> Run:
-        """Run the model once under a trace (options: `Trace`). The first run sets the targets."""
-        pixels = self.inputs.pixels if pixels is None else pixels
-        model = self.model
+        """Run the model once under a trace (options: `Trace`). The first run sets the targets.
+
+        at_input: let the graph start at the input, so that gradients and relevance reach
+        `run.features`. features: run on these instead, (k·batch, ...), the batch k times over.
+        """
+        inputs, model = self.inputs, self.model
         rules = options.get("rules")
-        if pixels.dtype in HALF and getattr(rules, "needs_float32", False):
-            model, pixels = in_float32(model), pixels.float()
+        wide = inputs.dtype in HALF and getattr(rules, "needs_float32", False)
+        if wide:
+            model = in_float32(model)
+        if inputs.stream == "text":
+            embeddings = self._embeddings(features, at_input)
+        else:
+            embeddings, features = None, self._pixels(features, at_input, wide)
+        rows = inputs.batch if features is None else features.shape[0]
 
         def visit(site: Site) -> None:
             # Refused here already: what a visitor does with a window's map would fail obscurely.
-            if site.probs.shape[0] != pixels.shape[0]:
+            if site.probs.shape[0] != rows:
                 raise _no_shared_tokens()
             _object_to(guards)
             on_site(site)
 
-        trace = Trace(self.model, on_site=visit if on_site else None, **options)
+        trace = Trace(
+            self.model, on_site=visit if on_site else None, embeddings=embeddings, **options
+        )
         guards = trace.guards
         try:
             with trace:
-                logits = logits_of(self.inputs.call(model, pixels))
+                logits = logits_of(inputs.call(model, features))
             trace.settle(logits)
         except RuntimeError as error:
             if isinstance(error, XAIError) or not _is_about_writing(error):
                 raise
             raise _writes_in_place() from error
-        except (AssertionError, ValueError) as error:
+        except (AssertionError, ValueError, IndexError) as error:
             if isinstance(error, XAIError) or _is_ours(error):
                 raise
+            shape = tuple(inputs.ids.shape if features is None else features.shape)
             raise InputError(
-                f"The model refused inputs of shape {tuple(pixels.shape)}: {error} "
-                "processor(image) makes inputs of the size it was built for."
+                f"The model refused inputs of shape {shape}: {error} {inputs.advice}"
             ) from error
         if not trace.shapes:
             raise UnsupportedModelError(
@@ -132,8 +164,11 @@ class Call:
                 "(batch_first=False), which the per-sample sum rule cannot tell apart; build it "
                 "with batch_first=True, or use 'attnlrp', 'generic_attention' or a gradient method."
             )
-        run = Run(trace, logits, pixels)
-        if trace.graph == "as_is" and pixels.requires_grad and not logits.requires_grad:
+        if embeddings is not None:
+            features = self._found(embeddings, features, at_input)
+        run = Run(trace, logits, features)
+        starts = features is not None and features.requires_grad
+        if trace.graph == "as_is" and starts and not logits.requires_grad:
             raise MethodNotApplicableError(
                 "The model computes its logits from the input without a gradient (torch.no_grad, "
                 "detach or integer arithmetic in its forward pass), so nothing can be propagated "
@@ -148,28 +183,72 @@ class Call:
             self.targets = self.choose_targets(logits.detach())
         return run
 
-    def seed(self, target: Tensor, like: Tensor) -> Tensor:
-        """Return one-hot rows at `target` (batch,), shaped as `like` (k·batch, classes)."""
-        repeats = like.shape[0] // target.shape[0]
-        columns = target.repeat(repeats).unsqueeze(1)
-        return torch.zeros_like(like).scatter_(1, columns, 1.0)
+    def _pixels(self, features: Tensor | None, at_input: bool, wide: bool) -> Tensor:
+        pixels = self.inputs.pixels if features is None else features
+        pixels = pixels.float() if wide else pixels
+        return pixels.detach().requires_grad_() if at_input and features is None else pixels
 
-    def each_target(self, run: Run, explain: Callable[[Tensor], Tensor]) -> Tensor:
+    def _embeddings(self, features: Tensor | None, at_input: bool) -> Embeddings:
+        tokens = self.inputs.ids.shape[1]
+        if features is None:
+            return Embeddings(tokens, root=at_input)
+        return Embeddings(tokens, supply=features, place=self._place)
+
+    def _found(self, embeddings: Embeddings, given: Tensor | None, at_input: bool) -> Tensor | None:
+        """Return the embeddings that a run used, and remember which of its tensors they are."""
+        found = embeddings.found
+        if given is None and found is not None:
+            self._place = embeddings.place
+        lost = found is None or (at_input and not found.requires_grad)
+        if lost and (at_input or given is not None):
+            raise _no_embeddings()
+        return found if given is None else given
+
+    @property
+    def features(self) -> Tensor:
+        """The pixels, or the embeddings of the first run, outside any graph."""
+        if self.inputs.stream == "image":
+            return self.inputs.pixels
+        if self.run.features is None:
+            raise _no_embeddings()
+        return self.run.features.detach()
+
+    def seed(self, target: Tensor, logits: Tensor, kind: str = "one") -> Tensor:
+        """Return rows that are 0 but at `target` (batch,), shaped as `logits` (k·batch, classes).
+
+        kind: "one" puts 1 there, "logit" the logit and "prob" its softmax probability.
+        """
+        if kind not in SEEDS:
+            raise unknown_name("seed", kind, SEEDS)
+        columns = target.repeat(logits.shape[0] // target.shape[0]).unsqueeze(1)
+        values = SEEDS[kind](logits.detach()).gather(1, columns)
+        return torch.zeros_like(logits).scatter_(1, columns, values)
+
+    def each_target(self, run: Run, explain: Callable[[Tensor], Tensor], seed="one") -> Tensor:
         """Stack explain(seed) over the targets: (targets, batch, ...)."""
-        return torch.stack([explain(self.seed(t, run.logits)) for t in self.targets])
+        return torch.stack([explain(self.seed(t, run.logits, seed)) for t in self.targets])
 
-    def chunks(self, count: int, images: int) -> Iterator[slice]:
-        """Cut `count` copies of the batch into passes of about `images` images each."""
-        size = max(1, images // self.inputs.pixels.shape[0])
+    def chunks(self, count: int, samples: int) -> Iterator[slice]:
+        """Cut `count` copies of the batch into passes of about `samples` samples each."""
+        size = max(1, samples // self.inputs.batch)
         return (slice(i, i + size) for i in range(0, count, size))
 
-    def layout(self, run: Run) -> TokenLayout:
+    def layout(self, run: Run) -> TokenLayout | TextLayout:
         """Return where the tokens of this call lie."""
+        if isinstance(self.inputs, TextInputs):
+            inputs = self.inputs
+            return TextLayout.of(
+                inputs.ids, inputs.present, inputs.special, inputs.encodings, inputs.texts
+            )
         return TokenLayout.of(run.trace, self.inputs.pixels)
+
+    def content(self, run: Run) -> Tensor:
+        """Return bool (batch, tokens): which tokens hold content (patches, words)."""
+        return self.layout(run).content_of(self.inputs.batch, run.logits.device)
 
     def require_token_sites(self, run: Run) -> None:
         """Refuse models whose sites do not see all tokens of a sample at once."""
-        if not TokenLayout.is_shared(run.trace, self.inputs.pixels.shape[0]):
+        if not TokenLayout.is_shared(run.trace, self.inputs.batch):
             raise _no_shared_tokens()
         _object_to(run.trace.guards)
 
@@ -185,7 +264,7 @@ class Call:
 
 
 PIXEL_METHODS = (
-    "methods that reach the pixels remain: 'integrated_gradients', 'gradient_x_input', "
+    "methods that reach the input remain: 'integrated_gradients', 'gradient_x_input', "
     "'smoothgrad', 'lrp' and 'attnlrp'"
 )
 
@@ -194,6 +273,14 @@ def _no_shared_tokens() -> MethodNotApplicableError:
     return MethodNotApplicableError(
         "This model attends within windows or merges its patches, so no attention map spans its "
         f"tokens; {PIXEL_METHODS}."
+    )
+
+
+def _no_embeddings() -> MethodNotApplicableError:
+    return MethodNotApplicableError(
+        "The embeddings of this text model could not be found: no residual connection passes its "
+        "first attention, or its words are not looked up by torch's embedding; methods on "
+        "attention maps remain, such as 'generic_attention' and 'transformer_attribution'."
     )
 
 

@@ -11,7 +11,7 @@ from importlib import import_module
 from xai_lib.errors import OptionError, unknown_name
 from xai_lib.options import check_options
 
-MODULES = ("attention", "lrp", "intuition", "gradients")
+MODULES = ("attention", "lrp", "intuition", "gradients", "wu_ong", "control")
 
 CITATIONS = {
     "abnar2020": "Abnar & Zuidema, ACL 2020",
@@ -20,6 +20,7 @@ CITATIONS = {
     "chefer2021cvpr": "Chefer et al., CVPR 2021",
     "chefer2021iccv": "Chefer et al., ICCV 2021",
     "chen2023": "Chen et al., TMLR 2023",
+    "samek2017": "Samek et al., TNNLS 2017",
     "selvaraju2017": "Selvaraju et al., ICCV 2017",
     "shrikumar2017": "Shrikumar et al., ICML 2017",
     "simonyan2014": "Simonyan et al., ICLR-W 2014",
@@ -27,6 +28,7 @@ CITATIONS = {
     "sundararajan2017": "Sundararajan et al., ICML 2017",
     "vaswani2017": "Vaswani et al., NeurIPS 2017",
     "voita2019": "Voita et al., ACL 2019",
+    "wu2021": "Wu & Ong, arXiv 2021",
 }
 
 

@@ -60,6 +60,25 @@ class TextLayout:
     segments: tuple[tuple[int, ...], ...] | None = None
     texts: tuple[tuple[str, ...], ...] | None = None
 
+    @classmethod
+    def of(cls, ids, present, special, encodings, texts) -> TextLayout:
+        """Read the layout from a batch's ids, masks and encodings (of the `tokenizers` library).
+
+        Without encodings nobody knows which tokens are special: then none is.
+        """
+        special = torch.zeros_like(present) if special is None else special & present
+        if encodings is None:
+            return cls(ids, present, special, texts=texts)
+        kept = [[k for k, real in enumerate(row) if real] for row in present.tolist()]
+
+        def of_tokens(attribute: str):
+            pairs = zip(encodings, kept, strict=True)
+            return tuple(tuple(getattr(e, attribute)[k] for k in places) for e, places in pairs)
+
+        segments = tuple(tuple(s or 0 for s in row) for row in of_tokens("sequence_ids"))
+        pieces, offsets = of_tokens("tokens"), of_tokens("offsets")
+        return cls(ids, present, special, pieces, offsets, segments, texts)
+
     @property
     def tokens(self) -> int:
         return self.ids.shape[1]
@@ -68,6 +87,10 @@ class TextLayout:
     def content(self) -> Tensor:
         """Bool (batch, tokens): True for tokens of the text, False for special ones and padding."""
         return self.present & ~self.special
+
+    def content_of(self, batch: int, device) -> Tensor:
+        """Return `content`; the same question as to an image's layout."""
+        return self.content
 
     def token_scores(self, relevance: Tensor, specials: bool = False) -> list[TextScores]:
         """Return each sample's tokens, in order, with their part of `relevance` (..., tokens)."""

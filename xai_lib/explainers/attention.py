@@ -46,7 +46,7 @@ def raw_attention(call: Call, *, layer: int = -1, readout: int | None = None) ->
         call.require_distributions(run)
     chosen = maps[number]
     relevance = mean_of_rows(chosen, rows)
-    if call.reference:
+    if call.reference and call.inputs.stream == "image":
         patches = call.layout(run).patches
         relevance = chosen[..., patches].mean(-1) if _pooled(rows, patches) else relevance
         relevance = _min_max_patches(relevance, patches)
@@ -74,26 +74,41 @@ def rollout(
 
 @explainer("attn_gradcam", family="attention x gradient", cite="selvaraju2017", needs=("gradient",))
 def attn_gradcam(call: Call, *, readout: int | None = None) -> Output:
-    """Grad-CAM on the last attention: (E_h[w_h A_h])⁺, w_h the mean gradient over a row's patches.
+    """Grad-CAM on the last attention: (E_h[w_h A_h])⁺, w_h the row's mean gradient over content.
 
-    Of Chefer et al. (CVPR 2021, section 4); compat="reference" min-maxes the map as they do.
+    Of Chefer et al. (CVPR 2021, section 4). Content is the patches, or the tokens of the text.
+    compat="reference" min-maxes the map as they do; on texts it averages over the whole map first.
     """
     run = call.forward(graph="last")
     call.require_token_sites(run)
-    site, patches = run.sites[-1], call.layout(run).patches
+    site, content = run.sites[-1], call.content(run)
 
     def explain(seed):
         grad, at_output = run.gradients([site.probs, site.output], seed)
         rows = readout_rows(at_output, readout)
-        if call.reference and _pooled(rows, patches):
-            weight = grad[..., patches].mean((1, 3), keepdim=True)
-            cam = (weight * site.probs)[..., patches].mean(1).clamp(min=0)
-            return _min_max_patches(cam.mean(-1), patches)
-        weight = grad[..., patches].mean(-1, keepdim=True)
-        relevance = mean_of_rows((weight * site.probs).mean(1), rows).clamp(min=0)
-        return _min_max_patches(relevance, patches) if call.reference else relevance
+        if call.reference:
+            return _published_gradcam(call, run, grad, rows)
+        kept = content[:, : site.keys].to(grad.dtype)[:, None, None]
+        weight = (grad * kept).sum(-1, keepdim=True) / kept.sum(-1, keepdim=True)
+        return mean_of_rows((weight * site.probs).mean(1), rows).clamp(min=0)
 
     return Output(call.each_target(run, explain).detach())
+
+
+def _published_gradcam(call: Call, run: Run, grad, rows) -> torch.Tensor:
+    """Grad-CAM as the published code min-maxes it: over the patches, or over a text's whole map."""
+    probs = run.sites[-1].probs
+    if call.inputs.stream == "text":
+        cam = (grad.mean((-1, -2), keepdim=True) * probs).mean(1).clamp(min=0)
+        return mean_of_rows(min_max(cam.flatten(1)).view_as(cam), rows)
+    patches = call.layout(run).patches
+    if _pooled(rows, patches):
+        weight = grad[..., patches].mean((1, 3), keepdim=True)
+        cam = (weight * probs)[..., patches].mean(1).clamp(min=0)
+        return _min_max_patches(cam.mean(-1), patches)
+    weight = grad[..., patches].mean(-1, keepdim=True)
+    relevance = mean_of_rows((weight * probs).mean(1), rows).clamp(min=0)
+    return _min_max_patches(relevance, patches)
 
 
 @explainer(

@@ -1,4 +1,8 @@
-"""Explanations by the gradient at the pixels, once or along a path."""
+"""Explanations by the gradient at the input, once or along a path.
+
+The input x is the pixels (batch, channels, H, W), summed over channels c, or the embeddings of a
+text (batch, tokens, dim), summed over c = dim: one number a pixel or token.
+"""
 
 from __future__ import annotations
 
@@ -15,23 +19,37 @@ from xai_lib.registry import check_range, explainer
 
 QUADRATURES = ("gauss_legendre", "trapezoid")
 
-REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "max_abs": lambda g: g.abs().amax(-3),
-    "sum": lambda g: g.sum(-3),
-    "l2": lambda g: g.square().sum(-3).sqrt(),
+Reduction = Callable[[Tensor, int], Tensor]
+
+REDUCTIONS: dict[str, Reduction] = {
+    "max_abs": lambda g, dim: g.abs().amax(dim),
+    "sum": lambda g, dim: g.sum(dim),
+    "l2": lambda g, dim: g.square().sum(dim).sqrt(),
+}
+PRODUCT_REDUCTIONS: dict[str, Reduction] = {
+    "sum": lambda g, dim: g.sum(dim),
+    "l2sq": lambda g, dim: g.square().sum(dim),
 }
 
 
 @explainer("gradient", family="gradient", cite="simonyan2014", needs=("gradient",))
 def gradient(call: Call, *, reduce: str = "max_abs") -> Output:
-    """Saliency: max_c |∂logit/∂x_c| per pixel (`reduce` over channels: "max_abs", "sum", "l2")."""
-    return Output(pixels=_reduction(reduce)(_at_pixels(call)))
+    """Saliency: max_c |∂logit/∂x_c| (`reduce` over channels: "max_abs", "sum", "l2")."""
+    reduction = _reduction(reduce, REDUCTIONS)
+    grads, _ = _at_input(call)
+    return Output.at_input(call, reduction(grads, call.inputs.channel))
 
 
 @explainer("gradient_x_input", family="gradient", cite="shrikumar2017", needs=("gradient",))
-def gradient_x_input(call: Call) -> Output:
-    """Gradient times input: Σ_c x_c · ∂logit/∂x_c per pixel."""
-    return Output(pixels=(_at_pixels(call) * call.inputs.pixels).sum(-3))
+def gradient_x_input(call: Call, *, reduce: str = "sum", seed: str = "one") -> Output:
+    """Gradient times input: Σ_c x_c · ∂logit/∂x_c.
+
+    reduce="l2sq": Σ_c (x_c · ∂logit/∂x_c)², as Wu & Ong (2021) take it on BERT's embeddings; seed:
+    "one", or as their code "logit", which weights the gradient by the logit itself.
+    """
+    reduction = _reduction(reduce, PRODUCT_REDUCTIONS)
+    grads, x = _at_input(call, seed)
+    return Output.at_input(call, reduction(grads * x.detach(), call.inputs.channel))
 
 
 @explainer(
@@ -48,36 +66,38 @@ def integrated_gradients(
     quadrature: str = "gauss_legendre",
     chunk: int = 8,
 ) -> Output:
-    """Integrated gradients: Σ_c (x - x')_c ∫₀¹ ∂logit/∂x_c (x' + α(x - x')) dα per pixel.
+    """Integrated gradients: Σ_c (x - x')_c ∫₀¹ ∂logit/∂x_c (x' + α(x - x')) dα.
 
     Complete: the sum is logit(x) - logit(x') up to the quadrature ("gauss_legendre", "trapezoid").
-    baseline x', a number, (channels, H, W) or (batch, channels, H, W), is in normalised pixel
-    units, where 0 is the mean colour of the training set.
+    baseline x': a number or a tensor that broadcasts to x; for images in normalised pixel units,
+    where 0 is the mean colour of the training set, for texts in units of the embeddings.
     compat="reference" gives what Beyond Intuition's `generate_ig` does: mean_k α_k ∂logit(α_k x),
     not times the input.
     """
     check_range("steps", steps, 2, 10_000, "points of the integral.")
-    check_range("chunk", chunk, 1, 100_000, "images per forward pass.")
+    check_range("chunk", chunk, 1, 100_000, "samples per forward pass.")
     if quadrature not in QUADRATURES:
         raise unknown_name("quadrature", quadrature, QUADRATURES)
     alphas, weights = _nodes("reference" if call.reference else quadrature, steps)
-    pixels = call.inputs.pixels
-    start = torch.as_tensor(baseline, dtype=pixels.dtype, device=pixels.device).detach()
-    if start.shape not in ((), pixels.shape[1:], pixels.shape) or not torch.isfinite(start).all():
+    call.forward(graph="as_is", keep=False)
+    x = call.features
+    start = torch.as_tensor(baseline, dtype=x.dtype, device=x.device).detach()
+    shapes = [(), x.shape[1:], x.shape]
+    if call.inputs.stream == "text":
+        shapes.append(x.shape[2:])
+    if start.shape not in shapes or not start.isfinite().all():
         raise OptionError(
             f"baseline has shape {tuple(start.shape)} or holds NaN or Inf; expected a finite "
-            f"number, or finite numbers of shape {tuple(pixels.shape[1:])} or "
-            f"{tuple(pixels.shape)}."
+            f"number, or finite numbers of shape {tuple(x.shape[1:])} or {tuple(x.shape)}."
         )
-    path = pixels - start
-    call.forward(graph="as_is", keep=False)
+    path = x - start
 
     def scaled() -> Iterator[tuple[Tensor, Tensor]]:
         for part in call.chunks(steps, chunk):
             yield torch.cat([start + a * path for a in alphas[part]]), weights[part]
 
     mean = _weighted_gradients(call, scaled())
-    return Output(pixels=(mean if call.reference else mean * path).sum(-3))
+    return Output.at_input(call, (mean if call.reference else mean * path).sum(call.inputs.channel))
 
 
 @explainer(
@@ -94,41 +114,71 @@ def smoothgrad(
 ) -> Output:
     """SmoothGrad: the gradient averaged over `samples` copies with Gaussian noise, then reduced.
 
-    The noise's deviation is `noise` times each image's range; every image of a batch gets the same
-    draws of `seed`, so that it does not matter which others are explained with it.
+    The noise's deviation is `noise` times each sample's range; every sample of a batch gets the
+    same draws of `seed`, so that it does not matter which others are explained with it.
     """
     check_range("samples", samples, 1, 100_000, "noisy copies.")
     check_range("seed", seed, 0, 2**63 - 1, "where the draws start.")
     if not 0 <= noise < float("inf"):
         raise OptionError(f"noise is {noise!r}; expected a number of at least 0, such as 0.15.")
-    check_range("chunk", chunk, 1, 100_000, "images per forward pass.")
-    pixels = call.inputs.pixels
-    spread = noise * (pixels.amax((1, 2, 3)) - pixels.amin((1, 2, 3))).reshape(-1, 1, 1, 1)
-    generator = torch.Generator().manual_seed(seed)
-    shape = (samples, *pixels.shape[1:])
-    draws = torch.randn(shape, generator=generator, dtype=torch.float64).to(pixels)
+    check_range("chunk", chunk, 1, 100_000, "samples per forward pass.")
+    reduction = _reduction(reduce, REDUCTIONS)
     call.forward(graph="as_is", keep=False)
+    x = call.features
+    spread = noise * _range(call, x)
+    draws = _draws(call, x, samples, seed)
 
     def noisy() -> Iterator[tuple[Tensor, Tensor]]:
         weights = torch.full((samples,), 1 / samples, dtype=torch.float64)
         for part in call.chunks(samples, chunk):
-            yield torch.cat([pixels + spread * draw for draw in draws[part]]), weights[part]
+            yield torch.cat([x + spread * draw for draw in draws[part]]), weights[part]
 
-    return Output(pixels=_reduction(reduce)(_weighted_gradients(call, noisy())))
+    mean = _weighted_gradients(call, noisy())
+    return Output.at_input(call, reduction(mean, call.inputs.channel))
 
 
-def _at_pixels(call: Call) -> Tensor:
-    """Return ∂logit/∂x per target: (targets, batch, channels, H, W)."""
-    run = call.forward(call.inputs.pixels.detach().requires_grad_(), graph="as_is", keep=False)
-    return call.each_target(run, lambda seed: run.gradients([run.pixels], seed)[0])
+def _range(call: Call, x: Tensor) -> Tensor:
+    """Return max - min of each sample, (batch, 1, ...); padding does not count."""
+    absent = None
+    if call.inputs.stream == "text":
+        absent = ~call.inputs.present.unsqueeze(-1)
+    high = x if absent is None else x.masked_fill(absent, -torch.inf)
+    low = x if absent is None else x.masked_fill(absent, torch.inf)
+    dims = tuple(range(1, x.dim()))
+    return high.amax(dims, keepdim=True) - low.amin(dims, keepdim=True)
+
+
+def _draws(call: Call, x: Tensor, samples: int, seed: int) -> Tensor:
+    """Return standard normal draws (samples, ...) that broadcast to x, equal for all samples.
+
+    Those of a text go by the token's place in it, so that padding changes nothing.
+    """
+    generator = torch.Generator()
+
+    def drawn(shape: tuple[int, ...], number: int) -> Tensor:
+        generator.manual_seed(number)
+        return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+    if call.inputs.stream == "image":
+        return drawn((samples, *x.shape[1:]), seed).to(x)
+    place = call.inputs.present.long().cumsum(1).sub(1).clamp(min=0)
+    by_place = [drawn((samples, x.shape[-1]), seed + i) for i in range(int(place.max()) + 1)]
+    return torch.stack(by_place, 1).to(x)[:, place]
+
+
+def _at_input(call: Call, seed: str = "one") -> tuple[Tensor, Tensor]:
+    """Return ∂logit/∂x per target, (targets, batch, ...), and x."""
+    run = call.forward(at_input=True, graph="as_is", keep=False)
+    grads = call.each_target(run, lambda s: run.gradients([run.features], s)[0], seed)
+    return grads, run.features
 
 
 def _weighted_gradients(call: Call, copies: Iterator[tuple[Tensor, Tensor]]) -> Tensor:
-    """Return Σ_k w_k ∂logit/∂x at each of the copies: (targets, batch, channels, H, W)."""
+    """Return Σ_k w_k ∂logit/∂x at each of the copies: (targets, batch, ...)."""
     total: Tensor | float = 0.0
     for batch, weights in copies:
         run = call.forward(batch.requires_grad_(), graph="as_is", keep=False)
-        grads = call.each_target(run, lambda seed, run=run: run.gradients([run.pixels], seed)[0])
+        grads = call.each_target(run, lambda seed, run=run: run.gradients([run.features], seed)[0])
         grads = grads.unflatten(1, (len(weights), -1))
         total = total + torch.einsum("k,tkb...->tb...", weights.to(grads), grads)
     return total
@@ -147,7 +197,7 @@ def _nodes(quadrature: str, steps: int) -> tuple[Tensor, Tensor]:
     return even, weights
 
 
-def _reduction(name: str) -> Callable[[Tensor], Tensor]:
-    if name not in REDUCTIONS:
-        raise unknown_name("reduce", name, REDUCTIONS)
-    return REDUCTIONS[name]
+def _reduction(name: str, known: dict[str, Reduction]) -> Reduction:
+    if name not in known:
+        raise unknown_name("reduce", name, known)
+    return known[name]

@@ -44,8 +44,9 @@ def bi_head(
     """Head-wise Beyond Intuition: R ← R + (Σ_h I_h A_h) R, then W ⊙ R (Ours-H).
 
     I_h = mean|A_hᵀ∇A_h|, normalised to Σ_h I_h = 1. W = E_h[(mean_α ∇A(αx))⁺] over the last layer
-    is the integrated gradient with `steps` points from 0 to 1. start_layer defaults to the
-    published quarter of the depth (the fourth of twelve layers).
+    is the integrated gradient with `steps` points from 0 to 1 that scale the pixels, or a text's
+    embeddings. start_layer defaults to the published one: for images a quarter of the depth (the
+    fourth of twelve layers), for texts the last layer.
     """
     _check_options(steps, feedback, chunk)
     first = 0 if start_layer is None else start_layer
@@ -53,7 +54,8 @@ def bi_head(
     call.require_token_sites(run)
     call.require_distributions(run)
     depth = len(run.sites)
-    start = _start(call, depth // 4 if start_layer is None else start_layer, depth)
+    published = depth - 1 if call.inputs.stream == "text" else depth // 4
+    start = _start(call, published if start_layer is None else start_layer, depth)
     sites = run.sites[start:]
     if not sites:
         return Output(run.logits.new_zeros(*call.targets.shape, call.layout(run).tokens))
@@ -85,14 +87,17 @@ def bi_token(
     """Token-wise Beyond Intuition: R ← R + E_h[A] diag(‖W_o v_j‖/‖z_j‖) R, then W ⊙ R (Ours-T).
 
     v_j are token j's values, heads joined, W_o the output projection (with LayerScale, without
-    bias) and z_j the block's input. start_layer defaults to the published sixth of twelve layers.
+    bias) and z_j the block's input. start_layer defaults to the published one: for images the sixth
+    of twelve layers, for texts the last four layers.
     """
     _check_options(steps, feedback, chunk)
     seen: list[Tensor] = []
     run = call.forward(graph="last", on_site=lambda site: seen.append(_by_value_norm(site)))
     call.require_token_sites(run)
     depth = len(seen)
-    start = _start(call, round(depth * 5 / 12) if start_layer is None else start_layer, depth)
+    text = call.inputs.stream == "text"
+    published = max(depth - 4, 0) if text else round(depth * 5 / 12)
+    start = _start(call, published if start_layer is None else start_layer, depth)
     mixer = TokenMixer()
     mixer.update(torch.zeros_like(seen[0]))
     for weighted in seen[start:]:
@@ -156,8 +161,8 @@ def _with_feedback(call: Call, found, steps: int, feedback: str, chunk: int) -> 
 
 def _scaled_gradients(call: Call, alphas: list[float]) -> Iterator[Tensor]:
     """Yield, per target, Σ_α ∂logit/∂A at αx of the last site: (batch, heads, queries, keys)."""
-    pixels = call.inputs.pixels
-    scaled = torch.cat([pixels * alpha for alpha in alphas])
+    x = call.features
+    scaled = torch.cat([x * alpha for alpha in alphas])
     run = call.forward(scaled, graph="last")
     probs = run.sites[-1].probs
     for target in call.targets:
@@ -174,6 +179,6 @@ def _start(call: Call, start_layer: int, depth: int) -> int:
 
 def _check_options(steps: int, feedback: str, chunk: int) -> None:
     check_range("steps", steps, 2, 10_000, "points of the integral, both ends included.")
-    check_range("chunk", chunk, 1, 100_000, "images per forward pass.")
+    check_range("chunk", chunk, 1, 100_000, "samples per forward pass.")
     if feedback not in FEEDBACK:
         raise unknown_name("feedback", feedback, FEEDBACK)

@@ -134,38 +134,39 @@ def partial_lrp(
 def lrp(call: Call, *, rules: str = "zplus", alpha: float = 1.0) -> Output:
     """Full LRP to tokens and pixels; z^B at the patch embedding (Montavon et al. 2017).
 
+    On a text: the relevance of each token's embedding, summed over its dimensions.
     att.relevance is the relevance of each token's embedding, prefix tokens included; att.pixels
     what of it reaches the image (position embeddings keep their share of a sum). In models that
     merge patches (Swin) att.relevance sums att.pixels per patch of the first grid.
     """
-    run = call.forward(_leaf(call), rules=rule_set(call, rules, alpha))
-    return _to_input(call, run, lambda tensors, seed: run.relevances(tensors, seed))
+    run = call.forward(at_input=True, rules=rule_set(call, rules, alpha))
+    return to_input(call, run, lambda tensors, seed: run.relevances(tensors, seed))
 
 
 @explainer("attnlrp", family="LRP", cite="achtibat2024", needs=("relevance",))
 def attnlrp(call: Call) -> Output:
     """AttnLRP: R = x ⊙ g, g the backward pass under the paper's rules (see rules.AttnLRP)."""
-    run = call.forward(_leaf(call), rules=AttnLRP(Switch()))
+    run = call.forward(at_input=True, rules=AttnLRP(Switch()))
 
     def relevance(tensors, seed):
         grads = run.gradients(tensors, seed)
         return [g * x.detach() for g, x in zip(grads, tensors, strict=True)]
 
-    return _to_input(call, run, relevance)
+    return to_input(call, run, relevance)
 
 
-def _leaf(call: Call) -> torch.Tensor:
-    return call.inputs.pixels.detach().requires_grad_()
-
-
-def _to_input(call: Call, run: Run, propagate) -> Output:
+def to_input(call: Call, run: Run, propagate) -> Output:
     """Collect relevance at the token embeddings, where tokens stay apart, and at the pixels."""
+    if call.inputs.stream == "text":
+        return Output(
+            call.each_target(run, lambda seed: propagate([run.features], seed)[0].sum(-1))
+        )
     layout, embedded = call.layout(run), run.trace.tokens
-    shared = TokenLayout.is_shared(run.trace, call.inputs.pixels.shape[0])
+    shared = TokenLayout.is_shared(run.trace, call.inputs.batch)
     has_tokens = shared and embedded is not None and layout.tokens >= embedded.shape[1]
 
     def explain(seed):
-        wanted = [run.pixels, *([embedded] if has_tokens else [])]
+        wanted = [run.features, *([embedded] if has_tokens else [])]
         return [r.to(accumulation_dtype(r)) for r in propagate(wanted, seed)]
 
     found = [explain(call.seed(target, run.logits)) for target in call.targets]

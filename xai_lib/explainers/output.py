@@ -20,6 +20,11 @@ class Output:
     pixels: Tensor | None = None
 
     @classmethod
+    def at_input(cls, call: Call, summed: Tensor) -> Output:
+        """What a method found at the input, summed over channels: one number a pixel or token."""
+        return cls(pixels=summed) if call.inputs.stream == "image" else cls(summed)
+
+    @classmethod
     def agnostic(cls, call: Call, relevance: Tensor) -> Output:
         """The same (batch, tokens) map for every target."""
         return cls(relevance.detach().expand(len(call.targets), *relevance.shape).clone())

@@ -35,6 +35,11 @@ def add(relevance, output, a: Tensor, b: Tensor, wanted, whole_batch=False, norm
     )
 
 
+def stabilised(relevance, output, x: Tensor, wanted):
+    """The published IndexSelect rule, R · x / (x + 1e-9): visible in float64 alone."""
+    return (relevance * safe_divide(x, x, EPS),)
+
+
 def bilinear(product, relevance, output, a: Tensor, b: Tensor, wanted):
     """Half of R to each factor of a product z = f(a, b): R_a = a · ∂⟨f, R/z⟩/∂a / 2.
 

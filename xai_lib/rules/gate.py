@@ -45,6 +45,10 @@ class Uses:
     next to the goldens, below rounding in float32, where the pass over memory is saved.
     """
 
+    # In the published BERT a block's input is cloned for the residual connection and attention, and
+    # attention clones its part for queries, keys and values.
+    NESTED = 4
+
     def __init__(self):
         self.count = 0
 
@@ -59,12 +63,15 @@ class Uses:
         uses.count += 1
         return uses
 
-    @staticmethod
-    def shrink(uses: Uses | None, share: Tensor | None, x: Tensor) -> Tensor | None:
+    @classmethod
+    def shrink(
+        cls, uses: Uses | None, share: Tensor | None, x: Tensor, linear: bool = False
+    ) -> Tensor | None:
         """Apply the Clone rule's stabiliser to one reader's share of x."""
         if uses is None or uses.count < 2 or share is None:
             return share
-        return share * safe_divide(x, x, EPS)
+        factor = safe_divide(x, x, EPS)
+        return share * (factor * factor if linear and uses.count >= cls.NESTED else factor)
 
 
 class _Gate(torch.autograd.Function):

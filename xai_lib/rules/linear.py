@@ -83,7 +83,7 @@ class _Linear(torch.autograd.Function):
             return None, None, None, _on_used_rows(ctx.switch, _gradient, op, grad)
         x, output = ctx.saved_tensors
         share = _on_used_rows(ctx.switch, rule, op, grad, output, x)
-        return None, None, None, Uses.shrink(ctx.uses, share, x)
+        return None, None, None, Uses.shrink(ctx.uses, share, x, linear=True)
 
 
 def _gradient(op: LinearMap, grad: Tensor) -> Tensor:

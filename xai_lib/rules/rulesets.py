@@ -30,7 +30,7 @@ class ZPlus:
     per_sample = True
 
     def __init__(self, switch: Switch, *, split=False, alpha: float = 1.0, whole_batch=False):
-        self.switch = switch
+        self.switch, self.published = switch, whole_batch
         if split:
             self.linear_rule = partial(linear.split, alpha=alpha)
         else:
@@ -56,6 +56,12 @@ class ZPlus:
     def add(self, a: Tensor, b: Tensor, output: Tensor) -> Tensor:
         return gate(self.switch, self.add_rule, output, a, b)
 
+    def unmasked(self, scores: Tensor) -> Tensor:
+        """Attention scores of a text without padding, to which the published code adds zeros."""
+        if not self.published:
+            return scores
+        return self.add(scores, torch.zeros_like(scores), scores)
+
     def matmul(self, a: Tensor, b: Tensor, factor: float = 1.0, share: float = 0.5) -> Tensor:
         rule = partial(elementary.matmul, factor=factor, part=share)
         return gate(self.switch, rule, scaled_product(a, b, factor), a, b)
@@ -71,6 +77,12 @@ class ZPlus:
 
     def pool(self, average, x: Tensor) -> Tensor:
         return gate(self.switch, partial(elementary.pool, average), average(x), x)
+
+    def select(self, x: Tensor, output: Tensor) -> Tensor:
+        """A choice of rows; its gradient routes relevance, the published rule stabilises it."""
+        if not self.published or output.dtype != torch.float64:
+            return output
+        return gate(self.switch, elementary.stabilised, output, output)
 
 
 def scaled_product(a: Tensor, b: Tensor, factor: float) -> Tensor:
@@ -109,6 +121,9 @@ class AttnLRP:
     def add(self, a: Tensor, b: Tensor, output: Tensor) -> Tensor:
         return output
 
+    def unmasked(self, scores: Tensor) -> Tensor:
+        return scores
+
     def matmul(self, a: Tensor, b: Tensor, factor: float = 1.0, share: float = 0.5) -> Tensor:
         product = scaled_product(a, b, factor)
         return product if share == 1 else _halve(product)
@@ -127,6 +142,9 @@ class AttnLRP:
 
     def pool(self, average, x: Tensor) -> Tensor:
         return average(x)
+
+    def select(self, x: Tensor, output: Tensor) -> Tensor:
+        return output
 
 
 class _Halve(torch.autograd.Function):

@@ -13,9 +13,13 @@ JOINS = frozenset(("cat", "concat", "concatenate"))
 
 
 class Mixing:
-    """A product of two activations, whose purpose is open until a softmax takes it up."""
+    """A product of two activations, whose purpose is open until a softmax takes it up.
+
+    summed: whether something, such as a mask, has been added to it.
+    """
 
     resolved = False
+    summed = False
 
 
 class Guards:

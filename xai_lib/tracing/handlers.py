@@ -167,6 +167,10 @@ class Handlers:
         factor = kwargs.get("alpha", 1) * (-1 if "sub" in name else 1)
         if factor != 1:
             b = self._scale(b, b * factor)
+        for x in (a, b):
+            stage, mixing = mark_of(x)
+            if stage == "scores":
+                mixing.summed = True
         return self.rules.add(a, b, output)
 
     def _pool(self, func, args, kwargs):
@@ -180,6 +184,9 @@ class Handlers:
             self._embeddings.append(x)
         if not self._ruled(x):
             return func(*args, **kwargs)
+        stage, mixing = mark_of(x)
+        if stage == "scores" and self.embeddings is not None and not mixing.summed:
+            args = self.rules.unmasked(x), *args[1:]
         return self.rules.pointwise(func, args, kwargs)
 
 

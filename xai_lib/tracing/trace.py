@@ -12,6 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 from xai_lib.errors import UnsupportedModelError
 from xai_lib.rules.gate import Switch
+from xai_lib.tracing.embeddings import Embeddings
 from xai_lib.tracing.follow import follow, mark_of, mark_site_output
 from xai_lib.tracing.guards import Guards
 from xai_lib.tracing.handlers import Handlers
@@ -36,6 +37,7 @@ class Trace(Handlers, TorchFunctionMode):
         that has not, since nobody knows yet whether the logits come from them.
       "readout": after the last site, at the token tensor that the head reads.
     rules: a rule set (`xai_lib.rules.rulesets`) for relevance passes, or None.
+    embeddings: what to do with the embeddings of a text (`Embeddings`), or None.
     on_site: called with each site once the next one is met, when its projection and residual are
       known, and with the last one in `settle`; with keep=False nothing else holds on to it, so
       that memory does not grow with depth.
@@ -50,11 +52,13 @@ class Trace(Handlers, TorchFunctionMode):
         rules=None,
         on_site: Callable[[Site], None] | None = None,
         keep: bool = True,
+        embeddings: Embeddings | None = None,
     ):
         super().__init__()
         self.sites: list[Site] = []
         self.graph, self.first_site = graph, first_site
         self.rules, self.on_site, self.keep = rules, on_site, keep
+        self.embeddings = embeddings
         self.switch: Switch = rules.switch if rules is not None else Switch()
         self.grid: tuple[int, int] | None = None
         self.patch: tuple[int, int] | None = None
@@ -121,9 +125,13 @@ class Trace(Handlers, TorchFunctionMode):
                 "rule is defined. Use a gradient or attention method, such as "
                 "'integrated_gradients' or 'generic_attention'."
             )
+        if name == "getitem" and carries and isinstance(output, Tensor):
+            return self.rules.select(args[0], output) if self.rules is not None else output
         return output
 
     def _after(self, name: str, output: Tensor, args, kwargs) -> Tensor:
+        if not self._count and self.embeddings is not None:
+            output = self.embeddings.after(name, output)
         follow(name, output, args, kwargs)
         if not self._count:
             self.guards.follow_patches(name, output, args, kwargs)
@@ -190,6 +198,8 @@ class Trace(Handlers, TorchFunctionMode):
         if self.graph == "readout":
             output = self.readout = self._root(output)
         site.output = output
+        if self.embeddings is not None:
+            self.embeddings.meet(site)
         self._visit_pending()
         self._pending = site if self.on_site is not None else None
         if self.keep:
@@ -217,6 +227,8 @@ class Trace(Handlers, TorchFunctionMode):
                 self._pending = None
                 self.readout = self._earlier_readout
                 del self.sites[-1:]
+        if self.embeddings is not None:
+            self.embeddings.settle()
         self._visit_pending()
 
 

@@ -1,0 +1,62 @@
+"""The embeddings of a text: found in the forward pass, made the start of its graph, or exchanged.
+
+They are what the first block takes up: the tensor to which it adds its attention's result. That
+holds for models that normalise embeddings before the blocks (BERT) and inside them (GPT-2, T5), so
+nothing needs to be known of where a model adds positions, types or a projection.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from xai_lib.tracing.sites import Site
+
+
+class Embeddings:
+    """Watches the (batch, tokens, dim) tensors that a model makes before its first attention.
+
+    root: start the graph at the first of them, the word embeddings, so that a gradient reaches the
+    embeddings. supply, place: use the tensor `supply` for the one that is made as number `place`.
+    found: the embeddings, once the first block has taken them up; `place` is then their number.
+    """
+
+    def __init__(
+        self, tokens: int, *, root: bool = False, supply: Tensor | None = None, place: int = -1
+    ):
+        self.tokens, self.root, self.supply = tokens, root, supply
+        self.place = place
+        self.found: Tensor | None = None
+        self._made: list[Tensor] = []
+        self._first: Site | None = None
+        self._settled = False
+
+    def after(self, name: str, output: Tensor) -> Tensor:
+        """Take note of what an operation before the first attention made; return what to use."""
+        if output.dim() != 3 or output.shape[1] != self.tokens or not output.is_floating_point():
+            return output
+        if self.supply is not None and len(self._made) == self.place:
+            output = self.supply
+        elif self.root and name == "embedding":
+            output = output.detach().requires_grad_()
+            self.root = False
+        self._made.append(output)
+        return output
+
+    def meet(self, site: Site) -> None:
+        """Wait for the residual connection of the first site."""
+        if self._first is not None:
+            self.settle()
+        elif not self._settled:
+            self._first = site
+
+    def settle(self) -> None:
+        """Find the embeddings, now that the first block has been passed."""
+        if self._first is not None:
+            residual = self._first.residual
+            for number, made in enumerate(self._made):
+                if made is residual:
+                    self.found, self.place = residual, number
+                    break
+        # A site holds its maps: they are let go as soon as they are not needed.
+        self._first, self._settled = None, True
+        self._made.clear()
