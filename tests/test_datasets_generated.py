@@ -120,7 +120,8 @@ def test_table_and_doctor_say_what_is_present_and_where(tmp_path, monkeypatch):
     monkeypatch.delenv("XAI_GTSEGS", raising=False)
     monkeypatch.setenv("XAI_IMAGENET_VAL", str(tmp_path))
     table = datasets_table().set_index("name")
-    assert list(table.columns) == ["samples", "labels", "masks", "present", "where from"]
+    columns = ["kind", "samples", "labels", "evidence", "present", "where from"]
+    assert list(table.columns) == columns and set(table["kind"]) >= {"image", "text"}
     assert table.loc["scenes", "present"] and table.loc["imagenet-val", "present"]
     assert not table.loc["gtsegs", "present"] and "calvin" in table.loc["gtsegs", "where from"]
     section = examine()["Data sets"]

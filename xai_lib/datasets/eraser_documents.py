@@ -60,7 +60,7 @@ class Documents:
 
 
 def json_lines(lines: Records) -> Iterator[tuple[str, dict]]:
-    """Yield what to call each line and the JSON object in it; raise InputError for anything else."""
+    """Yield what to call each line, and its JSON object; raise InputError for anything else."""
     for number in range(len(lines)):
         yield lines.place(number), _object(lines[number], lines.place(number))
 

@@ -14,8 +14,10 @@ class Source:
     """A data set that cannot be shipped.
 
     place: its official address. sha256, size (bytes): of `archive`, the published file; None where
-    nobody publishes them. samples: in the whole original. variable: the environment variable that
-    points at it. kind: "file" or "folder".
+    nobody publishes them. samples: in the whole original, or in `split`, which is opened where none
+    is named. variable: the environment variable that points at it. kind: "file" or "folder".
+    script: of data_scripts, that fetches it, or "". modality: "image" or "text". evidence: what
+    says where a label's evidence lies: "masks", "rationales" or "no".
     """
 
     name: str
@@ -25,7 +27,10 @@ class Source:
     variable: str
     kind: str
     samples: int
-    script: str
+    script: str = ""
+    split: str | None = None
+    modality: str = "image"
+    evidence: str = "no"
     sha256: str | None = None
     size: int | None = None
 
@@ -47,11 +52,11 @@ class Source:
     def missing(self, reason: str) -> MissingDataError:
         """Return the error that says what is missing, where to get it and how to point at it."""
         size = "unknown to us" if self.size is None else f"{self.size:,} bytes"
+        script = f", for instance with data_scripts/{self.script}" if self.script else ""
         return MissingDataError(
             f"The data set {self.name!r} ({self.title}) is missing: {reason}. Get {self.archive} "
-            f"from {self.place} (size {size}, sha256 {self.sha256 or 'unknown to us'}), for "
-            f"instance with data_scripts/{self.script}, then give the {self.kind} as path=, or set "
-            f"{self.variable} to it."
+            f"from {self.place} (size {size}, sha256 {self.sha256 or 'unknown to us'}){script}, "
+            f"then give the {self.kind} as path=, or set {self.variable} to it."
         )
 
 
@@ -64,6 +69,7 @@ GTSEGS = Source(
     kind="file",
     samples=4276,
     script="fetch_gtsegs.py",
+    evidence="masks",
 )
 IMAGENET_VAL = Source(
     name="imagenet-val",

@@ -7,29 +7,43 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xai_lib.datasets.base import ImageDataset
 from xai_lib.datasets.missing import GTSEGS, IMAGENET_VAL, Source
+from xai_lib.datasets.text_sets import TextName, open_text_set
+from xai_lib.datasets.text_sources import TEXT_SOURCES
 from xai_lib.errors import OptionError, unknown_name
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-_SOURCES = {source.name: source for source in (GTSEGS, IMAGENET_VAL)}
-_EMBEDDED = ("scenes", "scenes-2", "digits")
-_FORMS = ("folder:PATH", "hf:OWNER/NAME")
+    from xai_lib.datasets.base import ImageDataset, TextDataset
+
+_IMAGE_SOURCES = {source.name: source for source in (GTSEGS, IMAGENET_VAL)}
+_SOURCES = _IMAGE_SOURCES | TEXT_SOURCES
+_IMAGES = ("scenes", "scenes-2", "digits")
+_TEXTS = ("reviews", "reviews-5", "topics")
+_FORMS = ("folder:PATH", "eraser:PATH", "csv:PATH", "hf:OWNER/NAME")
 
 
 def open_dataset(
     name: str, *, path: str | os.PathLike | None = None, revision: str | None = None
-) -> ImageDataset:
+) -> ImageDataset | TextDataset:
     """Return the data set `name`; samples are read when they are asked for.
 
-    Embedded: "scenes" (10,000 scenes of one object that no model was trained on), "scenes-2" (two
-    objects; sample i asks for object i % 2), "digits" (the 360 held-out ones). To be brought:
-    "gtsegs" and "imagenet-val", at `path` or where XAI_GTSEGS and XAI_IMAGENET_VAL point. Any
-    folder of images: "folder:PATH". Any image-classification set of the Hugging Face hub in
-    parquet: "hf:OWNER/NAME", "hf:OWNER/NAME@REVISION", "hf:OWNER/NAME@REVISION#SPLIT" (default:
-    the validation split, else test), or its local copy at `path`.
+    Images, embedded: "scenes" (10,000 scenes of one object that no model was trained on),
+    "scenes-2" (two objects; sample i asks for object i % 2), "digits" (the 360 held-out ones). To
+    be brought: "gtsegs" and "imagenet-val", at `path` or where XAI_GTSEGS and XAI_IMAGENET_VAL
+    point. Any folder of images: "folder:PATH".
+
+    Texts, embedded: "reviews", "reviews-5" and "topics", none of them trained on. To be brought:
+    "movies" (ERASER), "20newsgroups", "sst2", "sst3", "sst5", "imdb", "semeval", "qnli", "mrpc",
+    "yelp2", "yelp5", in the folder `path`, as in "sst2:PATH", or where XAI_MOVIES, ... point;
+    "#train", "#validation" or "#test" after the name choose the split. Any data set in ERASER's
+    layout: "eraser:PATH#SPLIT". Your own texts: "csv:PATH" with the header
+    text[,label][,pair][,rationale][,id].
+
+    Any image- or text-classification set of the Hugging Face hub in parquet: "hf:OWNER/NAME",
+    "hf:OWNER/NAME@REVISION", "hf:OWNER/NAME@REVISION#SPLIT" (default: the validation split, else
+    test), or its local copy at `path`; its columns say whether it is of images or texts.
 
     Raises OptionError for unknown names and options that do not apply, MissingDataError for data
     that is not there, InputError for data that is damaged as far as opening can see.
@@ -42,22 +56,27 @@ def open_dataset(
     kind, _, rest = name.partition(":")
     is_hub = kind == "hf" and bool(rest)
     is_folder = kind == "folder" and bool(rest)
-    if name not in (*_EMBEDDED, *_SOURCES) and not is_hub and not is_folder:
-        raise unknown_name("data set", name, (*_EMBEDDED, *_SOURCES, *_FORMS))
+    text = TextName.parse(name)
+    embedded = (*_IMAGES, *_TEXTS)
+    if not (is_hub or is_folder or text or name in embedded or name in _IMAGE_SOURCES):
+        raise unknown_name("data set", name, (*embedded, *_SOURCES, *_FORMS))
     if revision is not None and not is_hub:
         raise OptionError(f"The data set {name!r} has no revisions; only hf:OWNER/NAME has.")
-    if path is not None and not is_hub and name not in _SOURCES:
+    takes_path = is_hub or name in _IMAGE_SOURCES or (text and text.kind in TEXT_SOURCES)
+    if path is not None and not takes_path:
         raise OptionError(f"The data set {name!r} takes no path; {', '.join(_SOURCES)} and hf: do.")
     if is_hub:
-        from xai_lib.datasets.hub_images import open_hub_images
+        from xai_lib.datasets.hub_sets import open_hub
 
-        return open_hub_images(name, None if path is None else Path(path).expanduser(), revision)
+        return open_hub(name, None if path is None else Path(path).expanduser(), revision)
     if is_folder:
         from xai_lib.datasets.folders import open_folder
 
         return open_folder(rest)
-    if name in _SOURCES:
-        return _open_source(_SOURCES[name], path)
+    if text:
+        return open_text_set(name, text, path)
+    if name in _IMAGE_SOURCES:
+        return _open_source(_IMAGE_SOURCES[name], path)
     return _open_embedded(name)
 
 
@@ -72,7 +91,11 @@ def _open_source(source: Source, path: str | os.PathLike | None) -> ImageDataset
     return open_imagenet_val(place)
 
 
-def _open_embedded(name: str) -> ImageDataset:
+def _open_embedded(name: str) -> ImageDataset | TextDataset:
+    if name in _TEXTS:
+        from xai_lib.datasets.generated_texts import open_embedded_text
+
+        return open_embedded_text(name)
     from xai_lib.datasets.generated import DigitImages, SceneImages
 
     if name == "digits":
@@ -81,54 +104,62 @@ def _open_embedded(name: str) -> ImageDataset:
 
 
 def datasets_table() -> DataFrame:
-    """Return the known data sets: name, samples, labels, masks, present, where from.
+    """Return the known data sets: name, kind, samples, labels, evidence, present, where from.
 
-    Nothing is opened: present says that something lies where the environment variable points.
+    kind: image or text. samples: of the split that is opened where none is named. evidence: what
+    says where in a sample the label's evidence lies. Nothing is opened: present says that
+    something lies where the environment variable points.
     """
     import pandas as pd
 
     has_digits = find_spec("sklearn") is not None
+    unseen, bundled = "generated, seed never trained on", "bundled with scikit-learn, held-out part"
     rows = [
-        ("scenes", "10,000", "yes", "yes", True, "generated, seed never trained on"),
-        ("scenes-2", "10,000", "yes", "yes", True, "generated; two objects, one is asked for"),
-        ("digits", "360", "yes", "yes", has_digits, "bundled with scikit-learn, held-out part"),
+        ("scenes", "image", "10,000", "yes", "masks", True, unseen),
+        ("scenes-2", "image", "10,000", "yes", "masks", True, f"{unseen}; two objects"),
+        ("digits", "image", "360", "yes", "masks", has_digits, bundled),
     ]
+    rows += [(name, "text", "", "yes", "rationales", True, unseen) for name in _TEXTS]
     for source in _SOURCES.values():
         place = source.looked_for()
-        present = place is not None and place.exists()
         rows.append(
             (
                 source.name,
+                source.modality,
                 f"{source.samples:,}",
                 "yes",
-                "yes" if source is GTSEGS else "no",
-                present,
+                source.evidence,
+                place is not None and place.exists(),
                 f"{source.place}; point {source.variable} at the {source.kind}",
             )
         )
+    any_hub = "Hugging Face hub; @REVISION, #SPLIT"
     rows += [
-        ("folder:PATH", "any", "by class folder", "no", None, "your own images"),
-        ("hf:OWNER/NAME", "any", "yes", "no", None, "Hugging Face hub; @REVISION, #SPLIT"),
+        ("folder:PATH", "image", "any", "by class folder", "no", None, "your own images"),
+        ("csv:PATH", "text", "any", "by column", "by column", None, "your own texts"),
+        ("eraser:PATH", "text", "any", "yes", "rationales", None, "any set in ERASER's layout"),
+        ("hf:OWNER/NAME", "image or text", "any", "yes", "no", None, any_hub),
     ]
-    columns = ["name", "samples", "labels", "masks", "present", "where from"]
+    columns = ["name", "kind", "samples", "labels", "evidence", "present", "where from"]
     return pd.DataFrame(rows, columns=columns)
 
 
 def dataset_states() -> dict[str, str]:
     """Return for each known data set, in words, whether it is here and where it was looked for."""
     states = {}
-    for row in datasets_table().itertuples(index=False):
-        name, samples, present, origin = row[0], row[1], row[4], row[5]
+    for row in datasets_table().to_dict("records"):
+        name, samples, present = row["name"], row["samples"], row["present"]
         if name in _SOURCES:
             source = _SOURCES[name]
             place = source.looked_for()
             if place is None:
                 states[name] = f"missing: {source.variable} is not set; from {source.place}"
             elif present:
-                states[name] = f"present: {place} ({source.variable}); {samples} in the original"
+                whose = f"split {source.split}" if source.split else "original"
+                states[name] = f"present: {place} ({source.variable}); {samples} in the {whose}"
             else:
                 states[name] = f"missing: nothing at {place} ({source.variable})"
         elif present is not None:
             here = f"present: {samples} samples" if present else "missing"
-            states[name] = f"{here}, {origin}"
+            states[name] = f"{here}, {row['where from']}"
     return states

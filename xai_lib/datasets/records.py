@@ -15,18 +15,19 @@ class Records:
     """Where each record of a UTF-8 file begins and ends; records of white space are left out.
 
     quoted: a line's end inside double quotes does not end the record (RFC 4180). What stays in
-    memory is two numbers a record. Raises InputError for an empty file, one that is not UTF-8 (by
+    memory is three numbers a record. Raises InputError for an empty file, one that is not UTF-8 (by
     name and byte) and one whose last quote does not close.
     """
 
     def __init__(self, path: Path, quoted: bool = False):
         self.path = path
-        digest, starts, ends = hashlib.sha256(), [], []
+        digest, found = hashlib.sha256(), []
         start = end = 0
+        first = 1
         is_open, blank = False, True
         try:
             with path.open("rb") as file:
-                for line in file:
+                for number, line in enumerate(file, 1):
                     digest.update(line)
                     decode(line, repr(str(path)), offset=end)
                     end += len(line)
@@ -35,27 +36,26 @@ class Records:
                         is_open = not is_open
                     if not is_open:
                         if not blank:
-                            starts.append(start)
-                            ends.append(end)
-                        start, blank = end, True
+                            found.append((start, end, first))
+                        start, first, blank = end, number + 1, True
         except OSError as error:
             raise InputError(f"Cannot read {str(path)!r}: {error.strerror or error}.") from error
-        self._starts, self._ends = np.array(starts, np.int64), np.array(ends, np.int64)
+        self._found = np.array(found, np.int64).reshape(-1, 3)
         self.size, self.digest = end, digest.hexdigest()
         if is_open:
             raise InputError(
-                f"The double quote that opens in line {self._line_at(start)} of {str(path)!r} or "
-                "after it never closes: the file is truncated, or a quote inside a quoted text is "
+                f"The double quote that opens in line {first} of {str(path)!r} or after it "
+                "never closes: the file is truncated, or a quote inside a quoted text is "
                 "not doubled."
             )
-        if not starts:
+        if not found:
             raise InputError(f"The file {str(path)!r} is empty.")
 
     def __len__(self) -> int:
-        return len(self._starts)
+        return len(self._found)
 
     def __getitem__(self, index: int) -> str:
-        start, end = int(self._starts[index]), int(self._ends[index])
+        start, end, _ = self._found[index].tolist()
         try:
             with self.path.open("rb") as file:
                 file.seek(start)
@@ -66,8 +66,20 @@ class Records:
 
     def place(self, index: int) -> str:
         """Return what to call a record in an error: the line where it begins, and its file."""
-        return f"Line {self._line_at(int(self._starts[index]))} of {str(self.path)!r}"
+        return f"Line {self._found[index, 2]} of {str(self.path)!r}"
 
-    def _line_at(self, offset: int) -> int:
-        with self.path.open("rb") as file:
-            return file.read(offset).count(b"\n") + 1
+
+def first_record(path: Path, quoted: bool = False) -> str:
+    """Return the first record of a file, without reading on; raise InputError as `Records` does."""
+    data = b""
+    try:
+        with path.open("rb") as file:
+            for line in file:
+                data += line
+                if data.strip() and not (quoted and data.count(b'"') % 2):
+                    break
+    except OSError as error:
+        raise InputError(f"Cannot read {str(path)!r}: {error.strerror or error}.") from error
+    if not data.strip():
+        raise InputError(f"The file {str(path)!r} is empty.")
+    return decode(data, repr(str(path))).strip("\n")
