@@ -27,7 +27,7 @@ MAPS_OF_A_LAYER = 6
 
 @dataclass
 class Layer:
-    """The linear maps of one layer, its attention (batch, heads, tokens, tokens) and what it feeds."""
+    """The linear maps of one layer, its attention (batch, heads, n, n) and what it feeds."""
 
     query: Recorded
     key: Recorded
