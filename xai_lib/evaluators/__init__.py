@@ -23,6 +23,10 @@ EVALUATORS = {
     "sanity": ("sanity", "Sanity"),
     "agreement": ("agreement", "Agreement"),
     "stability": ("stability", "Stability"),
+    "rationales": ("rationales", "Rationales"),
+    "text_perturbation": ("text_perturbation", "TextPerturbation"),
+    "word_deletion": ("word_deletion", "WordDeletion"),
+    "word_scores": ("word_scores", "WordScores"),
 }
 
 __all__ = [

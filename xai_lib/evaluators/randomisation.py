@@ -5,14 +5,13 @@ from __future__ import annotations
 import copy
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import takewhile
 from threading import RLock
 from weakref import WeakKeyDictionary
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from xai_lib.borrowing import borrowed
@@ -24,6 +23,9 @@ _NUMBERED = re.compile(r"(?:.*_)?\d+")
 _COPIES: WeakKeyDictionary[nn.Module, tuple[int, Cascade]] = WeakKeyDictionary()
 _LOCK = RLock()
 
+# What a forward pass takes: pixels (b, c, h, w), or input_ids and their like by keyword.
+Inputs = Tensor | Mapping[str, Tensor]
+
 
 class Cascade:
     """A model's copy and random tensors for all of its parameters; the model is not touched.
@@ -32,7 +34,7 @@ class Cascade:
     `stages_of`. Random tensors are drawn once, from the seed and the parameter's name alone.
     """
 
-    def __init__(self, model: nn.Module, pixels: Float[Tensor, "b c h w"], seed: int = 0):
+    def __init__(self, model: nn.Module, inputs: Inputs, seed: int = 0):
         try:
             self._model = copy.deepcopy(model).requires_grad_(False)
         except (RuntimeError, TypeError) as error:
@@ -41,7 +43,7 @@ class Cascade:
                 "given are not to be changed. Remove what cannot be copied from its attributes."
             ) from error
         self._model.zero_grad(set_to_none=True)
-        stages = stages_of(self._model, pixels)
+        stages = stages_of(self._model, inputs)
         self.stages = tuple(reversed(stages))
         self._tensors = {
             stage: [(p, p.data, random_like(p, name, seed)) for name, p in stages[stage].items()]
@@ -74,7 +76,7 @@ class Cascade:
                     parameter.data = original
 
 
-def cascade_of(model: nn.Module, pixels: Float[Tensor, "b c h w"], seed: int = 0) -> Cascade:
+def cascade_of(model: nn.Module, inputs: Inputs, seed: int = 0) -> Cascade:
     """Return the model's `Cascade`, made again only where the seed or a value has changed.
 
     It lives as long as the model does and holds its parameters twice, as they are and random.
@@ -83,14 +85,12 @@ def cascade_of(model: nn.Module, pixels: Float[Tensor, "b c h w"], seed: int = 0
     with _LOCK:
         known, cascade = _COPIES.get(model, (None, None))
         if known != seed or not cascade.is_of(model):
-            cascade = Cascade(model, pixels, seed)
+            cascade = Cascade(model, inputs, seed)
             _COPIES[model] = seed, cascade
         return cascade
 
 
-def stages_of(
-    model: nn.Module, pixels: Float[Tensor, "b c h w"]
-) -> dict[str, dict[str, nn.Parameter]]:
+def stages_of(model: nn.Module, inputs: Inputs) -> dict[str, dict[str, nn.Parameter]]:
     """Return the model's parameters by stage, in the order in which a forward pass reaches them.
 
     A stage is a module that owns parameters (head, norm), or all that a numbered part of the model
@@ -106,7 +106,7 @@ def stages_of(
     ]
     try:
         with borrowed(model), torch.no_grad():
-            model(pixels)
+            model(**inputs) if isinstance(inputs, Mapping) else model(inputs)
     finally:
         for handle in handles:
             handle.remove()

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from xai_lib import registry
-from xai_lib.api import COMPAT
+from xai_lib.api import COMPAT, FIRST_TOKEN
 from xai_lib.errors import OptionError, unknown_name
 from xai_lib.options import parse_pair
 
@@ -29,7 +29,10 @@ class MethodSpec:
             raise OptionError(f"{text!r} gives an option twice; give each once.")
         if options.get("compat") not in COMPAT:
             raise unknown_name("compat", options["compat"], ("reference",))
-        registry.find(name, {k: v for k, v in options.items() if k != "compat"})
+        if options.get("first_token", "keep") not in FIRST_TOKEN:
+            raise unknown_name("first_token", options["first_token"], FIRST_TOKEN)
+        general = ("compat", "first_token")
+        registry.find(name, {k: v for k, v in options.items() if k not in general})
         return cls(text, name, options)
 
     @property

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from xai_lib.datasets.imagenet_labels import class_index, class_names
 from xai_lib.errors import TargetError
 
+# What data sets of sentiment and models for it write for the same class.
+SHORT = {"neg": "negative", "neu": "neutral", "pos": "positive"}
+
 
 def class_places(
     of_data: Sequence[str] | None, of_model: Sequence[str], model: str = "the model"
@@ -15,8 +18,9 @@ def class_places(
 
     Class folders are numbered by their sorted names, which is rarely the model's order: labels that
     were taken for classes would be wrong without a sign. Names that are numbers are classes
-    themselves ("10" sorts before "2"); names are looked up in the model's, upper case, "_" and the
-    synonyms after a comma aside; wnids are those of ILSVRC 2012. Where one side has no names, only
+    themselves ("10" sorts before "2"); names are looked up in the model's, upper case, "_", the
+    synonyms after a comma and the short forms of sentiment (`SHORT`) aside; wnids are those of
+    ILSVRC 2012. Where one side has no names, only
     numbers can be translated. Raises TargetError for a name that is no class of the model, or that
     two classes share.
     """
@@ -79,7 +83,8 @@ def _first(name: str) -> str:
 
 
 def _plain(name: str) -> str:
-    return " ".join(name.replace("_", " ").casefold().split())
+    words = name.replace("_", " ").casefold().split()
+    return " ".join(SHORT.get(word, word) for word in words)
 
 
 def _unless_plain(places: list[int]) -> tuple[int, ...] | None:

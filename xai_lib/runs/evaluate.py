@@ -13,10 +13,10 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from xai_lib.datasets.base import ImageDataset
+from xai_lib.datasets.base import Dataset
 from xai_lib.errors import OptionError, RunError, RunInterrupted, UnsupportedModelError
 from xai_lib.evaluators import MethodSpec, parse_methods
-from xai_lib.models import Processor
+from xai_lib.models import Processor, TextProcessor
 from xai_lib.runs.config import RunConfig, Shard, cut, differences
 from xai_lib.runs.fingerprints import git_revision, versions
 from xai_lib.runs.folder import RunFolder
@@ -28,7 +28,7 @@ from xai_lib.runs.work import Computed, Work
 class Place:
     """Where a run computes and finds its data: what may change when it goes on.
 
-    device: "auto", "cpu", "cuda", ...; workers: processes that decode images; cluster: None,
+    device: "auto", "cpu", "cuda", ...; workers: processes that read samples; cluster: None,
     "local:N", "tcp://HOST:PORT" or a file for dask-jobqueue; data: path of the data set.
     """
 
@@ -60,8 +60,8 @@ class Place:
 
 def evaluate(
     evaluator: str,
-    model: str | tuple[nn.Module, Processor],
-    dataset: str | ImageDataset,
+    model: str | tuple[nn.Module, Processor | TextProcessor],
+    dataset: str | Dataset,
     methods: str | Iterable[str],
     out: str | os.PathLike,
     *,
@@ -85,8 +85,10 @@ def evaluate(
     if given is not None:
         settings = {"dtype": _dtype_of(given[0], device, settings.get("dtype"))} | settings
     opened = None if isinstance(dataset, str) else dataset
-    if not isinstance(dataset, str | ImageDataset):
-        raise OptionError(f"dataset is {dataset!r}; expected a name or an ImageDataset.")
+    if not isinstance(dataset, str | Dataset):
+        raise OptionError(
+            f"dataset is {dataset!r}; expected a name, an ImageDataset or a TextDataset."
+        )
     config = RunConfig(
         evaluator=evaluator,
         model=os.fspath(model) if given is None else type(given[0]).__name__,
@@ -137,13 +139,13 @@ def _interrupted(run: Run) -> RunInterrupted:
     )
 
 
-def _pair(model: object) -> tuple[nn.Module, Processor]:
+def _pair(model: object) -> tuple[nn.Module, Processor | TextProcessor]:
     """Return a model and processor of one's own, or raise an OptionError."""
-    kinds = (nn.Module, Processor)
+    kinds = (nn.Module, Processor | TextProcessor)
     if not isinstance(model, tuple) or len(model) != 2 or not all(map(isinstance, model, kinds)):
         raise OptionError(
             f"model is {type(model).__name__}; expected a name, a folder, or the pair (model, "
-            "processor) that `xai.load` gives, with a `Processor` for a model of your own."
+            "processor) that `xai.load` gives, with a `Processor` or `TextProcessor` for your own."
         )
     return model
 

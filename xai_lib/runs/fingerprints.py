@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import platform
 import subprocess
 from functools import cache
@@ -12,7 +13,19 @@ from pathlib import Path
 import torch
 from torch import nn
 
-PACKAGES = ("xai-lib", "torch", "timm", "transformers", "numpy", "pillow", "pyarrow", "datasets")
+from xai_lib.models import TextProcessor
+
+PACKAGES = (
+    "xai-lib",
+    "torch",
+    "timm",
+    "transformers",
+    "tokenizers",
+    "numpy",
+    "pillow",
+    "pyarrow",
+    "datasets",
+)
 
 
 def model_fingerprint(model: nn.Module) -> dict[str, str | int]:
@@ -26,6 +39,18 @@ def model_fingerprint(model: nn.Module) -> dict[str, str | int]:
         "class": f"{kind.__module__}.{kind.__qualname__}",
         "parameters": sum(p.numel() for p in model.parameters()),
         "sha256": digest.hexdigest(),
+    }
+
+
+def tokenizer_fingerprint(processor: TextProcessor) -> dict[str, str | int | None]:
+    """Return the sha256 over what the tokenizer does, and the length that texts may have."""
+    state = processor.tokenizer.backend_tokenizer.to_str()
+    # Padding and truncation are settings of the last call, not of the tokenizer.
+    kept = {k: v for k, v in json.loads(state).items() if k not in ("padding", "truncation")}
+    text = json.dumps(kept, sort_keys=True)
+    return {
+        "tokenizer": hashlib.sha256(text.encode()).hexdigest(),
+        "max_length": processor.max_length,
     }
 
 

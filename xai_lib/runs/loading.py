@@ -1,4 +1,4 @@
-"""Samples to batches: read, squashed and stacked, in worker processes where there are any."""
+"""Samples to batches: read, images squashed and stacked, in worker processes if there are any."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from xai_lib.datasets.base import ImageDataset, Sample
+from xai_lib.datasets.base import Dataset, Sample, TextSample
 from xai_lib.errors import InputError, XAIError
-from xai_lib.evaluators import Batch
+from xai_lib.evaluators import Batch, TextBatch
 from xai_lib.models.processor import Processor
+from xai_lib.models.text_processor import TextProcessor
 
 # Processes die of a broken file or for want of memory; only the first repeats itself.
 PATIENCE = 2
@@ -23,7 +24,7 @@ PATIENCE = 2
 
 @dataclass(frozen=True)
 class Decoded:
-    """One sample at the model's size, or the reason why it could not be read."""
+    """One sample, an image at the model's size, or the reason why it could not be read."""
 
     index: int
     key: str
@@ -31,21 +32,23 @@ class Decoded:
     label: int | None = None
     mask: Tensor | None = None
     error: str | None = None
+    texts: tuple[str, ...] | None = None
+    rationale: tuple[tuple[int, int], ...] | None = None
 
 
 @dataclass(frozen=True)
 class Loaded:
     """A batch of what could be read (None if nothing could), and what could not."""
 
-    batch: Batch | None
+    batch: Batch | TextBatch | None
     failed: list[Decoded] = field(default_factory=list)
 
 
 class _Decoding(TorchDataset):
     def __init__(
         self,
-        dataset: ImageDataset,
-        processor: Processor,
+        dataset: Dataset,
+        processor: Processor | TextProcessor,
         needs: frozenset[str],
         classes: tuple[int, ...] | None,
     ):
@@ -55,8 +58,7 @@ class _Decoding(TorchDataset):
     def __getitem__(self, index: int) -> Decoded:
         try:
             sample = self.dataset[index]
-            image = self.processor.squash(sample.image)
-            mask = None if sample.mask is None else self._mask(sample)
+            content = self._text(sample) if hasattr(sample, "text") else self._image(sample)
             label = None if sample.label is None else operator.index(sample.label)
         except Exception as error:  # decoders raise whatever a damaged file leads them to
             reason = str(error) if isinstance(error, XAIError | OSError) else repr(error)
@@ -70,7 +72,28 @@ class _Decoding(TorchDataset):
                 reason = f"Its label is {label}, but the data set has {len(self.classes)} classes"
                 return Decoded(index, str(sample.key), error=reason)
             label = self.classes[label]
-        return Decoded(index, str(sample.key), image, label, mask)
+        return Decoded(index, str(sample.key), label=label, **content)
+
+    def _image(self, sample: Sample) -> dict[str, Tensor | None]:
+        image = self.processor.squash(sample.image)
+        return {"image": image, "mask": None if sample.mask is None else self._mask(sample)}
+
+    @staticmethod
+    def _text(sample: TextSample) -> dict[str, tuple | None]:
+        wrong = next((t for t in sample.texts if not isinstance(t, str)), None)
+        if wrong is not None:
+            raise InputError(f"Its text is {type(wrong).__name__}; expected a str.")
+        spans = sample.rationale
+        if spans is None:
+            return {"texts": sample.texts}
+        spans = tuple((operator.index(start), operator.index(end)) for start, end in spans)
+        for start, end in spans:
+            if not 0 <= start < end <= len(sample.text):
+                raise InputError(
+                    f"Its rationale has the span ({start}, {end}), its text {len(sample.text)} "
+                    "characters: expected 0 <= start < end <= that."
+                )
+        return {"texts": sample.texts, "rationale": spans}
 
     def _mask(self, sample: Sample) -> Tensor:
         image = sample.image
@@ -84,8 +107,8 @@ class _Decoding(TorchDataset):
 
 
 def load_batches(
-    dataset: ImageDataset,
-    processor: Processor,
+    dataset: Dataset,
+    processor: Processor | TextProcessor,
     batches: Sequence[Sequence[int]],
     device: torch.device,
     workers: int = 0,
@@ -94,10 +117,10 @@ def load_batches(
 ) -> Iterator[Loaded]:
     """Yield the batches of `batches` (lists of sample places) in order.
 
-    needs: what every sample must have, of "labels" and "masks". classes: the model's class of each
-    label, None where they are the same. A sample that lacks something or cannot be read is
-    reported in its batch, also one that kills its process; the other samples of a process that
-    died are read again.
+    needs: what every sample must have, of "labels", "masks" and "rationales". classes: the model's
+    class of each label, None where they are the same. A sample that lacks something or cannot be
+    read is reported in its batch, also one that kills its process; the other samples of a process
+    that died are read again.
     """
     decoding = _Decoding(dataset, processor, needs, classes)
     done = 0
@@ -158,12 +181,14 @@ def _stack(samples: list[Decoded]) -> Loaded:
             return None
         return torch.stack([torch.as_tensor(value) for value in values])
 
-    batch = Batch(
-        tuple(sample.index for sample in good),
-        tuple(sample.key for sample in good),
-        *(stacked(name) for name in ("image", "label", "mask")),
-    )
-    return Loaded(batch, failed)
+    places = tuple(sample.index for sample in good), tuple(sample.key for sample in good)
+    if good[0].texts is None:
+        columns = (stacked(name) for name in ("image", "label", "mask"))
+        return Loaded(Batch(*places, *columns), failed)
+    spans = tuple(sample.rationale for sample in good)
+    rationales = None if None in spans else spans
+    texts = tuple(sample.texts for sample in good)
+    return Loaded(TextBatch(*places, texts, stacked("label"), rationales), failed)
 
 
 def _moved(loaded: Loaded, device: torch.device) -> Loaded:
@@ -172,6 +197,7 @@ def _moved(loaded: Loaded, device: torch.device) -> Loaded:
     tensors = {
         name: None if value is None else value.to(device)
         for name in ("images", "labels", "masks")
+        if hasattr(loaded.batch, name)
         for value in [getattr(loaded.batch, name)]
     }
     return Loaded(dataclasses.replace(loaded.batch, **tensors), loaded.failed)

@@ -133,7 +133,7 @@ class Run:
         ]
 
     def maps(self, method: str) -> dict[int, Tensor]:
-        """Return the stored relevance (rows, columns) in float32 by sample index.
+        """Return the stored relevance (rows, columns), or (tokens,), in float32 by sample index.
 
         Samples of which the method gave no map are left out. Raises RunError if the run keeps no
         maps, or none of this method.
@@ -160,7 +160,11 @@ class Run:
                 ) from error
             if method not in tensors:  # every sample of the shard failed
                 continue
-            values = tensors[method].float() * tensors[f"{method}/scale"][:, None, None]
+            stored, scale = tensors[method].float(), tensors[f"{method}/scale"]
+            values = list(stored * scale.view(-1, *[1] * (stored.dim() - 1)))
+            if f"{method}/length" in tensors:
+                lengths = tensors[f"{method}/length"].tolist()
+                values = [scores[:n] for scores, n in zip(values, lengths, strict=True)]
             indices = tensors[f"{method}/index"].tolist()
             found |= dict(zip(indices, values, strict=True))
         return found

@@ -18,14 +18,22 @@ from torch import Tensor, nn
 
 from xai_lib.borrowing import borrowed
 from xai_lib.datasets import open_dataset
-from xai_lib.datasets.base import ImageDataset
+from xai_lib.datasets.base import Dataset
 from xai_lib.errors import InputError, OptionError, TargetError
-from xai_lib.evaluators import Batch, Evaluator, MethodSpec, Subject
+from xai_lib.evaluators import (
+    EVALUATORS,
+    Batch,
+    Evaluator,
+    MethodSpec,
+    Subject,
+    TextBatch,
+    evaluator_class,
+)
 from xai_lib.inputs import logits_of
-from xai_lib.models import Processor, load
+from xai_lib.models import Processor, TextProcessor, load
 from xai_lib.runs.classes import are_names, class_places
 from xai_lib.runs.config import RunConfig, Shard, as_json
-from xai_lib.runs.fingerprints import model_fingerprint
+from xai_lib.runs.fingerprints import model_fingerprint, tokenizer_fingerprint
 from xai_lib.runs.loading import Loaded, load_batches
 
 Stored = dict[str, dict[int, Tensor]]
@@ -54,7 +62,7 @@ class Work:
     evaluator: Evaluator
     methods: list[MethodSpec]
     subject: Subject
-    dataset: ImageDataset
+    dataset: Dataset
     # The model's class of each label; None where labels are classes.
     classes: tuple[int, ...] | None = None
 
@@ -64,27 +72,28 @@ class Work:
         config: RunConfig,
         device: torch.device,
         data: str | None = None,
-        model: tuple[nn.Module, Processor] | None = None,
-        dataset: ImageDataset | None = None,
+        model: tuple[nn.Module, Processor | TextProcessor] | None = None,
+        dataset: Dataset | None = None,
     ) -> Work:
         """Load what `config` names (or take what is given) after checking that it fits together."""
         evaluator, methods = config.build()
         if dataset is None:
             dataset = open_dataset(config.dataset, path=data, revision=config.dataset_revision)
-        for need in ("labels", "masks"):
+        check_modality(evaluator.modality, f"The data set {config.dataset!r}", dataset.modality)
+        for need in ("labels", "masks", "rationales"):
             if need in evaluator.needs and not getattr(dataset, f"has_{need}"):
                 raise OptionError(
                     f"The evaluator {config.evaluator!r} needs {need}, which the data set "
                     f"{config.dataset!r} does not have. `xai datasets` shows which has."
                 )
         network, processor = model or load(config.model, revision=config.model_revision)
+        modality = "text" if isinstance(processor, TextProcessor) else "image"
+        check_modality(evaluator.modality, f"The model {config.model!r}", modality)
         if model is None:
             network = network.to(device, getattr(torch, config.dtype))
-        subject = Subject(
-            network,
-            dataclasses.replace(processor, resample=config.resample),
-            batch_size=config.batch_size,
-        )
+        if modality == "image":
+            processor = dataclasses.replace(processor, resample=config.resample)
+        subject = Subject(network, processor, batch_size=config.batch_size)
         work = cls(config, evaluator, methods, subject, dataset)
         if work.uses_labels:
             work.classes = class_places(
@@ -99,7 +108,10 @@ class Work:
     def identity(self) -> dict[str, dict]:
         """Return the fingerprints of the model, with what it is given, and of the data set."""
         processor = self.subject.processor
-        seen = {name: list(getattr(processor, name)) for name in ("size", "mean", "std")}
+        if isinstance(processor, TextProcessor):
+            seen = tokenizer_fingerprint(processor)
+        else:
+            seen = {name: list(getattr(processor, name)) for name in ("size", "mean", "std")}
         if self.classes is not None:
             seen["class_of_label"] = list(self.classes)
         return {
@@ -178,15 +190,14 @@ class Work:
             f"scored ({len(reasons)} of {len(self.dataset)}); the first: {reasons[0]}"
         )
 
-    def _check_classes(self, batch: Batch) -> None:
+    def _check_classes(self, batch: Batch | TextBatch) -> None:
         """Raise a TargetError where nothing has told that the labels are the model's classes."""
         names = self.dataset.class_names
         if not names or are_names(self.subject.processor.class_names) or not self.uses_labels:
             return
         if all(name.isdecimal() for name in names):
             return
-        with borrowed(self.subject.model):
-            found = logits_of(self.subject.model(self.subject.normalize(batch.images))).shape[-1]
+        found = self._classes_of_model(batch)
         if found != len(names):
             raise TargetError(
                 f"{self.config.model!r} has {found} classes without names, the data set "
@@ -194,6 +205,12 @@ class Work:
                 "which is which. Give a processor with class_names, or name class folders by the "
                 "model's class numbers."
             )
+
+    def _classes_of_model(self, batch: Batch | TextBatch) -> int:
+        if isinstance(batch, TextBatch):
+            return int(self.subject.model.config.num_labels)
+        with borrowed(self.subject.model):
+            return logits_of(self.subject.model(self.subject.normalize(batch.images))).shape[-1]
 
     def _check_labels(self, loaded: Loaded) -> None:
         classes = len(self.subject.processor.class_names)
@@ -223,6 +240,16 @@ class Work:
         return [{name: row.get(name) for name in names} for row in rows]
 
 
+def check_modality(wanted: str, what: str, found: str) -> None:
+    """Raise an OptionError where an evaluator of images meets texts, or the other way round."""
+    if wanted != found:
+        fitting = [name for name in EVALUATORS if evaluator_class(name).modality == found]
+        raise OptionError(
+            f"{what} is of {found}s, the evaluator takes {wanted}s. For {found}s: "
+            f"{', '.join(fitting)}."
+        )
+
+
 def as_parquet(rows: list[dict], digest: str, number: int) -> bytes:
     """Return rows as parquet bytes that say which run and shard they belong to."""
     table = pa.Table.from_pylist(rows)
@@ -235,16 +262,23 @@ def as_parquet(rows: list[dict], digest: str, number: int) -> bytes:
 def as_safetensors(stored: Stored) -> bytes:
     """Return maps as float16 fractions of each map's largest magnitude, with that scale beside.
 
-    NAME (n, rows, columns) float16; NAME/scale (n,) float32; NAME/index (n,) int64. Relevance of
-    some rules exceeds what float16 holds, hence the scale.
+    NAME (n, rows, columns) float16, or (n, tokens) of texts, 0 behind the end of the shorter ones;
+    NAME/scale (n,) float32; NAME/index (n,) int64; NAME/length (n,) int64, of texts alone.
+    Relevance of some rules exceeds what float16 holds, hence the scale.
     """
     from safetensors.torch import save
 
     tensors = {}
     for method, entries in stored.items():
-        maps = torch.stack(list(entries.values()))
+        if next(iter(entries.values())).dim() == 1:
+            lengths = [len(scores) for scores in entries.values()]
+            tensors[f"{method}/length"] = torch.tensor(lengths)
+            maps = torch.nn.utils.rnn.pad_sequence(list(entries.values()), batch_first=True)
+        else:
+            maps = torch.stack(list(entries.values()))
         scale = maps.flatten(1).abs().amax(1)
-        fraction = maps / scale.clamp(min=torch.finfo(torch.float32).tiny)[:, None, None]
+        divisor = scale.clamp(min=torch.finfo(torch.float32).tiny)
+        fraction = maps / divisor.view(-1, *[1] * (maps.dim() - 1))
         tensors[method] = fraction.half().contiguous()
         tensors[f"{method}/scale"] = scale
         tensors[f"{method}/index"] = torch.tensor(list(entries))

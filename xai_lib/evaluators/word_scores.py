@@ -1,0 +1,120 @@
+"""Word scores: every word of every sentence with its score, for tables of words over a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from xai_lib.errors import unknown_name
+from xai_lib.evaluators.base import Evaluator, Metric, Row, Subject, TextBatch
+from xai_lib.evaluators.randomisation import cascade_of
+from xai_lib.evaluators.specs import MethodSpec
+from xai_lib.evaluators.texts import (
+    EXPLAIN,
+    ExplainedText,
+    check_explain,
+    check_max_length,
+    explained_texts,
+)
+from xai_lib.evaluators.word_deletion import targets
+from xai_lib.text import REDUCTIONS
+
+UNITS = ("word", "token")
+COLUMNS = ("words", "scores", "units", "tokens", "explained", "predicted")
+
+
+@dataclass(frozen=True)
+class WordScores(Evaluator):
+    """Wu & Ong (2021), sections 3.2.1, 3.4 and 3.5: the scores that their word tables rest on.
+
+    Each row holds `words` and `scores`, lists of equal length: of the "word"s between white space,
+    in lower case (lower), with the maximum (reduce) of their pieces' scores, or of the "token"s, as
+    published; signs are kept and nothing is scaled. tokens: how many the model read, special ones
+    included. `word_statistics` makes rank tables and correlations of the records.
+
+    randomise: explain the same class in a copy of the model whose parameters are all random, too
+    (weights "randomised" beside "trained"): each gets normal numbers of its own mean and standard
+    deviation, drawn from `seed` (`randomisation`); the publication draws from the initialiser.
+    explain, max_length: as in `word_deletion`.
+    """
+
+    unit: str = "word"
+    reduce: str = "max"
+    lower: bool = True
+    explain: str = "predicted"
+    randomise: bool = False
+    seed: int = 0
+    max_length: int | None = None
+
+    name = "word_scores"
+    modality = "text"
+    groups = ("method", "weights")
+    metrics = (
+        Metric("units", ("units",), better=None),
+        Metric("tokens", ("tokens",), better=None),
+    )
+
+    def __post_init__(self):
+        for name, known in (("unit", UNITS), ("reduce", tuple(REDUCTIONS))):
+            if getattr(self, name) not in known:
+                raise unknown_name(name, getattr(self, name), known)
+        check_explain(self.explain, (*EXPLAIN, "last"))
+        check_max_length(self.max_length)
+        if self.explain == "label":
+            object.__setattr__(self, "needs", frozenset({"labels"}))
+
+    def rows(
+        self, subject: Subject, batch: TextBatch, methods: Sequence[MethodSpec]
+    ) -> Iterator[Row]:
+        found = {}
+        for spec in methods:
+            target = targets(subject, batch, self.explain)
+            found[spec.label] = self._explained(subject, batch, spec, target)
+            yield from self._rows(batch, spec, "trained", found[spec.label])
+        good = next(
+            (e for row in found.values() for e in row if isinstance(e, ExplainedText)), None
+        )
+        if not self.randomise:
+            return
+        if good is None:
+            for spec in methods:
+                yield from self._rows(batch, spec, "randomised", found[spec.label])
+            return
+        inputs = {name: v[None].to(subject.device) for name, v in good.row.items()}
+        cascade = cascade_of(subject.model, inputs, self.seed)
+        with cascade.randomised(len(cascade.stages)) as model:
+            random = replace(subject, model=model, keep=None)
+            for spec in methods:
+                # A random model predicts a class of its own; another class is no comparison.
+                target = [getattr(e, "explained", 0) for e in found[spec.label]]
+                again = self._explained(random, batch, spec, target)
+                pairs = zip(found[spec.label], again, strict=True)
+                entries = [old if isinstance(old, str) else new for old, new in pairs]
+                yield from self._rows(batch, spec, "randomised", entries)
+
+    def _explained(self, subject: Subject, batch: TextBatch, spec: MethodSpec, target):
+        return explained_texts(
+            subject, batch, spec, target, max_length=self.max_length, reduce=self.reduce
+        )
+
+    def _rows(
+        self, batch: TextBatch, spec: MethodSpec, weights: str, found: list[ExplainedText | str]
+    ) -> Iterator[Row]:
+        for index, key, entry in zip(batch.index, batch.key, found, strict=True):
+            row = {"index": index, "key": key, "method": spec.label, "weights": weights}
+            if isinstance(entry, str):
+                yield row | dict.fromkeys(COLUMNS) | {"error": entry}
+                continue
+            words, scores = self._units(entry)
+            numbers = (words, scores, len(words), len(entry.special))
+            classes = (entry.explained, entry.predicted)
+            yield row | dict(zip(COLUMNS, (*numbers, *classes), strict=True)) | {"error": None}
+
+    def _units(self, entry: ExplainedText) -> tuple[list[str], list[float]]:
+        if self.unit == "word":
+            labels, scores = entry.words.labels, entry.words.scores.double().tolist()
+        else:
+            kept = (~entry.special).nonzero().flatten().tolist()
+            labels = [entry.tokens.labels[i] for i in kept]
+            scores = entry.scores[kept].tolist()
+        return [label.lower() if self.lower else label for label in labels], scores
