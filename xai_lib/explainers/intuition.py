@@ -56,13 +56,13 @@ def bi_head(
     depth = len(run.sites)
     published = depth - 1 if call.inputs.stream == "text" else depth // 4
     start = _start(call, published if start_layer is None else start_layer, depth)
-    sites = run.sites[start:]
+    sites, kept = run.sites[start:], _present(call)
     if not sites:
         return Output(run.logits.new_zeros(*call.targets.shape, call.layout(run).tokens))
 
     def explain(seed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         *grads, at_output = run.gradients([*(s.probs for s in sites), sites[-1].output], seed)
-        maps = map(_by_head_importance, sites, grads)
+        maps = (_by_head_importance(s, g, kept) for s, g in zip(sites, grads, strict=True))
         return mix(sites, maps, run.sites[:start]), grads[-1], readout_rows(at_output, readout)
 
     found = [explain(call.seed(target, run.logits)) for target in call.targets]
@@ -112,9 +112,20 @@ def bi_token(
     return _with_feedback(call, found, steps, feedback, chunk)
 
 
-def _by_head_importance(site: Site, grad: Tensor) -> Tensor:
+def _present(call: Call) -> Tensor | None:
+    """Return 1 for tokens and 0 for padding, (batch, 1, 1, keys); None where nothing is left out.
+
+    The published code averages over padding as well, so that a text depends on its batch.
+    """
+    if call.inputs.stream != "text" or call.reference:
+        return None
+    return call.inputs.present[:, None, None]
+
+
+def _by_head_importance(site: Site, grad: Tensor, kept: Tensor | None) -> Tensor:
     """Return Σ_h I_h A_h (batch, queries, keys)."""
     A, G = (x.detach().to(accumulation_dtype(x)) for x in (site.probs, grad))
+    G = G if kept is None else G * kept
     importance = (A.transpose(-1, -2) @ G).abs().mean((-2, -1))
     importance = importance / importance.sum(1, keepdim=True)
     return torch.einsum("bh,bhqk->bqk", importance, A)

@@ -101,6 +101,9 @@ class AttnLRP:
     (Prop. 3.1). One backward pass then gives R = x · g at any tensor.
     """
 
+    # Nothing is normalised and nothing stabilised: there is one form only.
+    published = False
+
     def __init__(self, switch: Switch):
         self.switch = switch
 

@@ -28,6 +28,11 @@ def score_mask(q: Tensor, k: Tensor, attn_mask: Tensor | None, is_causal: bool) 
     return attn_mask
 
 
+def is_mask(x: Tensor) -> bool:
+    """Whether x only switches scores off: zeros, and numbers that no softmax lets through."""
+    return not x.requires_grad and bool(((x == 0) | (x <= -1e4)).all())
+
+
 def default_scale(q: Tensor, scale: float | None) -> float:
     """Return 1/sqrt(head dimension) where no scale is given (Vaswani et al. 2017, Eq. 1)."""
     return 1 / math.sqrt(q.size(-1)) if scale is None else scale

@@ -47,7 +47,7 @@ class Handlers:
             scores = scores.masked_fill(~mask, float("-inf"))
         elif mask is not None:
             total = scores + mask
-            scores = self.rules.add(scores, mask, total) if self._ruled(scores, mask) else total
+            scores = self._masked(scores, mask, total) if self._ruled(scores, mask) else total
         probs = self._pointwise(F.softmax, (scores,), {"dim": -1, "dtype": _softmax_dtype(scores)})
         if mask is not None and mask.dtype == torch.bool:
             # torch gives zero where a query may attend to nothing.
@@ -167,11 +167,18 @@ class Handlers:
         factor = kwargs.get("alpha", 1) * (-1 if "sub" in name else 1)
         if factor != 1:
             b = self._scale(b, b * factor)
-        for x in (a, b):
+        for x, other in ((a, b), (b, a)):
             stage, mixing = mark_of(x)
             if stage == "scores":
                 mixing.summed = True
+                return self._masked(x, other, output)
         return self.rules.add(a, b, output)
+
+    def _masked(self, scores: Tensor, mask: Tensor, output: Tensor) -> Tensor:
+        """Attention scores plus a mask, which takes no share; a position bias does."""
+        if self.rules.published or not attention.is_mask(mask):
+            return self.rules.add(scores, mask, output)
+        return self.rules.scale(scores, output)
 
     def _pool(self, func, args, kwargs):
         if not self._ruled(args[0]):
