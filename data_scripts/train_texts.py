@@ -1,0 +1,245 @@
+"""Train `bert-reviews`, `bert-reviews-5` and `bert-topics` from nothing on generated texts.
+
+    python data_scripts/train_texts.py
+
+Real `BertForSequenceClassification` models on one WordPiece tokenizer, which is trained first.
+Beside whole texts they see texts with words masked or deleted: those that keep the rationale keep
+their label, those without it are to give all classes the same probability. Every token also learns
+whether it belongs to the rationale, through a linear head that is dropped afterwards. The best
+check on validation texts is stored; the texts that the card measures on are of another seed.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+import typer
+from torch import Tensor, nn
+from training import (
+    LOGS,
+    WEIGHTS,
+    Stage,
+    fit,
+    minutes,
+    read_card,
+    store,
+    write_card,
+    write_log,
+)
+from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
+
+from xai_lib.datasets.base import TextSample
+from xai_lib.datasets.text_evidence import (
+    accuracy,
+    measure_texts,
+    only,
+    prove_text_evidence,
+    text_world,
+    without,
+)
+from xai_lib.datasets.wording import Draw
+from xai_lib.files import write_text
+
+BATCH, HELD, LENGTH, VOCABULARY = 48, 1000, 128, 1200
+TOKENIZER = "bert-texts.tokenizer.json"
+SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+WORLDS = {"bert-reviews": "reviews", "bert-reviews-5": "reviews-5", "bert-topics": "topics"}
+STEPS = {"bert-reviews": 3000, "bert-reviews-5": 3000, "bert-topics": 1500}
+RATE, FINAL = 1e-3, 1e-5
+KWARGS = {
+    "hidden_size": 96,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "intermediate_size": 192,
+    "max_position_embeddings": LENGTH,
+    "hidden_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": 0.0,
+}
+
+
+def train_tokenizer(seed: int, vocabulary: int = VOCABULARY, texts: int = 4000):
+    """Train a lower-case WordPiece tokenizer on texts of every world; equal runs give equal ones.
+
+    Every ASCII character is in the vocabulary, so that hardly a word that somebody types becomes
+    [UNK].
+    """
+    characters = [chr(code) for code in range(33, 127)]
+    corpus = [f"{c} {c}{c}" for c in characters]
+    for world in ("reviews", "topics"):
+        data = text_world(world, texts, (seed, "tokenizer"))
+        corpus += [data[i].text for i in range(texts)]
+    plain = BertTokenizerFast(vocab={piece: i for i, piece in enumerate(SPECIALS)})
+    # The trainer numbers continuing characters in the order of a hash map and breaks ties by
+    # number; named in advance, as if they were special, their order is ours.
+    continuing = [f"##{c}" for c in characters if not c.isupper()]
+    trained = plain.train_new_from_iterator(
+        corpus, vocabulary, new_special_tokens=continuing, show_progress=False
+    )
+    return BertTokenizerFast(vocab=trained.get_vocab(), model_max_length=LENGTH)
+
+
+def shown(sample: TextSample, draw: Draw) -> tuple[str, TextSample | None, bool]:
+    """Return a text to learn from, the sample if it is whole, and whether its rationale is there.
+
+    Half of the texts are whole. Of the rest some lack the rationale, some all else, and some lose
+    a random part of all else; what is lost is masked or deleted.
+    """
+    kind, mask = draw.pick(range(20)), draw.pick((None, "[MASK]", "[MASK]", "[UNK]"))
+    if kind < 11:
+        return sample.text, sample, True
+    if kind < 15:
+        return without(sample, mask), None, False
+    if kind < 16:
+        return only(sample, mask), None, True
+    part, pieces, end = draw.pick((0.1, 0.3, 0.5, 0.7)), [], 0
+    lost = mask or ""
+    for start, stop in (*sample.rationale, (len(sample.text),) * 2):
+        gap = sample.text[end:start].split(" ")
+        pieces.append(" ".join(lost if word and draw.chance(part) else word for word in gap))
+        pieces.append(sample.text[start:stop])
+        end = stop
+    return " ".join("".join(pieces).split()), None, True
+
+
+def token_targets(encoded, samples: Sequence[TextSample | None]) -> Tensor:
+    """Return 1 + label for tokens of the rationale, 0 for others, -100 where it is not asked."""
+    target = torch.full(encoded["input_ids"].shape, -100)
+    for i, (sample, encoding) in enumerate(zip(samples, encoded.encodings, strict=True)):
+        if sample is None:
+            continue
+        for j, (start, stop) in enumerate(encoding.offsets):
+            if stop > start:
+                inside = any(a <= start and stop <= b for a, b in sample.rationale)
+                target[i, j] = (1 + sample.label) * inside
+    return target
+
+
+def predictor(model: nn.Module, tokenizer):
+    """Return a function from texts to the model's logits."""
+
+    def predict(texts: list[str]) -> Tensor:
+        encoded = tokenizer(
+            texts, padding=True, truncation=True, max_length=LENGTH, return_tensors="pt"
+        )
+        return model(**encoded).logits.float()
+
+    return predict
+
+
+def train(
+    name: str,
+    tokenizer,
+    seed: int,
+    steps: int,
+    precision: torch.dtype = torch.float32,
+    every: int = 100,
+):
+    """Train one model; return it as it was at its best check, with the log."""
+    torch.manual_seed(seed)
+    world = WORLDS[name]
+    data = text_world(world, steps * BATCH, (seed, "train"))
+    held = text_world(world, HELD, (seed, "validation"))
+    held = [held[i] for i in range(len(held))]
+    classes = len(data.class_names)
+    model = BertForSequenceClassification(config_of(tokenizer, data.class_names))
+    tokens = nn.Linear(KWARGS["hidden_size"], 1 + classes)
+    predict, best = predictor(model, tokenizer), {"held_out": -1.0, "state": None}
+
+    def losses(step: int) -> dict[str, Tensor]:
+        samples = [data[step * BATCH + i] for i in range(BATCH)]
+        draws = [Draw("shown", seed, step, i) for i in range(BATCH)]
+        texts, whole, present = zip(*map(shown, samples, draws), strict=True)
+        encoded = tokenizer(
+            list(texts), padding=True, truncation=True, max_length=LENGTH, return_tensors="pt"
+        )
+        wanted = F.one_hot(torch.tensor([s.label for s in samples]), classes).float()
+        wanted = torch.where(torch.tensor(present)[:, None], wanted, 1 / classes)
+        output = model(**encoded, output_hidden_states=True)
+        logits, target = tokens(output.hidden_states[-1]), token_targets(encoded, whole)
+        return {
+            "class": F.cross_entropy(output.logits, wanted),
+            "tokens": F.cross_entropy(logits.flatten(0, 1), target.flatten()),
+        }
+
+    def check() -> dict[str, float]:
+        texts, labels = [s.text for s in held], [s.label for s in held]
+        right = accuracy(predict, texts, labels)
+        bare = accuracy(predict, [only(s) for s in held[: HELD // 4]], labels[: HELD // 4])
+        if right >= best["held_out"]:
+            best.update(held_out=right, state=copy.deepcopy(model.state_dict()))
+        return {"held_out": right, "only_rationale": bare}
+
+    stage = Stage(steps=steps, size=LENGTH, zoom=1.0, rate=RATE, final=FINAL)
+    log = fit([model, tokens], stage, losses, check, every, precision)
+    model.load_state_dict(best["state"])
+    return model.eval(), log
+
+
+def config_of(tokenizer, class_names: tuple[str, ...]) -> BertConfig:
+    return BertConfig(
+        **KWARGS,
+        vocab_size=len(tokenizer),
+        pad_token_id=tokenizer.pad_token_id,
+        id2label=dict(enumerate(class_names)),
+        label2id={name: i for i, name in enumerate(class_names)},
+    )
+
+
+def main(
+    model: Annotated[str, typer.Option(help="one of the models, or all")] = "all",
+    out: Annotated[Path, typer.Option(help="folder for weights and cards")] = WEIGHTS,
+    logs: Annotated[Path, typer.Option(help="folder for the training logs")] = LOGS,
+    seed: int = 0,
+    scale: Annotated[float, typer.Option(help="multiplies the number of steps")] = 1.0,
+    precision: Annotated[str, typer.Option(help="bfloat16 or float32")] = "float32",
+    threads: int = 1,
+    n: Annotated[int, typer.Option(help="texts to measure on")] = 4000,
+):
+    """Train text models and store weights (float16), cards and logs, and their tokenizer."""
+    if model != "all" and model not in WORLDS:
+        raise typer.BadParameter(f"--model {model}: give all or one of {', '.join(WORLDS)}.")
+    torch.set_num_threads(threads)
+    tokenizer = train_tokenizer(seed)
+    text = tokenizer.backend_tokenizer.to_str(pretty=True) + "\n"
+    write_text(out / TOKENIZER, text)
+    for name in [m for m in WORLDS if model in ("all", m)]:
+        print(name, flush=True)
+        steps = max(2, round(STEPS[name] * scale))
+        network, log = train(name, tokenizer, seed, steps, getattr(torch, precision))
+        write_log(name, log, logs)
+        classes = list(network.config.id2label.values())
+        card = {
+            "library": "transformers",
+            "class": "transformers.BertForSequenceClassification",
+            "kwargs": KWARGS
+            | {
+                "vocab_size": len(tokenizer),
+                "pad_token_id": tokenizer.pad_token_id,
+                "num_labels": len(classes),
+            },
+            "class_names": classes,
+            "input": {"kind": "text", "max_length": LENGTH},
+            "tokenizer": TOKENIZER,
+            "tokenizer_sha256": hashlib.sha256(text.encode()).hexdigest(),
+            "trained_by": f"data_scripts/train_texts.py --model {name} --seed {seed} "
+            f"--threads {threads}",
+            "seed": seed,
+            "training_minutes": minutes(log),
+            "validation_accuracy": max(row["held_out"] for row in log),
+        }
+        store(network, name, card, out)
+        card, predict = read_card(name, out), predictor(network, tokenizer)
+        card["metrics"] = measure_texts(predict, WORLDS[name], n, seed=1_000_001)
+        card["evidence"] = prove_text_evidence(predict, WORLDS[name], n // 2, seed=1_000_002)
+        write_card(name, card, out)
+        print(card["metrics"], card["evidence"], flush=True)
+
+
+if __name__ == "__main__":
+    typer.run(main)
