@@ -29,14 +29,16 @@ LAYERS = (
     {"attribution"},
     {"explainers"},
     {"api"},
+    {"windows"},
     {"models", "datasets"},
     {"evaluators"},
     {"runs"},
+    {"finetuning"},
     {"plots"},
     {"reporting"},
     {"widgets"},
     {"doctor", "bench"},
-    {"cli_evaluate"},
+    {"cli_evaluate", "cli_finetune"},
     {"cli"},
 )
 # Named at their only use, where a heavy or circular import would cost everybody else.

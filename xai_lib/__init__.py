@@ -13,6 +13,7 @@ _HOME = {
     "Attribution": "attribution",
     "evaluate": "runs",
     "explain": "api",
+    "explain_long": "windows",
     "load": "models",
     "methods": "registry",
     "trace": "api",

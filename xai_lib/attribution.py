@@ -74,17 +74,18 @@ class Attribution:
     @property
     def patches(self) -> Tensor:
         """Relevance of the patches in their grid: (..., rows, columns)."""
-        return self.relevance[..., self.layout.patches].unflatten(-1, self.grid)
+        grid = self.grid
+        return self.relevance[..., self.layout.patches].unflatten(-1, grid)
 
     def heatmap(self, size: int | tuple[int, int] | None = None) -> Tensor:
         """Return `patches` enlarged bilinearly (corners not aligned) to the input's size or `size`.
 
         Shape (batch, H, W), in the units of the method; nothing is normalised or clamped.
         """
+        grid = self.patches
         size = self.layout.size if size is None else (size, size) if isinstance(size, int) else size
         if not isinstance(size, tuple | list) or len(size) != 2 or min(size) < 1:
             raise OptionError(f"size is {size!r}; expected a positive integer or (height, width).")
-        grid = self.patches
         maps = grid.reshape(-1, 1, *grid.shape[-2:])
         enlarged = F.interpolate(maps, size=tuple(size), mode="bilinear", align_corners=False)
         return enlarged.reshape(*grid.shape[:-2], *size)

@@ -184,7 +184,7 @@ def _prepare_text(model: nn.Module, inputs: Mapping) -> TextInputs:
     check_modality(model, "input_ids", "pixel_values")
     ids = inputs["input_ids"]
     extra = {k: v for k, v in inputs.items() if k != "input_ids"}
-    mask = extra.get("attention_mask")
+    mask, special = extra.get("attention_mask"), extra.pop("special_tokens_mask", None)
     check_ids(model, ids, mask)
     if mask is None and "attention_mask" in inspect.signature(model.forward).parameters:
         mask = extra["attention_mask"] = torch.ones_like(ids)
@@ -197,10 +197,10 @@ def _prepare_text(model: nn.Module, inputs: Mapping) -> TextInputs:
     encodings = getattr(inputs, "encodings", None)
     if not encodings or [len(e.ids) for e in encodings] != [ids.shape[1]] * ids.shape[0]:
         encodings = None
-    special = None
-    if encodings:
-        added = torch.tensor([e.special_tokens_mask for e in encodings], device=ids.device)
-        special = added.bool()
+    if special is None and encodings:
+        added = [e.special_tokens_mask for e in encodings]
+        special = torch.tensor(added, device=ids.device)
+    special = None if special is None else special.bool()
     texts = getattr(inputs, "texts", None)
     if texts is not None and len(texts) != ids.shape[0]:
         texts = None

@@ -69,11 +69,16 @@ class TextLayout:
         special = torch.zeros_like(present) if special is None else special & present
         if encodings is None:
             return cls(ids, present, special, texts=texts)
-        kept = [[k for k, real in enumerate(row) if real] for row in present.tolist()]
 
         def of_tokens(attribute: str):
-            pairs = zip(encodings, kept, strict=True)
-            return tuple(tuple(getattr(e, attribute)[k] for k in places) for e, places in pairs)
+            return tuple(
+                tuple(
+                    x
+                    for x, real in zip(getattr(e, attribute), e.attention_mask, strict=True)
+                    if real
+                )
+                for e in encodings
+            )
 
         segments = tuple(tuple(s or 0 for s in row) for row in of_tokens("sequence_ids"))
         pieces, offsets = of_tokens("tokens"), of_tokens("offsets")

@@ -77,12 +77,12 @@ class TextProcessor:
         return encoded
 
     def _check(self, encoded: BatchEncoding, texts: list[str]) -> None:
+        tokenizer = self.tokenizer
+        # [UNK] stands for characters of the text.
+        special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
         for i, encoding in enumerate(encoded.encodings):
             real = sum(encoding.attention_mask)
-            if not real - sum(
-                s and m
-                for s, m in zip(encoding.special_tokens_mask, encoding.attention_mask, strict=True)
-            ):
+            if special.issuperset(encoding.ids):
                 raise InputError(
                     f"Text {i} ({texts[i][:40]!r}) is only special tokens to the tokenizer, so "
                     "there is nothing to explain."
