@@ -49,7 +49,7 @@ def load(name: str | os.PathLike, *, revision: str | None = None) -> Loaded:
         return (
             load_timm(rest, revision) if prefix == "timm" else _load(fetch_folder(rest, revision))
         )
-    return _load(_local_folder(text, is_path=not isinstance(name, str)))
+    return _load(local_folder(text, is_path=not isinstance(name, str)))
 
 
 def _load(folder: Path) -> Loaded:
@@ -65,7 +65,8 @@ def _load(folder: Path) -> Loaded:
     return load_hf_folder(folder)
 
 
-def _local_folder(text: str, is_path: bool) -> Path:
+def local_folder(text: str, is_path: bool = False) -> Path:
+    """Return the folder at a path, or raise an error that says what was meant."""
     path = Path(text).expanduser()
     if path.is_dir():
         return path
