@@ -24,6 +24,7 @@ from support.catalogue import CATALOGUE
 import xai_lib as xai
 from xai_lib.errors import InputError, OptionError, TargetError, UnsupportedModelError
 from xai_lib.models import Processor
+from xai_lib.widgets import session as session_module
 from xai_lib.widgets import state
 from xai_lib.widgets.gallery import decoded, named_images, uploaded
 from xai_lib.widgets.reading import read
@@ -117,7 +118,7 @@ def test_files_that_are_no_image(content):
 
 
 def test_classes_are_ranked_and_found_by_name_or_number(model, processor):
-    session = state.Session(model, processor, picture(1))
+    session = state.ImageSession(model, processor, picture(1))
     ranked = session.ranked("image 0")
     logits = model(processor(picture(1))["pixel_values"])[0]
     assert ranked == logits.argsort(descending=True).tolist()
@@ -130,7 +131,7 @@ def test_classes_are_ranked_and_found_by_name_or_number(model, processor):
 @pytest.mark.parametrize("config", [{}, {"class_token": False, "global_pool": "avg"}])
 def test_head_maps_are_the_rows_that_the_prediction_reads(processor, config):
     model = random_vit(dtype=torch.float32, depth=3, **config)
-    session = state.Session(model, processor, picture(1))
+    session = state.ImageSession(model, processor, picture(1))
     reading = session.reading("image 0")
     with torch.no_grad(), xai.trace(model) as t:
         logits = model(session.pixels["image 0"])
@@ -159,7 +160,7 @@ def test_head_maps_where_layers_have_other_rows_than_the_readout(name):
 
 
 def test_views_agree_with_explain_and_are_computed_once(model, processor, explained):
-    session = state.Session(model, processor, picture(1), {"steps": 3})
+    session = state.ImageSession(model, processor, picture(1), {"steps": 3})
     choice = state.Choice("image 0", "bi_head", target=2, start=1)
     view = session.view(choice)
     att = xai.explain(model, session.pixels["image 0"], "bi_head", 2, steps=3, start_layer=1)
@@ -173,8 +174,8 @@ def test_views_agree_with_explain_and_are_computed_once(model, processor, explai
 
 
 def test_memory_is_bounded(model, processor, explained, monkeypatch):
-    monkeypatch.setattr(state, "REMEMBERED", 2)
-    session = state.Session(model, processor, picture(1))
+    monkeypatch.setattr(session_module, "REMEMBERED", 2)
+    session = state.ImageSession(model, processor, picture(1))
     for target in (0, 1, 2, 2, 1, 0):
         session.view(state.Choice("image 0", "attn_gradcam", target))
     assert [target for _, target, _ in explained] == [0, 1, 2, 0]

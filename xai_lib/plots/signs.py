@@ -94,9 +94,15 @@ SIGNS: dict[str, Sign] = {
         True,
         "the summed size of the relevance of a token's embedding; for or against the class is not "
         "told apart",
-        Sign(False, "the token's relevance; a negative score counts against the class"),
+        Sign(
+            False,
+            "the token's share of what relevance starts from, by default the logit, whose sign all "
+            "scores have for an alpha from 0 to 1: a negative score is not evidence against the "
+            "class but a share of a negative logit",
+        ),
         _sums,
     ),
+    "random": Sign(True, "drawn at random as a control, it means nothing"),
     "attnlrp": Sign(
         False, "the token's contribution to the logit; a negative score lowers it (AttnLRP's rules)"
     ),

@@ -47,7 +47,16 @@ RC = {
 SOLID, DASHED, DASH_DOTTED, DOTTED = "-", (0, (4, 1.5)), (0, (5, 1.5, 1, 1.5)), (0, (1, 1.2))
 VARIANT_LINES = ((0, (8, 2)), (0, (2, 2)), (0, (6, 1, 1, 1, 1, 1)), (0, (3, 3)), (0, (9, 1, 2, 1)))
 # Markers that cover little of their square are drawn larger, so that all weigh alike.
-SIZES = {"o": 1.0, "s": 0.95, "D": 0.9, "*": 1.6, (4, 1, 0): 1.6, (6, 1, 0): 1.6}
+SIZES = {
+    "o": 1.0,
+    "s": 0.95,
+    "D": 0.9,
+    "*": 1.6,
+    (4, 1, 0): 1.6,
+    (6, 1, 0): 1.6,
+    (3, 1, 0): 1.6,
+    (8, 1, 0): 1.5,
+}
 OTHER_MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 OTHER_GREYS = ("#333333", "#666666", "#8c8c8c")
 
@@ -88,12 +97,16 @@ LOOKS = {
     "partial_lrp": Look("#aa0088", ">", DASH_DOTTED),
     "lrp": Look("#00aaff", "P", DASH_DOTTED),
     "attnlrp": Look("#007700", "X", DASH_DOTTED),
+    "lrp_alpha_beta": Look("#0000ff", (8, 1, 0), DASH_DOTTED),
+    "lat": Look("#000022", "H", DASHED),
     "bi_head": Look("#772255", "d", SOLID),
     "bi_token": Look("#ff8822", "*", SOLID),
     "gradient": Look("#005533", "p", DOTTED),
     "gradient_x_input": Look("#ff4488", (4, 1, 0), DOTTED),
     "integrated_gradients": Look("#cc8844", "h", DOTTED),
     "smoothgrad": Look("#7777cc", (6, 1, 0), DOTTED),
+    "gradient_sensitivity": Look("#000044", (3, 1, 0), DOTTED),
+    "random": Look("#44bbaa", "8", DASHED),
 }
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from xai_lib.errors import InputError, OptionError, unknown_name
 from xai_lib.plots.signs import SIGNS, sign_of
+from xai_lib.registry import all_methods
 from xai_lib.text import TextScores
 
 if TYPE_CHECKING:
@@ -24,7 +25,9 @@ class TextRow:
 
     title: a method or what else the row is called. target: the name of the class. probability: of
     that class, in [0, 1]. note: what a score's sign means. signed: whether a score can be negative;
-    by default whether one is. Raises InputError where scores and units do not fit together.
+    by default whether one is. chances: classes and their probabilities, to be shown as bars.
+    class_specific: False where the scores are the same for every class. Raises InputError where
+    scores and units do not fit together.
     """
 
     scores: TextScores
@@ -33,6 +36,8 @@ class TextRow:
     probability: float | None = None
     note: str = ""
     signed: bool | None = None
+    chances: tuple[tuple[str, float], ...] = ()
+    class_specific: bool = True
 
     def __post_init__(self):
         _check(self.scores)
@@ -52,8 +57,11 @@ class TextRow:
     @property
     def heading(self) -> str:
         """Class and probability in words, or empty."""
-        about = f"for “{self.target}”" if self.target else ""
-        chance = "" if self.probability is None else f"P = {self.probability:.1%}"
+        if not self.class_specific:
+            about, name = "the same for every class", f"P({self.target})" if self.target else "P"
+        else:
+            about, name = f"for “{self.target}”" if self.target else "", "P"
+        chance = "" if self.probability is None else f"{name} = {self.probability:.1%}"
         return ", ".join(part for part in (about, chance) if part)
 
     def strength(self, score: float | None) -> float:
@@ -105,6 +113,7 @@ def attribution_texts(
     if sample is not None and not (isinstance(sample, int) and 0 <= sample < len(found)):
         raise OptionError(f"sample is {sample!r}; expected a number from 0 to {len(found) - 1}.")
     sign = sign_of(att.method, att.options) if att.method in SIGNS else None
+    known = all_methods().get(att.method)
     several = att.target.dim() == 2
     chances = att.probabilities()
     rows = []
@@ -126,6 +135,7 @@ def attribution_texts(
                     float(chances[i, index]),
                     sign.note if sign else "",
                     not sign.non_negative if sign else None,
+                    class_specific=known is None or known.class_specific,
                 )
             )
     return rows

@@ -5,6 +5,8 @@ from __future__ import annotations
 # Ends of the scale (ColorBrewer's RdBu): white is zero, so that a score of nothing has no colour.
 FOR, AGAINST = (178, 24, 43), (33, 102, 172)
 DARK, LIGHT = (0, 0, 0), (255, 255, 255)
+# Bars of the class that is explained and of the others, as in `xai.widgets`.
+CHOSEN, OTHER, INK = "#c2410c", "#94a3b8", "#1e293b"
 
 RGB = tuple[int, int, int]
 

@@ -11,14 +11,18 @@ from typing import TYPE_CHECKING
 from xai_lib.errors import InputError
 from xai_lib.plots.style import DOUBLE, NORMAL, SMALL, styled
 from xai_lib.plots.texts import Piece, TextRow, as_rows, number, pieces, printable, summary_notes
-from xai_lib.plots.texts_colours import RGB, colour, ink
+from xai_lib.plots.texts_colours import CHOSEN, INK, OTHER, RGB, colour, ink
 from xai_lib.plots.texts_fonts import drawable, families, is_right_to_left
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Inches. A page of pixels has its end at 2**16, some 430 inches of a saved figure.
-MARGIN, LINE, HEAD, NOTE, SPACE, BAR, HIGHEST = 0.08, 0.185, 0.24, 0.145, 0.12, 0.8, 300.0
+MARGIN, LINE, HEAD, NOTE, SPACE, HIGHEST = 0.08, 0.185, 0.24, 0.145, 0.12, 300.0
+# Width of a colour scale and of the numbers at its ends, height of a probability's bar.
+BAR, ENDS, BARS = 0.8, 1.0, 0.165
+# Bold letters are at most so much wider.
+BOLD = 1.12
 SIZE, MEASURED = 8.5, 200
 
 
@@ -47,7 +51,11 @@ def text_figure(rows, title: str = "", width: float = DOUBLE, columns: int = 1) 
     page = _Page(figure)
     across = (width - 2 * MARGIN - (columns - 1) * 2 * SPACE) / columns
     blocks = [page.lines(row, across) for row in rows]
-    heights = [HEAD + LINE * len(lines) for lines in blocks]
+    heads = [page.head(row, across) for row in rows]
+    heights = [
+        heads[i] + LINE * len(lines) + BARS * len(row.chances)
+        for i, (row, lines) in enumerate(zip(rows, blocks, strict=True))
+    ]
     bands = [range(i, min(i + columns, len(rows))) for i in range(0, len(rows), columns)]
     notes = _wrapped_notes(rows, width - 2 * MARGIN)
     total = 2 * MARGIN + (HEAD if title else 0) + NOTE * len(notes)
@@ -109,12 +117,15 @@ class _Page:
         from matplotlib.patches import Rectangle
 
         y = top + 0.6 * HEAD
-        room = width - self._scale(row, left + width, y) - SPACE
-        title = self._fitting(row.title, room)
+        scale = self._scale(row, left + width, y) if len(row.scores) else 0.0
+        title = self._fitting(row.title, width - SPACE - scale)
         self.write(title, left, y, size=NORMAL, weight="bold")
-        used = 1.12 * self.width(title, NORMAL) + 0.08 if title else 0.0
-        self.write(self._fitting(row.heading, room - used), left + used, y, size=NORMAL)
-        y = top + HEAD
+        if self.head(row, width) > HEAD:
+            x, y = left, y + NOTE
+            self.write(self._fitting(row.heading, width), x, y, size=NORMAL)
+        else:
+            self.write(row.heading, left + self._beside(title), y, size=NORMAL)
+        y = top + self.head(row, width)
         for line, from_right in lines:
             x = left + (width - _width(line) if from_right else 0.0)
             for word in reversed(line) if from_right else line:
@@ -128,6 +139,17 @@ class _Page:
                                ha="center")  # fmt: skip
                 x += word.width
             y += LINE
+        for name, chance in row.chances:
+            self._bar(name, chance, name == row.target, left, y, min(width, 3.2))
+            y += BARS
+
+    def head(self, row: TextRow, width: float) -> float:
+        """Return the height of a row's title; the class stands below it where room is short."""
+        used = self._beside(row.title) + BOLD * self.width(row.heading, NORMAL)
+        return HEAD + (NOTE if row.heading and used > width - BAR - ENDS else 0.0)
+
+    def _beside(self, title: str) -> float:
+        return BOLD * self.width(title, NORMAL) + 0.08 if title else 0.0
 
     def lines(self, row: TextRow, width: float) -> list[tuple[list[Word], bool]]:
         """Return the lines of a row's texts; True for those of a right-to-left text."""
@@ -201,12 +223,24 @@ class _Page:
         self.write(low, left, y, size=SMALL, ink="#475569")
         return right - left
 
+    def _bar(self, name: str, chance: float, chosen: bool, x: float, y: float, width: float):
+        from matplotlib.patches import Rectangle
+
+        shade, base = CHOSEN if chosen else OTHER, y + 0.72 * BARS
+        self.write(self._fitting(name, 0.33 * width), x, base, size=SMALL,
+                   ink=CHOSEN if chosen else INK)  # fmt: skip
+        start = x + 0.35 * width
+        length = 0.44 * width * chance
+        box = Rectangle((start, base - 0.085), length, 0.095, linewidth=0, facecolor=shade)
+        self.axes.add_patch(box)
+        self.write(f"{chance:.1%}", start + length + 0.05, base, size=SMALL)
+
     def _fitting(self, text: str, width: float) -> str:
         """Return the text, cut with an ellipsis where it is wider than `width`."""
         text = drawable(printable(text).replace("\n", " "))
-        if 1.12 * self.width(text, NORMAL) <= width:
+        if BOLD * self.width(text, NORMAL) <= width:
             return text
-        while text and 1.12 * self.width(text + "…", NORMAL) > width:
+        while text and BOLD * self.width(text + "…", NORMAL) > width:
             text = text[:-1]
         return f"{text.rstrip()}…" if text else ""
 
@@ -221,6 +255,8 @@ def _runs(cut: Sequence[Piece]) -> Iterator[list[tuple[Piece, str]] | str]:
                     yield run
                     run = []
                 yield "\n" if part in ("\r\n", "\n", "\r") else [(piece, part)]
+                if piece.special:
+                    yield [(Piece(" "), " ")]
             else:
                 run.append((piece, part))
     if run:

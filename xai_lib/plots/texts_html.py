@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from xai_lib.plots.texts import TextRow, as_rows, number, pieces, printable, summary_notes
-from xai_lib.plots.texts_colours import as_hex, colour, ink
+from xai_lib.plots.texts_colours import CHOSEN, INK, OTHER, as_hex, colour, ink
 
 # Every colour is said, so that a page in dark mode changes neither paper nor ink.
 CARD = (
@@ -18,17 +18,20 @@ SMALL = "font-size:12px;line-height:1.4;color:#475569"
 CHIP = "font-size:11px;margin:0 3px;border:1px solid #94a3b8;border-radius:3px"
 
 
-def text_html(rows, title: str = "") -> str:
+def text_html(rows, title: str = "", columns: int = 1) -> str:
     """Return rows as one HTML element: a block a row with its text, coloured unit by unit.
 
-    rows: see `as_rows`. Red is positive, blue negative, white zero; each row has a scale of its own
-    from -max|score| to max|score|, which its legend states with what the sign means. Tooltips hold
-    the numbers. All text is escaped and keeps its white space; each text takes the direction of its
-    own script and is isolated from what surrounds it.
+    rows: see `as_rows`; columns: how many stand side by side. Red is positive, blue negative, white
+    zero; each row has a scale of its own from -max|score| to max|score|, which its legend states
+    with what the sign means. Tooltips hold the numbers. All text is escaped and keeps its white
+    space; each text takes the direction of its own script, isolated from what surrounds it.
     """
     rows = as_rows(rows)
     head = f'<div style="font-weight:600"><bdi>{_safe(title)}</bdi></div>' if title else ""
-    return f'<div style="{CARD}">{head}{"".join(map(_block, rows))}{_notes(rows)}</div>'
+    wide = CARD if columns == 1 else f"{CARD};max-width:1200px"
+    grid = f"display:grid;gap:0 24px;grid-template-columns:repeat({columns},minmax(0,1fr))"
+    blocks = f'<div style="{grid}">{"".join(map(_block, rows))}</div>'
+    return f'<div style="{wide}">{head}{blocks}{_notes(rows)}</div>'
 
 
 def _block(row: TextRow) -> str:
@@ -36,7 +39,7 @@ def _block(row: TextRow) -> str:
     about = f"<bdi>{_safe(row.heading)}</bdi>" if row.heading else ""
     head = f'<div style="font-size:13px">{name}{about} {_scale(row)}</div>'
     texts = (f'<div dir="auto" style="{TEXT}">{_text(row, cut)}</div>' for cut in pieces(row))
-    return f"<section>{head}{''.join(texts)}</section>"
+    return f"<section>{head}{''.join(texts)}{_bars(row)}</section>"
 
 
 def _text(row: TextRow, cut) -> str:
@@ -54,17 +57,35 @@ def _unit(row: TextRow, piece) -> str:
 
 
 def _scale(row: TextRow) -> str:
-    steps = [s / 4 for s in (range(-4, 5) if row.signed else range(0, 5))]
+    if not len(row.scores):
+        return ""
+    shades = [as_hex(colour(s / 4)) for s in (range(-4, 5) if row.signed else range(0, 5))]
     chips = "".join(
-        f'<span style="background:{as_hex(colour(s))};color:{as_hex(colour(s))}">&nbsp;&nbsp;</span>'
-        for s in steps
+        f'<span style="background:{shade};color:{shade}">&nbsp;&nbsp;</span>' for shade in shades
     )
     low = f"−{number(row.bound)}" if row.signed and row.bound else "0"
     return (
         f'<span style="{SMALL};float:right;white-space:nowrap" '
-        f'title="colour scale: largest |score| of this row">{low} <span style="border:1px solid #cbd5e1">{chips}</span> '
-        f"{number(row.bound)}</span>"
+        f'title="colour scale: largest |score| of this row">{low} '
+        f'<span style="border:1px solid #cbd5e1">{chips}</span> {number(row.bound)}</span>'
     )
+
+
+def _bars(row: TextRow) -> str:
+    lines = []
+    for name, chance in row.chances:
+        shade = CHOSEN if name == row.target else OTHER
+        bar = f"display:inline-block;height:10px;width:{100 * chance:.1f}%;background:{shade}"
+        lines.append(
+            f'<div style="display:flex;gap:8px;align-items:center">'
+            f'<span style="width:32%;color:{CHOSEN if name == row.target else INK};'
+            f'overflow:hidden;text-overflow:ellipsis;white-space:nowrap"><bdi>{_safe(name)}</bdi></span>'
+            f'<span style="flex:1"><span style="{bar}"></span></span>'
+            f'<span style="width:52px;text-align:right">{chance:.1%}</span></div>'
+        )
+    if not lines:
+        return ""
+    return f'<div style="{SMALL};max-width:420px;margin-bottom:8px">{"".join(lines)}</div>'
 
 
 def _notes(rows: list[TextRow]) -> str:

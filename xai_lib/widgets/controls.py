@@ -1,4 +1,4 @@
-"""The controls of an explorer and how they are laid out."""
+"""The controls of the explorers and how they are laid out."""
 
 from __future__ import annotations
 
@@ -8,14 +8,47 @@ import ipywidgets as w
 
 from xai_lib.plots import Style
 from xai_lib.registry import all_methods
+from xai_lib.text import REDUCTIONS
 
 COLOUR_MAPS = ("inferno", "viridis", "magma", "cividis", "jet", "RdBu_r", "coolwarm")
 WIDE = {"width": "auto"}
 
 
-@dataclass
 class Controls:
-    """Every control by name; `box` holds them all beside the picture."""
+    """Every control by name, in dataclasses; `box` holds them all beside what they show."""
+
+    message: w.HTML
+
+    def groups(self) -> tuple[tuple[w.Widget, ...], ...]:
+        """Return the controls in the columns in which they stand."""
+        raise NotImplementedError
+
+    def shown(self) -> w.Widget:
+        """Return what the controls change."""
+        raise NotImplementedError
+
+    def box(self) -> w.VBox:
+        """Return the controls in columns, with the message and what they show below them."""
+        column = w.Layout(flex="1 1 260px", min_width="240px", max_width="350px")
+        return w.VBox(
+            [
+                w.HBox(
+                    [w.VBox(list(group), layout=column) for group in self.groups()],
+                    layout=w.Layout(flex_flow="row wrap"),
+                ),
+                self.message,
+                self.shown(),
+            ]
+        )
+
+    def each(self) -> dict[str, w.Widget]:
+        """Return every control by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+@dataclass
+class ImageControls(Controls):
+    """The controls of images."""
 
     image: w.Dropdown
     upload: w.FileUpload
@@ -31,7 +64,7 @@ class Controls:
     picture: w.Image
 
     @classmethod
-    def made(cls, images: list[str], method: str, style: Style) -> Controls:
+    def made(cls, images: list[str], method: str, style: Style) -> ImageControls:
         """Make all controls; what depends on the image is filled in later."""
         names = dict.fromkeys([*([style.colour_map] if style.colour_map else []), *COLOUR_MAPS])
         return cls(
@@ -39,10 +72,8 @@ class Controls:
             upload=w.FileUpload(
                 accept="image/*", multiple=False, description="Upload", layout=w.Layout(**WIDE)
             ),
-            search=w.Text(
-                description="Class", placeholder="search by name or number", layout=w.Layout(**WIDE)
-            ),
-            target=w.Select(rows=6, description=" ", layout=w.Layout(**WIDE)),
+            search=_search(),
+            target=_classes(),
             method=_dropdown("Method", list(all_methods()), method),
             start=_dropdown("From layer", [("default", None)]),
             layer=_dropdown("Attention", [("all: the method's map", None)]),
@@ -63,30 +94,94 @@ class Controls:
             picture=w.Image(format="png", layout=w.Layout(width="100%", max_width="1060px")),
         )
 
-    def box(self) -> w.VBox:
-        """Return the controls in three groups, with the picture and the message below them."""
-        column = w.Layout(flex="1 1 260px", min_width="240px", max_width="350px")
-        groups = (
+    def groups(self) -> tuple[tuple[w.Widget, ...], ...]:
+        """Return what is explained, for which class, and how it is drawn."""
+        return (
             (self.image, self.upload, self.method, self.start),
             (self.search, self.target),
             (self.layer, self.head, self.opacity, self.colour_map),
         )
-        return w.VBox(
-            [
-                w.HBox(
-                    [w.VBox(list(group), layout=column) for group in groups],
-                    layout=w.Layout(flex_flow="row wrap"),
-                ),
-                self.message,
-                self.picture,
-            ]
+
+    def shown(self) -> w.Widget:
+        """Return the picture."""
+        return self.picture
+
+
+@dataclass
+class TextControls(Controls):
+    """The controls of texts."""
+
+    example: w.Dropdown
+    text: w.Textarea
+    second: w.Textarea
+    search: w.Text
+    target: w.Select
+    method: w.Dropdown
+    start: w.Dropdown
+    other: w.Dropdown
+    layer: w.Dropdown
+    head: w.Dropdown
+    level: w.Dropdown
+    reduce: w.Dropdown
+    message: w.HTML
+    page: w.HTML
+
+    @classmethod
+    def made(cls, texts: dict[str, str], method: str) -> TextControls:
+        """Make all controls; what depends on the text is filled in later."""
+        methods, first = list(all_methods()), next(iter(texts.values()))
+        return cls(
+            example=_dropdown("Example", [*texts.items(), ("(typed)", None)], first),
+            text=_area("Text", first, "type a text, then leave the field"),
+            second=_area("Compare", "", "a second text, beside the first"),
+            search=_search(),
+            target=_classes(),
+            method=_dropdown("Method", methods, method),
+            start=_dropdown("From layer", [("default", None)]),
+            other=_dropdown("Beside", [("no second method", None), *((m, m) for m in methods)]),
+            layer=_dropdown("Attention", [("all: the method's scores", None)]),
+            head=_dropdown("Head", [("all: their mean", None)]),
+            level=_dropdown("Level", [("words", "word"), ("tokens", "token")]),
+            reduce=_dropdown("Word is its", [(f"pieces' {name}", name) for name in REDUCTIONS]),
+            message=w.HTML(layout=w.Layout(**WIDE)),
+            page=w.HTML(layout=w.Layout(width="100%", max_width="1060px")),
         )
 
-    def each(self) -> dict[str, w.Widget]:
-        """Return every control by name."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+    def groups(self) -> tuple[tuple[w.Widget, ...], ...]:
+        """Return what is explained, for which class, and how."""
+        return (
+            (self.example, self.text, self.second),
+            (self.search, self.target, self.level, self.reduce),
+            (self.method, self.start, self.other, self.layer, self.head),
+        )
+
+    def shown(self) -> w.Widget:
+        """Return the coloured texts."""
+        return self.page
 
 
 def _dropdown(description: str, options: list, value=None) -> w.Dropdown:
     chosen = {} if value is None else {"value": value}
     return w.Dropdown(options=options, description=description, layout=w.Layout(**WIDE), **chosen)
+
+
+def _search() -> w.Text:
+    return w.Text(
+        description="Class", placeholder="search by name or number", layout=w.Layout(**WIDE)
+    )
+
+
+def _classes() -> w.Select:
+    return w.Select(rows=6, description=" ", layout=w.Layout(**WIDE))
+
+
+def _area(description: str, value: str, placeholder: str) -> w.Textarea:
+    # Explained when the field is left: an explanation a key would lag behind the typing.
+    return w.Textarea(
+        value=value,
+        description=description,
+        placeholder=placeholder,
+        rows=4,
+        continuous_update=False,
+        layout=w.Layout(**WIDE),
+    )

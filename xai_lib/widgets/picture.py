@@ -8,7 +8,7 @@ import textwrap
 import torch
 
 from xai_lib.plots import Style, colours, displayable, overlay
-from xai_lib.widgets.state import Choice, Session
+from xai_lib.widgets.state import Choice, ImageSession
 
 WIDTH, HEIGHT, DPI = 9.6, 4.05, 110
 # Left, bottom, width, height. Fixed, so that nothing moves when another method or class is chosen.
@@ -16,7 +16,7 @@ PLACES = ((0.01, 0.13, 0.31, 0.735), (0.345, 0.13, 0.31, 0.735), (0.81, 0.13, 0.
 CHOSEN, OTHER, INK, PALE = "#c2410c", "#94a3b8", "#1e293b", "#64748b"
 
 
-def draw(session: Session, choice: Choice, style: Style, top: int = 5):
+def draw(session: ImageSession, choice: Choice, style: Style, top: int = 5):
     """Return the matplotlib figure of a choice: image, map, bars of the `top` likeliest classes.
 
     Made without pyplot, so that no backend opens or displays it a second time.
@@ -101,11 +101,9 @@ def _scale(axes, heat: torch.Tensor, style: Style, quantity: str) -> None:
     bar.spines[:].set_visible(False)
 
 
-def _bars(axes, session: Session, choice: Choice, top: int) -> None:
+def _bars(axes, session: ImageSession, choice: Choice, top: int) -> None:
     chances, chosen = session.probabilities(choice.image), session.target(choice)
-    shown = session.ranked(choice.image, limit=top)
-    # The class that is explained is shown with its rank, however unlikely it is.
-    shown = shown if chosen in shown else [*shown, chosen]
+    shown = session.likeliest(choice, top)
     values = [float(chances[i]) for i in shown]
     axes.barh(
         range(len(shown)),
