@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 
 from xai_lib.datasets.base import TextDataset, TextSample
+from xai_lib.datasets.fingerprints import stated
 from xai_lib.datasets.records import Records
-from xai_lib.datasets.text_files import has_words, plain_name
+from xai_lib.datasets.text_files import has_words
 from xai_lib.datasets.text_tables import parse
 from xai_lib.errors import InputError, MissingDataError
 
@@ -77,12 +78,7 @@ class CsvTexts(TextDataset):
 
     def fingerprint(self) -> dict[str, str | int]:
         """Return number of samples, size and sha256 of the file."""
-        return {
-            "dataset": plain_name(self.name),
-            "samples": len(self),
-            "bytes": self._records.size,
-            "digest": self._records.digest,
-        }
+        return stated(self.name, len(self), self._records.size, self._records.digest)
 
     def _values(self, row: int) -> tuple[dict[str, str], str]:
         place = self._records.place(row)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from xai_lib.datasets.base import TextDataset, TextSample
 from xai_lib.datasets.eraser_documents import Documents, json_lines
+from xai_lib.datasets.fingerprints import stated
 from xai_lib.datasets.records import Records
-from xai_lib.datasets.text_files import plain_name
 from xai_lib.errors import InputError, OptionError
 from xai_lib.text import Span, words_of
 
@@ -123,12 +123,7 @@ class EraserTexts(TextDataset):
         for file, size in self.documents.files():
             digest.update(f"{file}\0{size}\n".encode())
             total += size
-        return {
-            "dataset": plain_name(self.name),
-            "samples": len(self),
-            "bytes": total,
-            "digest": digest.hexdigest(),
-        }
+        return stated(self.name, len(self), total, digest.hexdigest())
 
     def _read(self, line: dict, place: str) -> Annotation:
         label, key = line.get("classification"), line.get("annotation_id")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from xai_lib.datasets.base import ImageDataset, Sample
+from xai_lib.datasets.fingerprints import of_files
 from xai_lib.errors import InputError, MissingDataError
 from xai_lib.models.images import read_image
 
@@ -55,21 +55,7 @@ class ImageFiles(ImageDataset):
 
     def fingerprint(self) -> dict[str, str | int]:
         """Return number, total size and the digest of all names, sizes and labels."""
-        digest, total = hashlib.sha256(), 0
-        for index, file in enumerate(self._files):
-            try:
-                size = (self.root / file).stat().st_size
-            except OSError:
-                size = -1
-            total += size
-            label = "" if self._labels is None else self._labels[index]
-            digest.update(f"{file}\0{size}\0{label}\n".encode())
-        return {
-            "dataset": self.name.partition(":")[0],
-            "samples": len(self),
-            "bytes": total,
-            "digest": digest.hexdigest(),
-        }
+        return of_files(self.name, self.root, self._files, self._labels)
 
 
 def open_folder(path: str | os.PathLike) -> ImageFiles:

@@ -119,7 +119,7 @@ def datasets_table() -> DataFrame:
         ("scenes-2", "image", "10,000", "yes", "masks", True, f"{unseen}; two objects"),
         ("digits", "image", "360", "yes", "masks", has_digits, bundled),
     ]
-    rows += [(name, "text", "", "yes", "rationales", True, unseen) for name in _TEXTS]
+    rows += [(name, "text", "10,000", "yes", "rationales", True, unseen) for name in _TEXTS]
     for source in _SOURCES.values():
         place = source.looked_for()
         rows.append(

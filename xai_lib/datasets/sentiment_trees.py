@@ -8,7 +8,7 @@ from xai_lib.errors import InputError
 
 # What the Penn Treebank writes for characters that have a meaning in its own notation.
 _ESCAPED = {"-LRB-": "(", "-RRB-": ")", "-LSB-": "[", "-RSB-": "]", "-LCB-": "{", "-RCB-": "}"}
-_PIECE = re.compile(r"\(\s*(\S+?)(?=[\s()])|([()])|([^\s()]+)")
+_PIECE = re.compile(r"\(\s*([^\s()]+)|([()])|([^\s()]+)")
 
 
 def read_tree(line: str, place: str) -> tuple[str, str]:
@@ -21,7 +21,8 @@ def read_tree(line: str, place: str) -> tuple[str, str]:
     position = 0
     for found in _PIECE.finditer(line):
         label, bracket, word = found.groups()
-        if (depth == 0 and root is not None) or (depth == 0 and label is None):
+        opens = label is not None or bracket == "("
+        if depth == 0 and (root is not None or not opens):
             break
         position = found.end()
         if label is not None:

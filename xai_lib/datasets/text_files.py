@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from xai_lib.datasets.base import TextDataset, TextSample
+from xai_lib.datasets.fingerprints import of_files
 from xai_lib.errors import InputError
 
 _BOM = b"\xef\xbb\xbf"
@@ -85,20 +85,7 @@ class TextFiles(TextDataset):
 
     def fingerprint(self) -> dict[str, str | int]:
         """Return number, total size and the digest of all names, sizes and labels."""
-        digest, total = hashlib.sha256(), 0
-        for file, label in zip(self._files, self._labels, strict=True):
-            try:
-                size = (self.root / file).stat().st_size
-            except OSError:
-                size = -1
-            total += size
-            digest.update(f"{file}\0{size}\0{label}\n".encode())
-        return {
-            "dataset": plain_name(self.name),
-            "samples": len(self),
-            "bytes": total,
-            "digest": digest.hexdigest(),
-        }
+        return of_files(self.name, self.root, self._files, self._labels)
 
 
 def class_files(root: Path, folders: Sequence[str]) -> tuple[list[str], list[int]]:
@@ -123,8 +110,3 @@ def class_files(root: Path, folders: Sequence[str]) -> tuple[list[str], list[int
         files += [f"{folder}/{name}" for name in found]
         labels += [label] * len(found)
     return files, labels
-
-
-def plain_name(name: str) -> str:
-    """Return a data set's name without its path, revision and split."""
-    return name.partition("#")[0].partition("@")[0].partition(":")[0]

@@ -6,10 +6,11 @@ import csv
 from pathlib import Path
 
 from xai_lib.datasets.base import TextDataset, TextSample
+from xai_lib.datasets.fingerprints import stated
 from xai_lib.datasets.records import Records, first_record
 from xai_lib.datasets.sentiment_trees import read_tree
 from xai_lib.datasets.table_layouts import TASKS, Layout
-from xai_lib.datasets.text_files import has_words, plain_name
+from xai_lib.datasets.text_files import has_words
 from xai_lib.errors import InputError, OptionError
 
 # Folders that the archives of these sets unpack to, beside the place itself.
@@ -55,12 +56,7 @@ class TextTable(TextDataset):
 
     def fingerprint(self) -> dict[str, str | int]:
         """Return number of samples, size and sha256 of the file."""
-        return {
-            "dataset": plain_name(self.name),
-            "samples": len(self),
-            "bytes": self._records.size,
-            "digest": self._records.digest,
-        }
+        return stated(self.name, len(self), self._records.size, self._records.digest)
 
     def _sample(self, row: int) -> TextSample:
         layout, place = self._layout, self._records.place(row)
@@ -116,7 +112,8 @@ def open_table(name: str, task: str, place: Path, split: str, is_chosen: bool) -
         raise OptionError(f"{name!r} has no split {split!r}. It has: {', '.join(every)}.")
     names = dict.fromkeys(x.files[split] for x in known.layouts if split in x.files)
     raise InputError(
-        f"{str(place)!r} has no file of the split {split!r}: expected {' or '.join(names)}."
+        f"{str(place)!r} has no file of the split {split!r}: expected {' or '.join(names)}"
+        f"{', or the folder aclImdb' if task == 'imdb' else ''}."
     )
 
 
