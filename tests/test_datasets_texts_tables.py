@@ -77,6 +77,14 @@ FORMATS = [
         ("It 's a lovely film", None, 2),
         ("so so", None, 0),
     ),
+    (
+        "sst3",
+        "dev.tsv",
+        ("text\tlabel", "ok\t3", "bad\t1"),
+        "dev",
+        ("ok", None, 2),
+        ("bad", None, 0),
+    ),
     ("sst3", "stsa.fine.dev", ("2 a film", "1 meh"), "dev", ("a film", None, 1), ("meh", None, 0)),
     (
         "sst3",

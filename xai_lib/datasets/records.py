@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from array import array
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,8 @@ class Records:
 
     def __init__(self, path: Path, quoted: bool = False):
         self.path = path
-        digest, found = hashlib.sha256(), []
+        # Numbers in a row, since a list of tuples would be the larger part of a large file's memory.
+        digest, found = hashlib.sha256(), array("q")
         start = end = 0
         first = 1
         is_open, blank = False, True
@@ -36,7 +38,7 @@ class Records:
                         is_open = not is_open
                     if not is_open:
                         if not blank:
-                            found.append((start, end, first))
+                            found.extend((start, end, first))
                         start, first, blank = end, number + 1, True
         except OSError as error:
             raise InputError(f"Cannot read {str(path)!r}: {error.strerror or error}.") from error

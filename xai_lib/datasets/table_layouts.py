@@ -98,6 +98,12 @@ def _glue(columns: tuple[str, ...], header: tuple[str, ...], labels: dict[str, i
     return Layout(_GLUE, columns, header, labels=labels)
 
 
+def _own(labels: dict[str, int]) -> tuple[Layout, Layout]:
+    header = ("text", "label")
+    table = Layout(_splits("{}.csv"), header=header, form="csv", labels=labels)
+    return _glue(header, header, labels), table
+
+
 _MRPC = ("Quality", "#1 ID", "#2 ID", "#1 String", "#2 String")
 _PARAPHRASES = _splits("msr_paraphrase_{}.txt", **_TWO_FILES)
 _TREES = _splits("{}.txt")
@@ -118,6 +124,7 @@ TASKS = {
         (
             Layout(_TREES, form="tree", labels=_THREE_OF_FIVE),
             Layout(_splits("stsa.fine.{}"), form="spaced", labels=_THREE_OF_FIVE),
+            *_own(_THREE_OF_FIVE),
             _wu_ong("SST", three_of_rating),
         ),
     ),
@@ -126,8 +133,7 @@ TASKS = {
         (
             Layout(_TREES, form="tree", labels=_numbered(5)),
             Layout(_splits("stsa.fine.{}"), form="spaced", labels=_numbered(5)),
-            _glue(("text", "label"), ("text", "label"), _numbered(5)),
-            Layout(_splits("{}.csv"), header=("text", "label"), form="csv", labels=_numbered(5)),
+            *_own(_numbered(5)),
         ),
     ),
     "imdb": Task(NEGATIVE_POSITIVE, (_wu_ong("IMDb", _numbered(2)),)),
