@@ -15,12 +15,22 @@ from xai_lib.plots.pictures import (
 )
 from xai_lib.plots.signs import Sign, sign_note, sign_of
 from xai_lib.plots.style import figure_style, look, looks
+from xai_lib.plots.text_curves import (
+    rationale_curves,
+    text_perturbation_curves,
+    word_deletion_curves,
+)
 from xai_lib.plots.texts import TextRow, attribution_texts
 from xai_lib.plots.texts_figure import text_figure
 from xai_lib.plots.texts_heatmap import TextHeatmap
 from xai_lib.plots.texts_html import text_html
 from xai_lib.plots.texts_latex import text_latex
 from xai_lib.plots.texts_terminal import terminal_line
+from xai_lib.plots.word_statistics import (
+    initialisation_scatter,
+    rank_table_figure,
+    word_means_grid,
+)
 
 __all__ = [
     "Sign",
@@ -35,6 +45,7 @@ __all__ = [
     "differences_matrix",
     "displayable",
     "figure_style",
+    "initialisation_scatter",
     "insertion_deletion_curves",
     "look",
     "looks",
@@ -44,6 +55,8 @@ __all__ = [
     "panel",
     "perturbation_curves",
     "planted_evidence",
+    "rank_table_figure",
+    "rationale_curves",
     "sanity_curves",
     "sign_note",
     "sign_of",
@@ -52,4 +65,7 @@ __all__ = [
     "text_figure",
     "text_html",
     "text_latex",
+    "text_perturbation_curves",
+    "word_deletion_curves",
+    "word_means_grid",
 ]

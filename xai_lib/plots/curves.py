@@ -44,7 +44,7 @@ def perturbation_curves(
     low and high. x: share removed, in [0, 1], at step 0, 1, ...; None where `step` is that share.
     auc: rows of a summary table in one metric, for the legend.
     """
-    return _curves(frame, auc, x, panels, "pixels removed (%)", "accuracy (%)", percent=True)
+    return drawn_curves(frame, auc, x, panels, "pixels removed (%)", "accuracy (%)", percent=True)
 
 
 @styled
@@ -59,7 +59,9 @@ def insertion_deletion_curves(
     As `perturbation_curves`; the column `order` tells insertion from deletion.
     """
     label = "probability of the class (%)"
-    return _curves(frame, auc, x, panels, "pixels inserted or deleted (%)", label, percent=True)
+    return drawn_curves(
+        frame, auc, x, panels, "pixels inserted or deleted (%)", label, percent=True
+    )
 
 
 @styled
@@ -80,7 +82,7 @@ def sanity_curves(
             f"The curves have steps up to {last}, but {len(stages)} stages are named; "
             "expected a name for each step from 0."
         )
-    figure = _curves(
+    figure = drawn_curves(
         frame, None, None, panels, "randomised down to", ylabel, percent=False, height=2.3
     )
     panels_wide = figure.get_figwidth() / column_count(len(settings(frame, panels))) - 0.5
@@ -95,7 +97,7 @@ def sanity_curves(
     return figure
 
 
-def _curves(
+def drawn_curves(
     frame: DataFrame,
     auc: DataFrame | None,
     x: Sequence[float] | None,
@@ -104,7 +106,13 @@ def _curves(
     ylabel: str,
     percent: bool,
     height: float = 1.85,
+    counted: bool = False,
+    published: DataFrame | None = None,
 ) -> Figure:
+    """Return curves with bands, a panel each setting, and a legend below them.
+
+    percent: of y, and of x but for counted, where x is a number. published: see `dashed`.
+    """
     import matplotlib.pyplot as plt
     from matplotlib.lines import Line2D
     from matplotlib.ticker import PercentFormatter
@@ -113,6 +121,7 @@ def _curves(
     check_frame(frame, (*groups, "step", *VALUES), "The frame of curves")
     check_one_row_each(frame, (*groups, "step"), "The frame of curves")
     frame = frame if x is None else frame.assign(step=_places(frame["step"], x))
+    theirs = {} if published is None else _published(published, frame, panels, x)
     found = settings(frame, panels)
     labels = list(dict.fromkeys(frame["method"]))
     numbers = {} if auc is None else _legend_numbers(auc, panels, found)
@@ -123,7 +132,7 @@ def _curves(
     rows = -(-len(found) // columns)
     heights = [rows * height + 0.3, legend_height(labels, numbers)]
     if not numbers:
-        names = [wrapped(label) for label in labels]
+        names = [wrapped(label) for label in labels] + (["published"] if theirs else [])
         per_row = max(1, int(width / (max(map(text_width, names)) + 0.6)))
         # Rows are as high as their highest name.
         lines = sum(sorted((line_count(name) for name in names), reverse=True)[::per_row])
@@ -143,10 +152,14 @@ def _curves(
             axes.fill_between(line["step"], line["low"], line["high"], color=drawn[label].colour,
                               alpha=0.15, linewidth=0)  # fmt: skip
             axes.plot(line["step"], line["value"], label=label, **drawn[label].curve())
+        for label, line in theirs.get(key, {}).items():
+            axes.plot(line["step"], line["value"], label=f"{label}, published",
+                      **dashed(drawn[label].colour))  # fmt: skip
         axes.set_title(heading(key))
         axes.grid(axis="y")
-        if percent:
+        if percent and not counted:
             axes.xaxis.set_major_formatter(PercentFormatter(1, symbol=""))
+        if percent:
             axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=""))
     upper.supxlabel(xlabel, fontsize="medium")
     upper.supylabel(ylabel, fontsize="medium")
@@ -154,8 +167,31 @@ def _curves(
         legend_table(lower.add_axes((0, 0, 1, 1)), labels, numbers)
     else:
         handles = [Line2D([], [], **drawn[label].curve()) for label in labels]
+        if theirs:
+            handles.append(Line2D([], [], **dashed("#555555")))
         lower.legend(handles, names, loc="upper center", ncols=per_row, borderpad=0, fontsize=SMALL)
     return figure
+
+
+def dashed(colour: str) -> dict[str, object]:
+    """Return the look of a published curve: thin dashes without markers, as no method's own are."""
+    return {"color": colour, "linestyle": (0, (2.5, 1.5)), "linewidth": 0.8, "alpha": 0.85}
+
+
+def _published(
+    published: DataFrame, frame: DataFrame, panels: Sequence[str], x: Sequence[float] | None
+) -> dict[tuple, dict[str, DataFrame]]:
+    """Return the published curves of the methods and panels that `frame` has."""
+    groups = ("method", *panels)
+    check_frame(published, (*groups, "step", "value"), "The frame of published curves")
+    check_one_row_each(published, (*groups, "step"), "The frame of published curves")
+    known = published[published["method"].isin(set(frame["method"]))]
+    if x is not None and len(known):
+        known = known.assign(step=_places(known["step"], x))
+    return {
+        key: {label: line.sort_values("step") for label, line in part.groupby("method", sort=False)}
+        for key, part in settings(known, panels).items()
+    }
 
 
 def _places(step, x: Sequence[float]):

@@ -253,6 +253,8 @@ def _runs(cut: Sequence[Piece]) -> Iterator[list[tuple[Piece, str]] | str]:
             if part.isspace() or piece.special:
                 if run:
                     yield run
+                    if piece.special:
+                        yield [(Piece(" "), " ")]
                     run = []
                 yield "\n" if part in ("\r\n", "\n", "\r") else [(piece, part)]
                 if piece.special:

@@ -53,12 +53,7 @@ class TextHeatmap:
 
         Whole or not at all. Raises OptionError for another suffix, InputError for a missing folder.
         """
-        path = Path(path)
-        if path.suffix not in SUFFIXES:
-            expected = ", ".join(SUFFIXES)
-            raise OptionError(f"{path} has the suffix {path.suffix!r}; expected {expected}.")
-        if not path.parent.is_dir():
-            raise InputError(f"The folder {path.parent} does not exist. Make it first.")
+        path = check_path(path)
         if path.suffix == ".html":
             write_text(path, page(self.html()))
         elif path.suffix == ".tex":
@@ -83,6 +78,20 @@ class TextHeatmap:
             "text/plain": "\n".join(" ".join(row.scores.texts) for row in self.rows),
         }
         return data, {"image/png": {"width": width, "height": height}}
+
+
+def check_path(path: str | Path, *more: str) -> Path:
+    """Return `path`, or raise an OptionError or InputError if nothing can be saved there.
+
+    more: suffixes that the caller can write beside those of a heat map.
+    """
+    path = Path(path)
+    if path.suffix not in (*SUFFIXES, *more):
+        expected = ", ".join((*SUFFIXES, *more))
+        raise OptionError(f"{path} has the suffix {path.suffix!r}; expected {expected}.")
+    if not path.parent.is_dir():
+        raise InputError(f"The folder {path.parent} does not exist. Make it first.")
+    return path
 
 
 def page(body: str) -> str:
