@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from xai_lib.bench import evaluation, measure
+from xai_lib.bench import evaluation, measure, texts
 from xai_lib.bench.measure import Setting, explanation
 from xai_lib.bench.report import write
 
@@ -20,7 +20,7 @@ def test_baseline_is_the_gradient_of_the_predicted_logit():
     import torch
 
     model, pixels = TINY.build()
-    (grad,) = measure.baseline(model, pixels)()
+    (grad,) = TINY.baseline(model, pixels)()
     leaf = pixels.clone().requires_grad_()
     logits = model(leaf)
     logits[range(2), logits.argmax(-1)].sum().backward()
@@ -87,3 +87,15 @@ def test_importing_the_package_does_not_import_its_parts():
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == ["xai_lib"]
+
+
+def test_texts_are_measured_against_the_gradient_at_the_embeddings(monkeypatch):
+    monkeypatch.setattr(texts, "LENGTHS", (8, 16))
+    base = texts.TextSetting(tokens=16, width=32, depth=2, heads=2)
+    model, inputs = base.build()
+    (grad,) = base.baseline(model, inputs)()
+    assert grad.shape == (1, 16, 32) and grad.abs().sum() > 0
+    table = texts.ratios(base, rounds=2, batches=(1, 2))
+    assert len(table) == 2 * (len(texts.METHODS) + len(texts.TARGETS))
+    assert (table["ratio"] > 0).all() and set(table["tokens"]) == {8, 16}
+    assert table.set_index("method")["target"].dropna().to_dict() == texts.TARGETS

@@ -161,6 +161,21 @@ def test_first_token_is_kept_zeroed_or_the_least(bert):
         xai.explain(model, inputs, "rollout", first_token="drop")
 
 
+@pytest.mark.parametrize("suffix", (".html", ".tex", ".png", ".safetensors"))
+def test_a_text_is_shown_and_saved(bert, tmp_path, suffix):
+    model, processor = bert
+    att = xai.explain(
+        model, processor(["a <script>good</script> film", "bad plot"]), "attnlrp", target=1
+    )
+    assert {"text/html", "image/png"} <= set(att.show()._repr_mimebundle_()[0])
+    path = att.save(tmp_path / f"texts{suffix}")
+    assert path.stat().st_size > 100 and [*tmp_path.iterdir()] == [path]
+    if suffix == ".html":
+        assert "<script" not in path.read_text() and "&lt;script&gt;good" in path.read_text()
+    with pytest.raises(OptionError, match=r"\.tex"):
+        att.save(tmp_path / "texts.docx")
+
+
 # -- windows -------------------------------------------------------------------------------------
 
 

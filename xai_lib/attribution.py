@@ -15,13 +15,15 @@ from xai_lib.layout import TokenLayout
 from xai_lib.text import TextLayout, TextScores
 
 SUFFIXES = (".png", ".pdf", ".svg", ".safetensors")
+TEXT_SUFFIXES = (*SUFFIXES, ".html", ".tex")
 
 
-def check_path(path: str | Path) -> Path:
+def check_path(path: str | Path, stream: str = "image") -> Path:
     """Return `path`, or raise an OptionError or InputError if no attribution can be saved there."""
     path = Path(path)
-    if path.suffix not in SUFFIXES:
-        raise OptionError(f"{path} has the suffix {path.suffix!r}; expected {', '.join(SUFFIXES)}.")
+    known = SUFFIXES if stream == "image" else TEXT_SUFFIXES
+    if path.suffix not in known:
+        raise OptionError(f"{path} has the suffix {path.suffix!r}; expected {', '.join(known)}.")
     if not path.parent.is_dir():
         raise InputError(f"The folder {path.parent} does not exist. Make it first.")
     return path
@@ -114,17 +116,26 @@ class Attribution:
         return names[index] if names and index < len(names) else f"class {index}"
 
     def show(self, **style):
-        """Return a figure of each sample with its heat map over it (`xai_lib.plots.overlay`)."""
-        from xai_lib.plots import attribution_figure
+        """Return what a notebook displays: a figure of each image, or a `plots.TextHeatmap`.
 
-        return attribution_figure(self, **style)
+        style: see `plots.attribution_figure` for images, `plots.attribution_texts` for texts, of
+        which all samples are shown unless `sample` says otherwise.
+        """
+        from xai_lib import plots
+
+        if self.stream == "image":
+            return plots.attribution_figure(self, **style)
+        return plots.TextHeatmap(plots.attribution_texts(self, **{"sample": None} | style))
 
     def save(self, path: str | Path, **style) -> Path:
         """Save as a picture (.png, .pdf, .svg) or as numbers (.safetensors); return the path.
 
-        Written to a temporary name first, so that an interrupted save leaves no half file.
+        A text also as a page (.html) or a LaTeX document (.tex). Written to a temporary name first,
+        so that an interrupted save leaves no half file.
         """
-        path = check_path(path)
+        path = check_path(path, self.stream)
+        if path.suffix != ".safetensors" and self.stream == "text":
+            return self.show(**style).save(path)
         with written(path) as partial:
             if path.suffix == ".safetensors":
                 from safetensors.torch import save_file

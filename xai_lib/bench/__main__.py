@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from xai_lib.bench import evaluation, measure
+from xai_lib.bench import evaluation, measure, texts
 from xai_lib.bench.measure import Setting, explanation
 from xai_lib.bench.report import write
 from xai_lib.registry import all_methods
@@ -30,7 +30,7 @@ TARGETS = {
     "bi_head": {1: 9.0},
     "bi_token": {1: 9.0},
 }
-PARTS = ("import", "ratios", "memory", "scaling", "evaluation")
+PARTS = ("import", "ratios", "texts", "memory", "scaling", "evaluation")
 STEPPED = ("integrated_gradients", "smoothgrad", "bi_head", "bi_token")
 SWEPT = ("rollout", "generic_attention", "transformer_attribution", "attnlrp", "lrp")
 
@@ -115,9 +115,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("reports/bench"))
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument(
-        "--only", choices=("ratios", "memory", "scaling", "import", "evaluation"), default=None
-    )
+    parser.add_argument("--only", choices=PARTS, default=None)
     arguments = parser.parse_args()
     torch.set_num_threads(2)
     base, rounds = Setting(), arguments.rounds
@@ -131,6 +129,9 @@ def main() -> None:
     if wanted("ratios"):
         print("Ratios to B, ViT-B/16, float32", flush=True)
         tables["ratios"] = ratios(base, rounds)
+    if wanted("texts"):
+        print("Ratios to B, BERT-base, float32", flush=True)
+        tables["text_ratios"] = texts.ratios(texts.TextSetting(), rounds)
     if wanted("memory"):
         print("Peak memory at batch 8", flush=True)
         tables["memory"] = memory(base)
@@ -149,6 +150,9 @@ def main() -> None:
         for dtype in ("float32", "bfloat16"):
             gpu = replace(base, device="cuda", dtype=dtype)
             tables[f"gpu_{dtype}"] = ratios(gpu, rounds, batches=(64, 256))
+    if torch.cuda.is_available() and wanted("texts"):
+        gpu_texts = texts.TextSetting(device="cuda")
+        tables["gpu_text_ratios"] = texts.ratios(gpu_texts, rounds, batches=(64,))
     write(tables, environment(torch.get_num_threads()), arguments.out)
     print(f"Written to {arguments.out}/")
 

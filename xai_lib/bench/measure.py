@@ -48,20 +48,20 @@ class Setting:
         pixels = torch.randn(self.batch, 3, self.image, self.image)
         return model, pixels.to(self.device, dtype)
 
+    @staticmethod
+    def baseline(model: nn.Module, pixels: Tensor) -> Callable[[], object]:
+        """Return B: one forward pass and the gradient of the predicted logits at the input."""
 
-def baseline(model: nn.Module, pixels: Tensor) -> Callable[[], object]:
-    """Return B: one forward pass and the gradient of the predicted logits at the input."""
+        def run():
+            leaf = pixels.clone().requires_grad_()
+            return torch.autograd.grad(model(leaf).amax(-1).sum(), leaf)
 
-    def run():
-        leaf = pixels.clone().requires_grad_()
-        return torch.autograd.grad(model(leaf).amax(-1).sum(), leaf)
-
-    return run
+        return run
 
 
-def explanation(model: nn.Module, pixels: Tensor, method: str) -> Callable[[], object]:
+def explanation(model: nn.Module, inputs, method: str) -> Callable[[], object]:
     """Return a call of xai.explain with the method's default options."""
-    return lambda: xai.explain(model, pixels, method)
+    return lambda: xai.explain(model, inputs, method)
 
 
 def seconds(call: Callable[[], object], device: str) -> float:
@@ -75,10 +75,13 @@ def seconds(call: Callable[[], object], device: str) -> float:
     return time.perf_counter() - start
 
 
-def ratio(setting: Setting, make: Callable, rounds: int = 5) -> dict[str, float]:
-    """Return the median ratio to B of make(model, pixels), its spread, and images per second."""
+def ratio(setting, make: Callable, rounds: int = 5) -> dict[str, float]:
+    """Return the median ratio to B of make(model, inputs), its spread, and images per second.
+
+    setting: builds model and inputs and knows their B, as `Setting` does.
+    """
     model, pixels = setting.build()
-    reference, call = baseline(model, pixels), make(model, pixels)
+    reference, call = setting.baseline(model, pixels), make(model, pixels)
     reference(), call()
     pairs = [
         (seconds(reference, setting.device), seconds(call, setting.device)) for _ in range(rounds)
@@ -101,7 +104,11 @@ def peak_memory(setting: Setting, method: str | None) -> float:
     """
     if setting.device != "cpu":
         model, pixels = setting.build()
-        call = baseline(model, pixels) if method is None else explanation(model, pixels, method)
+        call = (
+            setting.baseline(model, pixels)
+            if method is None
+            else explanation(model, pixels, method)
+        )
         gc.collect()
         torch.cuda.empty_cache()
         before = torch.cuda.memory_allocated()
@@ -136,9 +143,9 @@ def _child(setting: Setting, method: str) -> float:
         with open(reset, "w") as handle:
             handle.write("5")
         before = _status("VmRSS")
-        (baseline(model, pixels) if not method else explanation(model, pixels, method))()
+        (setting.baseline(model, pixels) if not method else explanation(model, pixels, method))()
         return (_status("VmHWM") - before) / 1024
-    (baseline(model, pixels) if not method else explanation(model, pixels, method))()
+    (setting.baseline(model, pixels) if not method else explanation(model, pixels, method))()
     return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
 
 

@@ -13,16 +13,20 @@ from xai_lib.files import write_text
 TITLES = {
     "import": "Import",
     "ratios": "Ratios",
+    "text_ratios": "Ratios on texts",
     "memory": "Memory",
     "scaling": "Scaling",
     "perturbation_stream": "Perturbation stream",
     "memory_of_a_run": "Memory over a run of 10,000 images",
     "gpu_float32": "GPU, float32",
     "gpu_bfloat16": "GPU, bfloat16",
+    "gpu_text_ratios": "GPU, ratios on texts",
     "gpu_perturbation_stream": "GPU, perturbation stream",
 }
 NOTES = {
     "ratios": "Time over B's.",
+    "text_ratios": "Time over B's, BERT-base with random weights, without padding; B's gradient is "
+    "that at the word embeddings.",
     "perturbation_stream": "Images per second of the perturbation evaluator's stream over those of "
     "plain forward passes at the same batch size, ranking and masking included; ViT-B/16, float32.",
     "memory_of_a_run": "Resident memory of the process that computes, after each shard: "
