@@ -122,8 +122,8 @@ def correlation(
 ) -> DataFrame:
     """Return each method's Pearson r over the words that two runs share: method, r, low, high, n.
 
-    records_b None and weights ("trained", "randomised"): the trained model against the random one, in
-    one run of `word_scores` with `randomise`. chosen: `min_count` and `min_length`.
+    records_b None and weights ("trained", "randomised"): the trained model against the random one,
+    in one run of `word_scores` with `randomise`. chosen: `min_count` and `min_length`.
     """
     from pandas import DataFrame
 

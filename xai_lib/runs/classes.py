@@ -20,9 +20,8 @@ def class_places(
     were taken for classes would be wrong without a sign. Names that are numbers are classes
     themselves ("10" sorts before "2"); names are looked up in the model's, upper case, "_", the
     synonyms after a comma and the short forms of sentiment (`SHORT`) aside; wnids are those of
-    ILSVRC 2012. Where one side has no names, only
-    numbers can be translated. Raises TargetError for a name that is no class of the model, or that
-    two classes share.
+    ILSVRC 2012. Where one side has no names, only numbers can be translated. Raises TargetError for
+    a name that is no class of the model, or that two classes share.
     """
     if not of_data:
         return None
