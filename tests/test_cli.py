@@ -1,6 +1,7 @@
 """The command: what it prints and writes, and errors as one line with exit status 2."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -12,10 +13,12 @@ import torch
 from nbformat.v4 import new_code_cell, new_notebook
 from PIL import Image
 from safetensors.torch import load_file
+from small_berts import small_bert
+from small_sentiment import CLASSES, Sentiment
 from timm.models import save_for_hf
 
 import xai_lib as xai
-from xai_lib import cli
+from xai_lib import cli, cli_explain
 from xai_lib.doctor import examine, requirements
 from xai_lib.errors import OptionError
 from xai_lib.options import parse_pair
@@ -98,6 +101,115 @@ def test_errors_are_one_line(here, run, change, message):
     assert err.startswith("xai: ") and message in err
 
 
+@pytest.fixture
+def texts(here):
+    """The same folder with a tiny text classifier of two named classes beside."""
+    model, processor = small_bert(dtype=torch.float32, names=("negative", "positive"))
+    model.save_pretrained(here / "bert")
+    processor.tokenizer.save_pretrained(here / "bert")
+    return here
+
+
+SENTENCE = "this movie was [bold]bad[/bold] but <b>great</b>"
+
+
+def test_a_text_is_printed_with_its_strongest_words(texts, run):
+    arguments = ("--model", "bert", "--target", "positive", "--method", "attn_gradcam")
+    status, out, err = run("explain", "--text", SENTENCE, *arguments)
+    assert (status, err) == (0, "")
+    lines = out.splitlines()
+    assert [line[-4:] for line in lines if line.startswith("*")] == [" (1)"]
+    assert lines[2] == "Explained: positive (1) by attn_gradcam"
+    # Nobody sees colours in a pipe, and what looks like markup stays as it was typed.
+    assert lines[3] == SENTENCE and "\x1b" not in out
+    model, processor = xai.load("bert")
+    att = xai.explain(model, processor(SENTENCE), "attn_gradcam", "positive")
+    assert f"{att.probabilities()[0, 1]:.2%}  positive" in out
+    (words,) = att.words()
+    best = words.scores.abs().argmax()
+    assert lines[4].startswith(f"Strongest: {words.labels[best]} {words.scores[best]:+.3g}, ")
+    (tokens,) = att.tokens()
+    printed = run("explain", "--text", SENTENCE, *arguments, "--level", "token")[1]
+    best = tokens.scores.abs().argmax()
+    assert f"Strongest: {tokens.labels[best]} {tokens.scores[best]:+.3g}, " in printed
+    assert [path.name for path in texts.glob("*.png")] == ["image.png"]
+
+
+@pytest.mark.parametrize(("colours", "coloured"), [("FORCE_COLOR", True), ("NO_COLOR", False)])
+def test_a_terminal_gets_colours_unless_it_wants_none(texts, run, monkeypatch, colours, coloured):
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv(colours, "1")
+    status, out, _ = run("explain", "--text", SENTENCE, "--model", "bert")
+    assert status == 0 and ("\x1b[" in out) == coloured
+    assert SENTENCE in re.sub("\x1b\\[[0-9;]*m", "", out)
+
+
+@pytest.mark.parametrize("suffix", [".html", ".tex", ".png", ".safetensors"])
+def test_a_text_is_saved_in_every_format(texts, run, suffix):
+    name = f"out{suffix}"
+    status, out, _ = run("explain", "--text", SENTENCE, "--model", "bert", "--out", name)
+    assert status == 0 and out.splitlines()[-1] == f"Saved: {name}"
+    content = (texts / name).read_bytes()
+    if suffix == ".html":
+        assert b"<b>great" not in content and b"&lt;b&gt;" in content
+    elif suffix == ".safetensors":
+        model, processor = xai.load("bert")
+        expected = xai.explain(model, processor(SENTENCE), "transformer_attribution")
+        torch.testing.assert_close(load_file(texts / name)["relevance"], expected.relevance)
+    else:
+        assert content.startswith({".tex": b"\\documentclass", ".png": b"\x89PNG"}[suffix])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "Expected an image file or --text TEXT, and neither was given"),
+        (("image.png", "--text", "good"), "Expected an image file or --text TEXT, and both"),
+        (("image.png", "--pair", "good"), "--pair is the second text of --text"),
+        (("image.png", "--model", "bert"), "'bert' reads texts: give --text"),
+        (("--text", "good", "--model", "model"), "'model' reads images: give an image file"),
+        (("--text", ""), "texts[0] is empty"),
+        (("--text", "good", "--level", "letter"), "expected word or token"),
+        (("--text", "good", "--out", "map.gif"), "'.gif'; expected .html, .tex, .png"),
+        (("--text", "good", "--out", "no/map.html"), "The folder no does not exist"),
+        (("--text", "good " * 70), "the model takes 64"),
+        (("--text", "good", "--target", "neutral"), "neutral"),
+        (("--text", "good", "--model", ""), "No model is named"),
+    ],
+)
+def test_errors_about_texts_are_one_line(texts, run, arguments, message):
+    model = () if "--model" in arguments else ("--model", "bert")
+    status, out, err = run("explain", *arguments, *model)
+    assert status == 2 and out == "" and err.count("\n") == 1
+    assert err.startswith("xai: ") and message in err
+
+
+def test_finetune_trains_prints_and_refuses(texts, run):
+    for name, seed in (("mine", 0), ("theirs", 1)):
+        rows = [f"{s.text},{CLASSES[s.label]}" for s in Sentiment(name, 40, seed).samples]
+        (texts / f"{name}.csv").write_text("\n".join(["text,label", *rows]) + "\n")
+    command = (
+        "finetune",
+        "--base",
+        "bert",
+        "--dataset",
+        "csv:mine.csv",
+        "--test",
+        "csv:theirs.csv",
+    )
+    command += ("--out", "new", "--epochs", "1", "--device", "cpu")
+    status, out, _ = run(*command)
+    assert status == 0 and out.splitlines()[-1] == "Saved: new"
+    metrics = json.loads((texts / "new" / "metrics.json").read_text())
+    assert f"test       {metrics['test']['accuracy']:7.2%}" in out and "n = 40, csv:theirs" in out
+    assert xai.load("new")[1].class_names == CLASSES
+    status, out, err = run(*command, "--lr", "0.1")
+    assert status == 2 and "holds another fine-tuning" in err and err.count("\n") == 1
+    assert "configuration.lr: 3e-05 -> 0.1" in err
+
+
 def test_usage_errors_exit_with_two(run):
     assert run("explain")[0] == 2
     assert run("nothing")[0] == 2
@@ -125,7 +237,7 @@ def test_options_that_are_none(text):
 
 
 def test_targets():
-    assert [cli.parse_target(text) for text in ("", "7", "-1", "tabby cat")] == [
+    assert [cli_explain.parse_target(text) for text in ("", "7", "-1", "tabby cat")] == [
         None,
         7,
         -1,

@@ -1,4 +1,4 @@
-"""The command `xai`: explain an image, list what there is, render the report, check the machine."""
+"""The command `xai`: list what there is, render the report, check the machine, and all others."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xai_lib import cli_evaluate
+from xai_lib import cli_evaluate, cli_explain, cli_finetune
 from xai_lib.errors import RunInterrupted, XAIError
-from xai_lib.options import parse_pair
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -39,41 +38,7 @@ def main() -> None:
         sys.exit(2)
 
 
-@app.command()
-def explain(
-    image: Annotated[Path, typer.Argument(help="Image file.", show_default=False)],
-    model: Annotated[
-        str, typer.Option(help="A name of `xai models`, timm:NAME, hf:NAME or a folder.")
-    ],
-    method: Annotated[
-        str, typer.Option(help="A name of `xai methods`.")
-    ] = "transformer_attribution",
-    target: Annotated[str, typer.Option(help="Class number or name; default: the predicted.")] = "",
-    out: Annotated[
-        Path | None,
-        typer.Option(help=".png, .pdf, .svg or .safetensors; default: IMAGE_METHOD.png."),
-    ] = None,
-    option: Annotated[
-        list[str] | None, typer.Option(help="An option of the method, as key=value; repeatable.")
-    ] = None,
-) -> None:
-    """Explain one image: print the leading classes and save the heat map."""
-    options = dict(parse_pair(text) for text in option or [])
-    import xai_lib as xai
-    from xai_lib.attribution import check_path
-
-    out = check_path(out or f"{image.stem}_{Path(method).name}.png")
-    network, processor = xai.load(model)
-    inputs = processor(image)
-    att = xai.explain(network, inputs, method=method, target=parse_target(target), **options)
-    chosen = int(att.target[0])
-    probabilities = att.logits[0].float().softmax(-1)
-    names = processor.class_names or [f"class {index}" for index in range(len(probabilities))]
-    for index in probabilities.topk(min(5, len(probabilities))).indices.tolist():
-        mark = "*" if index == chosen else " "
-        print(f"{mark} {probabilities[index]:7.2%}  {names[index]} ({index})")
-    print(f"Explained: {names[chosen]} ({chosen}) by {method}")
-    print(f"Saved: {att.save(out)}")
+app.command()(cli_explain.explain)
 
 
 @app.command()
@@ -130,13 +95,7 @@ def doctor() -> None:
 app.command()(cli_evaluate.evaluate)
 app.command()(cli_evaluate.plan)
 app.command()(cli_evaluate.datasets)
-
-
-def parse_target(text: str) -> int | str | None:
-    """Return None for "", an int for digits, else the class name."""
-    if not text:
-        return None
-    return int(text) if text.lstrip("-").isdecimal() else text
+app.command()(cli_finetune.finetune)
 
 
 def readme_table(table: DataFrame) -> str:

@@ -71,8 +71,7 @@ def finetune(
         config = FinetuneConfig(base=os.fspath(base), **names, **settings)
     except TypeError as error:
         raise OptionError(f"{error}: expected fields of FinetuneConfig.") from error
-    revision = config.dataset_revision
-    sets = Sets(*(_open(given[name], data, revision) for name in ("dataset", "validation", "test")))
+    sets = Sets(*(_open(given[name], config, data) for name in ("dataset", "validation", "test")))
     with base_folder(config.base, config.base_revision) as source:
         identity = {
             "configuration": config.as_dict(),
@@ -146,10 +145,13 @@ def _name(value: object, which: str) -> str:
     raise OptionError(f"{which} is {value!r}; expected a name of `xai datasets` or a TextDataset.")
 
 
-def _open(value, data, revision) -> TextDataset | None:
+def _open(value, config: FinetuneConfig, data) -> TextDataset | None:
     if value is None or isinstance(value, TextDataset):
         return value
-    found = open_dataset(value, path=data, revision=revision)
+    # Another split of the training set's data lies where that lies; other data does not.
+    same = value.partition("#")[0] == config.dataset.partition("#")[0]
+    where = {"path": data, "revision": config.dataset_revision} if same else {}
+    found = open_dataset(value, **where)
     if not isinstance(found, TextDataset):
         raise OptionError(f"The data set {value!r} holds images; expected one of texts.")
     return found
