@@ -1,5 +1,6 @@
 """The published numbers are those that were read, and stand beside nothing else's."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -17,8 +18,9 @@ from xai_lib.evaluators.perturbation import Perturbation
 from xai_lib.evaluators.segmentation import Segmentation
 from xai_lib.models.catalog import CHECKPOINTS, PUBLISHED
 from xai_lib.models.embedded import cards
-from xai_lib.reporting import beside, published
+from xai_lib.reporting import beside, published, published_curves
 
+GOLDENS = Path(__file__).parent / "goldens"
 NOTES = Path(__file__).parents[2] / "shared" / "PAPER_NUMBERS.md"
 VIT_B = "timm:vit_base_patch16_224.orig_in21k_ft_in1k"
 TABLES = sorted(set(published()["table"]))
@@ -258,3 +260,31 @@ def test_the_wheel_brings_the_numbers(tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         held = archive.read("xai_lib/reporting/published.csv")
     assert held == (root / "xai_lib" / "reporting" / "published.csv").read_bytes()
+
+
+CURVES = {
+    "r": "random",
+    "gs": "gradient_sensitivity",
+    "gi": "gradient_x_input:reduce=l2sq",
+    "lrp": "lrp_alpha_beta:compat=reference",
+    "lat": "lat",
+}
+SETS = {"SST-5": "sst5", "SemEval": "semeval", "IMDb": "imdb", "Yelp": "yelp5"}
+
+
+def test_published_curves_are_the_stored_ones():
+    numbers = json.loads((GOLDENS / "bert" / "published_numbers.json").read_text())
+    seen = 0
+    for key, values in numbers["word_deletion_accuracy_k1_to_k10"].items():
+        data, _, method = key.rpartition("-")
+        rows = published_curves("word-deletion", SETS[data]).query("method == @CURVES[@method]")
+        expected = {k: value for k, value in enumerate(values) if value is not None}
+        assert dict(zip(rows["step"], rows["value"], strict=True)) == expected
+        seen += len(rows)
+    assert seen == sum(len(published_curves("word-deletion", name)) for name in SETS.values())
+    stored = next(value for key, value in numbers.items() if key.startswith("random_init"))
+    found = published_curves("random-init", "sst5").set_index("method")["value"]
+    assert found.to_dict() == {CURVES[m]: pytest.approx(r, abs=1e-6) for m, r in stored.items()}
+    assert not len(published_curves("word-deletion", "reviews"))
+    with pytest.raises(OptionError, match="word-deletion"):
+        published_curves("deletion", "sst5")

@@ -1,7 +1,7 @@
 """Reports: figures and tables of the notebooks, and the pages that papermill renders from them."""
 
 from xai_lib.reporting.artifacts import Table, save_figure, save_table
-from xai_lib.reporting.published import beside, published
+from xai_lib.reporting.published import beside, published, published_curves
 from xai_lib.reporting.ranks import Ranking, by_method, ranking
 from xai_lib.reporting.tables import PaperTable, directions, paper_table
 
@@ -14,6 +14,7 @@ __all__ = [
     "directions",
     "paper_table",
     "published",
+    "published_curves",
     "ranking",
     "save_figure",
     "save_table",

@@ -40,6 +40,21 @@ def published(table: str | None = None, model: str | None = None) -> DataFrame:
     return rows.reset_index(drop=True)
 
 
+def published_curves(table: str, dataset: str) -> DataFrame:
+    """Return published curves as `plots.word_deletion_curves` draws them: method, step, value.
+
+    Methods are named by the label of the published setting, values lie in [0, 1]. `table`:
+    "word-deletion" (accuracy after step + 1 deletions) or "random-init" (Pearson's r at step 0) of
+    Wu & Ong (2021). No row for a data set of which nothing was published.
+    """
+    path = Path(__file__).with_name("published_curves.csv")
+    rows = read_csv(path, keep_default_na=False, dtype={"value": float}, encoding="utf-8")
+    if table not in set(rows["table"]):
+        raise unknown_name("published curve", table, set(rows["table"]))
+    rows = rows[(rows["table"] == table) & (rows["dataset"] == dataset)]
+    return rows.drop(columns=["table", "dataset"]).reset_index(drop=True)
+
+
 def beside(
     summary: DataFrame,
     model: str,
