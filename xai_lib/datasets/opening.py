@@ -116,7 +116,15 @@ def datasets_table() -> DataFrame:
     unseen, bundled = "generated, seed never trained on", "bundled with scikit-learn, held-out part"
     rows = [
         ("scenes", "image", "10,000", "yes", "masks", True, unseen),
-        ("scenes-2", "image", "10,000", "yes", "masks", True, f"{unseen}; two objects"),
+        (
+            "scenes-2",
+            "image",
+            "10,000",
+            "yes",
+            "masks",
+            True,
+            f"{unseen}; one of two objects is asked for",
+        ),
         ("digits", "image", "360", "yes", "masks", has_digits, bundled),
     ]
     rows += [(name, "text", "10,000", "yes", "rationales", True, unseen) for name in _TEXTS]
@@ -138,7 +146,7 @@ def datasets_table() -> DataFrame:
         ("folder:PATH", "image", "any", "by class folder", "no", None, "your own images"),
         ("csv:PATH", "text", "any", "by column", "by column", None, "your own texts"),
         ("eraser:PATH", "text", "any", "yes", "rationales", None, "any set in ERASER's layout"),
-        ("hf:OWNER/NAME", "image or text", "any", "yes", "no", None, any_hub),
+        ("hf:OWNER/NAME", "image or text", "any", "yes", "by column", None, any_hub),
     ]
     columns = ["name", "kind", "samples", "labels", "evidence", "present", "where from"]
     return pd.DataFrame(rows, columns=columns)

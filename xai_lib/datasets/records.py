@@ -22,7 +22,7 @@ class Records:
 
     def __init__(self, path: Path, quoted: bool = False):
         self.path = path
-        # Numbers in a row, since a list of tuples would be the larger part of a large file's memory.
+        # Flat numbers: a list of tuples would take the larger part of a large file's memory.
         digest, found = hashlib.sha256(), array("q")
         start = end = 0
         first = 1
