@@ -9,6 +9,7 @@ head's input, plus terms of 1e-7, which are computed here as well.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -55,13 +56,19 @@ class PublishedLRP:
 
     def relevance(self, seed: Tensor) -> Tensor:
         """Return the relevance of every embedding, (batch, tokens, dim), seeded at the logits."""
+        *_, last = self.stages(seed)
+        return last
+
+    def stages(self, seed: Tensor) -> Iterator[Tensor]:
+        """Yield the relevance on its way down: the input of each of the head's maps and layers."""
         with self.run.trace.switch.mode(relevance=False):
             R = seed.to(self.run.logits.dtype)
             for last in reversed(self.head):
                 R = self._linear(last, R)
+                yield R
             for layer in reversed(self.layers):
                 R = self._through(layer, R)
-        return R
+                yield R
 
     def _through(self, layer: Layer, R: Tensor) -> Tensor:
         middle = layer.widen.x
