@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from xai_lib.errors import MethodNotApplicableError, unknown_name
+from xai_lib.errors import MethodNotApplicableError
 from xai_lib.passes import Run
 from xai_lib.rules import published_alpha_beta
 from xai_lib.rules.recorded import Recorded, Recorder
@@ -49,8 +49,6 @@ class PublishedLRP:
     """
 
     def __init__(self, run: Run, recorder: Recorder, alpha: float, variant: str):
-        if variant not in VARIANTS:
-            raise unknown_name("variant", variant, VARIANTS)
         self.run, self.alpha, self.variant = run, alpha, variant
         self.layers, self.head = _arranged(run, recorder.maps)
 

@@ -12,7 +12,7 @@ from xai_lib.errors import MethodNotApplicableError, OptionError, unknown_name
 from xai_lib.explainers.lrp import to_input
 from xai_lib.explainers.mixing import accumulation_dtype, readout_rows
 from xai_lib.explainers.output import Output
-from xai_lib.explainers.published_wu_ong import PublishedLRP
+from xai_lib.explainers.published_wu_ong import VARIANTS, PublishedLRP
 from xai_lib.passes import SEEDS, Call
 from xai_lib.registry import explainer
 from xai_lib.rules.alpha_beta import AlphaBeta
@@ -59,6 +59,8 @@ def lrp_alpha_beta(
         raise unknown_name("seed", seed, SEEDS)
     if reduce not in REDUCTIONS:
         raise unknown_name("reduce", reduce, REDUCTIONS)
+    if variant not in VARIANTS:
+        raise unknown_name("variant", variant, VARIANTS)
     size = REDUCTIONS[reduce]
     if call.reference:
         return _published(call, alpha, seed, size, variant)
