@@ -29,8 +29,8 @@ class WordScores(Evaluator):
 
     Each row holds `words` and `scores`, lists of equal length: of the "word"s between white space,
     in lower case (lower), with the maximum (reduce) of their pieces' scores, or of the "token"s, as
-    published; signs are kept and nothing is scaled. tokens: how many the model read, special ones
-    included. `word_statistics` makes rank tables and correlations of the records.
+    published; signs are kept and nothing is scaled. tokens: how many the text has, special ones
+    aside. `word_statistics` makes rank tables and correlations of the records.
 
     randomise: explain the same class in a copy of the model whose parameters are all random, too
     (weights "randomised" beside "trained"): each gets normal numbers of its own mean and standard
@@ -106,7 +106,7 @@ class WordScores(Evaluator):
                 yield row | dict.fromkeys(COLUMNS) | {"error": entry}
                 continue
             words, scores = self._units(entry)
-            numbers = (words, scores, len(words), len(entry.special))
+            numbers = (words, scores, len(words), int((~entry.special).sum()))
             classes = (entry.explained, entry.predicted)
             yield row | dict(zip(COLUMNS, (*numbers, *classes), strict=True)) | {"error": None}
 

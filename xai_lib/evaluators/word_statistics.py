@@ -33,8 +33,8 @@ def word_means(
     """Return {word: (mean, occurrences)} of one method, from the highest mean down.
 
     A word's score in a sentence is |score| / max |score| of the sentence, special tokens aside.
-    Sentences of at least `min_length` tokens count, special ones included, and words that occur
-    more than `min_count` times. A sentence whose scores are all 0 gives 0 throughout. Raises
+    Sentences of at least `min_length` tokens count, special ones aside, and words that occur more
+    than `min_count` times. A sentence whose scores are all 0 gives 0 throughout. Raises
     InputError for records without this method or these weights.
     """
     chosen = records[(records["method"] == method) & (records["weights"] == weights)]
