@@ -150,6 +150,7 @@ def test_nothing_else_changes(vit):
     """Every other method gives the same array under compat="reference"."""
     model, inputs = vit
     differing = {*LEAKING, "raw_attention", "attn_gradcam", "integrated_gradients"}
+    differing.add("lrp_alpha_beta")  # Refused: the code is written for BERT alone.
     for method in set(xai.methods()["name"]) - differing:
         default = xai.explain(model, inputs, method).relevance
         reference = xai.explain(model, inputs, method, compat="reference").relevance
