@@ -276,7 +276,7 @@ def test_published_curves_are_the_stored_ones():
     numbers = json.loads((GOLDENS / "bert" / "published_numbers.json").read_text())
     seen = 0
     for key, values in numbers["word_deletion_accuracy_k1_to_k10"].items():
-        data, _, method = key.rpartition("-")
+        data, _, method = key.rpartition("-")  # noqa: RUF059
         rows = published_curves("word-deletion", SETS[data]).query("method == @CURVES[@method]")
         expected = {k: value for k, value in enumerate(values) if value is not None}
         assert dict(zip(rows["step"], rows["value"], strict=True)) == expected

@@ -5,6 +5,7 @@ from xai_lib.datasets.digits import DIGIT_CLASSES, DigitBatch, handwritten_digit
 from xai_lib.datasets.opening import datasets_table, open_dataset
 from xai_lib.datasets.samples import Samples, sample_images
 from xai_lib.datasets.scenes import SCENE_CLASSES, SceneBatch, Scenes
+from xai_lib.datasets.text_samples import SampleTexts, sample_texts
 
 __all__ = [
     "DIGIT_CLASSES",
@@ -13,6 +14,7 @@ __all__ = [
     "DigitBatch",
     "ImageDataset",
     "Sample",
+    "SampleTexts",
     "Samples",
     "SceneBatch",
     "Scenes",
@@ -22,4 +24,5 @@ __all__ = [
     "handwritten_digits",
     "open_dataset",
     "sample_images",
+    "sample_texts",
 ]

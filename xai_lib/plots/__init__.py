@@ -20,7 +20,7 @@ from xai_lib.plots.text_curves import (
     text_perturbation_curves,
     word_deletion_curves,
 )
-from xai_lib.plots.texts import TextRow, attribution_texts
+from xai_lib.plots.texts import TextRow, attribution_texts, rationale_row
 from xai_lib.plots.texts_figure import text_figure
 from xai_lib.plots.texts_heatmap import TextHeatmap
 from xai_lib.plots.texts_html import text_html
@@ -57,6 +57,7 @@ __all__ = [
     "planted_evidence",
     "rank_table_figure",
     "rationale_curves",
+    "rationale_row",
     "sanity_curves",
     "sign_note",
     "sign_of",

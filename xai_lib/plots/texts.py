@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import torch
+
 from xai_lib.errors import InputError, OptionError, unknown_name
 from xai_lib.plots.signs import SIGNS, sign_of
 from xai_lib.registry import all_methods
-from xai_lib.text import TextScores
+from xai_lib.text import Span, TextScores, words_of
 
 if TYPE_CHECKING:
     from xai_lib.attribution import Attribution
@@ -139,6 +141,19 @@ def attribution_texts(
                 )
             )
     return rows
+
+
+def rationale_row(text: str, rationale: Sequence[Span], title: str = "planted") -> TextRow:
+    """Return a text whose words of evidence have the score 1 and all others 0.
+
+    rationale: (start, end) spans of characters, as a `TextSample` holds them.
+    """
+    spans = tuple(words_of(text))
+    marked = [any(max(a, c) < min(b, d) for c, d in rationale) for a, b in spans]
+    labels = tuple(text[a:b] for a, b in spans)
+    scores = torch.tensor(marked, dtype=torch.float32)
+    units = TextScores((text,), labels, spans, (0,) * len(spans), scores)
+    return TextRow(units, title, note="1 marks the words that decide the label.")
 
 
 def as_rows(rows) -> list[TextRow]:
