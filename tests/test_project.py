@@ -38,7 +38,7 @@ LAYERS = (
     {"reporting"},
     {"widgets"},
     {"doctor", "bench"},
-    {"cli_evaluate", "cli_explain", "cli_finetune"},
+    {"cli_evaluate", "cli_explain", "cli_finetune", "cli_rationales"},
     {"cli"},
 )
 # Named at their only use, where a heavy or circular import would cost everybody else.

@@ -20,7 +20,8 @@ from xai_lib.datasets.eraser import Annotation, Evidence
 from xai_lib.errors import InputError, OptionError
 from xai_lib.evaluators import Subject, TextBatch, create, parse_methods
 from xai_lib.evaluators import eraser_metrics as metrics
-from xai_lib.evaluators.eraser_results import read_results, score_results, write_results
+from xai_lib.evaluators.eraser_results import read_results, write_results
+from xai_lib.evaluators.eraser_scores import score_results
 from xai_lib.evaluators.eraser_words import (
     evidence_spans,
     reference_selections,

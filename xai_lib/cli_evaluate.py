@@ -18,7 +18,7 @@ Options = Annotated[
 ]
 Methods = Annotated[str, typer.Option(help="a,b:OPTION=VALUE,c or all (`xai methods`).")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
-BatchSize = Annotated[int, typer.Option(help="Images per forward pass.")]
+BatchSize = Annotated[int, typer.Option(help="Images or texts per forward pass.")]
 Dtype = Annotated[str, typer.Option(help="float32, float64, bfloat16 or float16.")]
 
 
@@ -26,12 +26,15 @@ def evaluate(
     evaluator: Annotated[
         str,
         typer.Argument(
-            help="segmentation, perturbation, insertion_deletion, localisation, sanity, agreement "
-            "or stability.",
+            help="Of images: segmentation, perturbation, insertion_deletion, localisation, sanity, "
+            "agreement, stability. Of texts: rationales, text_perturbation, word_deletion, "
+            "word_scores.",
             show_default=False,
         ),
     ],
-    model: Annotated[str, typer.Option(help="A name of `xai models`, timm:NAME or a folder.")],
+    model: Annotated[
+        str, typer.Option(help="A name of `xai models`, timm:NAME, hf:NAME or a folder.")
+    ],
     dataset: Annotated[str, typer.Option(help="A name of `xai datasets`.")],
     out: Annotated[Path, typer.Option(help="The run's folder; the same command resumes it.")],
     methods: Methods = "all",
@@ -45,7 +48,7 @@ def evaluate(
     device: Device = "auto",
     dtype: Dtype = "float32",
     resample: Annotated[str, typer.Option(help="bilinear (the papers') or bicubic.")] = "bilinear",
-    workers: Annotated[int, typer.Option(help="Processes that decode images.")] = 0,
+    workers: Annotated[int, typer.Option(help="Processes that read samples.")] = 0,
     cluster: Annotated[
         str | None, typer.Option(help="local:N, tcp://HOST:PORT or a dask-jobqueue YAML file.")
     ] = None,
