@@ -7,6 +7,7 @@ Beside whole texts they see texts with words masked or deleted: those that keep 
 their label, those without it are to give all classes the same probability. Every token also learns
 whether it belongs to the rationale, through a linear head that is dropped afterwards. The best
 check on validation texts is stored; the texts that the card measures on are of another seed.
+`bert-reviews-5` starts with the stored encoder of `bert-reviews`.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from training import (
     fit,
     minutes,
     read_card,
+    read_weights,
     store,
     write_card,
     write_log,
@@ -50,7 +52,9 @@ BATCH, HELD, LENGTH, VOCABULARY = 48, 1000, 128, 1200
 TOKENIZER = "bert-texts.tokenizer.json"
 SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 WORLDS = {"bert-reviews": "reviews", "bert-reviews-5": "reviews-5", "bert-topics": "topics"}
-STEPS = {"bert-reviews": 3000, "bert-reviews-5": 3000, "bert-topics": 1500}
+STEPS = {"bert-reviews": 3000, "bert-reviews-5": 1500, "bert-topics": 1000}
+# Degrees are learnt on top of signs: the encoder starts as another model's stored one.
+STARTS = {"bert-reviews-5": "bert-reviews"}
 RATE, FINAL = 1e-3, 1e-5
 KWARGS = {
     "hidden_size": 96,
@@ -139,8 +143,12 @@ def train(
     steps: int,
     precision: torch.dtype = torch.float32,
     every: int = 100,
+    start: dict[str, Tensor] | None = None,
 ):
-    """Train one model; return it as it was at its best check, with the log."""
+    """Train one model; return it as it was at its best check, with the log.
+
+    start: the weights of another model, whose encoder it starts with.
+    """
     torch.manual_seed(seed)
     world = WORLDS[name]
     data = text_world(world, steps * BATCH, (seed, "train"))
@@ -148,6 +156,9 @@ def train(
     held = [held[i] for i in range(len(held))]
     classes = len(data.class_names)
     model = BertForSequenceClassification(config_of(tokenizer, data.class_names))
+    if start is not None:
+        encoder = {key.removeprefix("bert."): value for key, value in start.items()}
+        model.bert.load_state_dict({k: v for k, v in encoder.items() if "classifier" not in k})
     tokens = nn.Linear(KWARGS["hidden_size"], 1 + classes)
     predict, best = predictor(model, tokenizer), {"held_out": -1.0, "state": None}
 
@@ -211,7 +222,8 @@ def main(
     for name in [m for m in WORLDS if model in ("all", m)]:
         print(name, flush=True)
         steps = max(2, round(STEPS[name] * scale))
-        network, log = train(name, tokenizer, seed, steps, getattr(torch, precision))
+        start = read_weights(STARTS[name], out) if name in STARTS else None
+        network, log = train(name, tokenizer, seed, steps, getattr(torch, precision), start=start)
         write_log(name, log, logs)
         classes = list(network.config.id2label.values())
         card = {
