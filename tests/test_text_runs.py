@@ -13,12 +13,15 @@ from xai_lib import cli_rationales
 from xai_lib.api import explain
 from xai_lib.datasets.eraser import annotation_of
 from xai_lib.errors import InputError, OptionError, TargetError
+from xai_lib.evaluators import Subject
 from xai_lib.evaluators.eraser_results import read_results
 from xai_lib.evaluators.eraser_scores import score_results
 from xai_lib.models import Processor
 from xai_lib.runs import evaluate
 from xai_lib.runs.classes import class_places
 from xai_lib.runs.fingerprints import tokenizer_fingerprint
+from xai_lib.runs.noise import noise_texts
+from xai_lib.runs.plan import plan
 
 METHODS = "gradient_x_input,random"
 NAMES = ("negative", "positive")
@@ -189,3 +192,19 @@ def test_methods_take_the_general_options(tmp_path):
     assert run.config.methods == ("rollout:first_token=zero", "rollout")
     with pytest.raises(OptionError, match="first_token"):
         run_of(tmp_path / "other", methods="rollout:first_token=last")
+
+
+def test_a_plan_times_texts_of_the_asked_length(tmp_path, monkeypatch):
+    model, processor = small_bert(names=NAMES)
+    monkeypatch.setattr("xai_lib.runs.plan.load", lambda name: (model, processor))
+    subject = Subject(model, processor, batch_size=4)
+    batch = noise_texts(subject, 5, 20)
+    assert {processor(text[0])["input_ids"].shape[1] for text in batch.texts} == {20}
+    planned = plan("rationales", "some-bert", METHODS, batch_size=3, device="cpu", tokens=20,
+                   dtype="float64", options={"ks": [1, 2]})  # fmt: skip
+    assert planned.table["method"].tolist() == [*METHODS.split(","), "all"]
+    assert (planned.table["seconds per text"] > 0).all() and "20 tokens" in planned.note
+    with pytest.raises(OptionError, match="the 64 that the model takes"):
+        plan("rationales", "some-bert", "random", tokens=65, device="cpu")
+    with pytest.raises(OptionError, match="of texts"):
+        plan("segmentation", "some-bert", "random", device="cpu")

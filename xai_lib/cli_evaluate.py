@@ -104,6 +104,7 @@ def plan(
     device: Device = "auto",
     dtype: Dtype = "float32",
     repeats: Annotated[int, typer.Option(help="Measured batches per method.")] = 1,
+    tokens: Annotated[int, typer.Option(help="Length of a text, special tokens included.")] = 128,
 ) -> None:
     """Measure each method on this machine and project what a full table costs."""
     options = _options(option, "steps=9")
@@ -120,6 +121,7 @@ def plan(
         device=device,
         dtype=dtype,
         repeats=repeats,
+        tokens=tokens,
     )
     print_table(planned.table)
     print(f"\n{planned.note}")

@@ -8,21 +8,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from xai_lib.errors import CheckpointError, OptionError
-from xai_lib.evaluators import Batch, Subject
-from xai_lib.models import load
+from xai_lib.evaluators import Subject
+from xai_lib.models import TextProcessor, load
 from xai_lib.models.timm_models import architecture
 from xai_lib.runs.config import RunConfig
 from xai_lib.runs.evaluate import Place
+from xai_lib.runs.noise import noise_images, noise_texts
+from xai_lib.runs.work import check_modality
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-# Perturbation explains the label's class anew only where the prediction is wrong. The papers' ViT-B
-# is wrong on one image of five.
-ACCURACY = 0.8
 FEWEST = 5
 # Scored together, not one by one.
 TOGETHER = ("agreement",)
@@ -30,7 +28,7 @@ TOGETHER = ("agreement",)
 
 @dataclass(frozen=True)
 class Plan:
-    """Seconds per image by method and the projected hours, with what they rest on."""
+    """Seconds per image or text by method, the projected hours, and what they rest on."""
 
     table: DataFrame
     note: str
@@ -48,11 +46,13 @@ def plan(
     device: str = "auto",
     dtype: str = "float32",
     repeats: int = 1,
+    tokens: int = 128,
 ) -> Plan:
-    """Time `repeats` batches of noise per method and project them to `samples` images.
+    """Time `repeats` batches of noise per method and project them to `samples` images or texts.
 
     Neither data nor published weights are needed, since time does not depend on them. Reading and
-    decoding images is not part of the projection. hours: on `nodes` devices like this one.
+    decoding samples is not part of the projection. hours: on `nodes` devices like this one.
+    tokens: the length of a text, special tokens included.
     """
     from pandas import DataFrame
 
@@ -67,10 +67,13 @@ def plan(
     measured, specs = config.build()
     where = Place(device).torch_device()
     network, processor, weights = _model(model)
+    kind = "text" if isinstance(processor, TextProcessor) else "image"
+    check_modality(measured.modality, f"The model {model!r}", kind)
     subject = Subject(network.to(where, getattr(torch, dtype)), processor, batch_size)
     # Some labels are to be wrong, and of fewer images none or all would be.
     count = batch_size * -(-FEWEST // batch_size)
-    noise = _noise(subject, count)
+    texts = kind == "text"
+    noise = noise_texts(subject, count, tokens) if texts else noise_images(subject, count)
     batches = [noise[i : i + batch_size] for i in range(0, count, batch_size)]
     groups = [specs] if evaluator in TOGETHER else [[spec] for spec in specs]
     rows = []
@@ -89,15 +92,16 @@ def plan(
     table = DataFrame(
         {
             "method": method,
-            "seconds per image": seconds,
-            "images per second": 1 / seconds,
+            f"seconds per {kind}": seconds,
+            f"{kind}s per second": 1 / seconds,
             "hours": seconds * samples / nodes / 3600,
         }
         for method, seconds in rows
     )
     threads = f", {torch.get_num_threads()} threads" if where.type == "cpu" else ""
     note = (
-        f"{evaluator} of {samples:,} images with {model} ({weights}) on {nodes} x {_name(where)}"
+        f"{evaluator} of {samples:,} {kind}s{f' of {tokens} tokens' if texts else ''} with {model} "
+        f"({weights}) on {nodes} x {_name(where)}"
         f"{threads}, {dtype}, batches of {batch_size}; {repeats * len(batches)} measured per "
         "method, decoding not counted."
     )
@@ -111,29 +115,6 @@ def _model(name: str):
         if not name.startswith("timm:"):
             raise
         return *architecture(name.removeprefix("timm:")), "random weights: time is the same"
-
-
-def _noise(subject: Subject, size: int) -> Batch:
-    draw = torch.Generator().manual_seed(0)
-    height, width = subject.processor.size
-    images = torch.rand(size, 3, height, width, generator=draw).to(subject.device)
-    masks = torch.zeros(size, height, width, dtype=torch.int8, device=subject.device)
-    masks[:, height // 4 : height // 2, width // 4 : width // 2] = 1
-    return Batch(
-        tuple(range(size)), tuple(map(str, range(size))), images, _labels(subject, images), masks
-    )
-
-
-@torch.no_grad()
-def _labels(subject: Subject, images: Tensor) -> Tensor:
-    from xai_lib.inputs import logits_of
-
-    batches = subject.normalize(images).split(subject.batch_size)
-    logits = torch.cat([logits_of(subject.model(part)) for part in batches])
-    labels = logits.argmax(-1)
-    wrong = round(len(images) * (1 - ACCURACY))
-    labels[:wrong] = (labels[:wrong] + 1) % logits.shape[1]
-    return labels
 
 
 def _name(device: torch.device) -> str:
