@@ -59,7 +59,10 @@ def linear_map(op: LinearMap, relevance: Tensor, output: Tensor, x: Tensor, alph
 
 
 def add(relevance: Tensor, output: Tensor, a: Tensor, b: Tensor, wanted, alpha: float):
-    """Return the shares of a and b in a + b: proportional where both have one sign."""
+    """Return the shares of a and b in a + b: proportional where both have one sign.
+
+    A constant (position embeddings, a bias on attention scores) keeps its share.
+    """
     u, v = multipliers(relevance, output, a.abs() + b.abs(), alpha)
     return tuple(
         _weighed(u, v, x).sum_to_size(x.shape) if want else None
