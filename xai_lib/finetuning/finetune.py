@@ -132,8 +132,8 @@ def _train(config, sets, source, folder, identity, device, progress) -> Finetune
         **identity,
     }
     model = trainer.model.cpu().eval()
-    if max_length is not None and max_length < tokenizer.model_max_length:
-        tokenizer.model_max_length = limit or max_length
+    if limit is not None:
+        tokenizer.model_max_length = limit
     return folder.write_model(model, tokenizer, model_card(config, metrics), metrics)
 
 

@@ -95,8 +95,11 @@ def held_out(samples: Labelled, share: float, seed: int) -> tuple[Labelled, Labe
 
 
 class Encoded(TorchDataset):
-    """Samples as the model takes them: input_ids, attention_mask, ..., labels. `cut` says how many
-    were longer than `max_length`."""
+    """Samples as the model takes them: input_ids, attention_mask, ..., labels.
+
+    lengths: tokens of each; longest: of them all before any was cut; cut: how many were longer than
+    `max_length`. by_length: the shortest first, for sets whose order does not matter.
+    """
 
     def __init__(
         self,

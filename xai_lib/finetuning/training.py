@@ -76,7 +76,7 @@ def _arguments(
     steps = steps_of(train, config)
     every = math.ceil(steps / config.checks)
     with quiet():
-        return TrainingArguments(
+        arguments = TrainingArguments(
             output_dir=str(folder.checkpoints),
             num_train_epochs=config.epochs,
             learning_rate=config.lr,
@@ -103,6 +103,9 @@ def _arguments(
             disable_tqdm=not progress,
             remove_unused_columns=False,
         )
+    # One device: several would multiply the batch, and with it what the seed stands for.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
 
 
 def _accuracy(predicted) -> dict[str, float]:
