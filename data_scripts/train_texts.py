@@ -52,7 +52,7 @@ BATCH, HELD, LENGTH, VOCABULARY = 48, 1000, 128, 1200
 TOKENIZER = "bert-texts.tokenizer.json"
 SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 WORLDS = {"bert-reviews": "reviews", "bert-reviews-5": "reviews-5", "bert-topics": "topics"}
-STEPS = {"bert-reviews": 3000, "bert-reviews-5": 1500, "bert-topics": 1000}
+STEPS = {"bert-reviews": 3000, "bert-reviews-5": 600, "bert-topics": 1000}
 # Degrees are learnt on top of signs: the encoder starts as another model's stored one.
 STARTS = {"bert-reviews-5": "bert-reviews"}
 RATE, FINAL = 1e-3, 1e-5
@@ -144,10 +144,12 @@ def train(
     precision: torch.dtype = torch.float32,
     every: int = 100,
     start: dict[str, Tensor] | None = None,
+    until: float = 1.0,
 ):
     """Train one model; return it as it was at its best check, with the log.
 
-    start: the weights of another model, whose encoder it starts with.
+    start: the weights of another model, whose encoder it starts with. until: the part of the steps
+    after which to stop.
     """
     torch.manual_seed(seed)
     world = WORLDS[name]
@@ -187,7 +189,7 @@ def train(
         return {"held_out": right, "only_rationale": bare}
 
     stage = Stage(steps=steps, size=LENGTH, zoom=1.0, rate=RATE, final=FINAL)
-    log = fit([model, tokens], stage, losses, check, every, precision)
+    log = fit([model, tokens], stage, losses, check, every, precision, until)
     model.load_state_dict(best["state"])
     return model.eval(), log
 
@@ -208,6 +210,7 @@ def main(
     logs: Annotated[Path, typer.Option(help="folder for the training logs")] = LOGS,
     seed: int = 0,
     scale: Annotated[float, typer.Option(help="multiplies the number of steps")] = 1.0,
+    until: Annotated[float, typer.Option(help="part of the steps after which to stop")] = 1.0,
     precision: Annotated[str, typer.Option(help="bfloat16 or float32")] = "float32",
     threads: int = 1,
     n: Annotated[int, typer.Option(help="texts to measure on")] = 4000,
@@ -223,7 +226,9 @@ def main(
         print(name, flush=True)
         steps = max(2, round(STEPS[name] * scale))
         start = read_weights(STARTS[name], out) if name in STARTS else None
-        network, log = train(name, tokenizer, seed, steps, getattr(torch, precision), start=start)
+        network, log = train(
+            name, tokenizer, seed, steps, getattr(torch, precision), start=start, until=until
+        )
         write_log(name, log, logs)
         classes = list(network.config.id2label.values())
         card = {
@@ -240,7 +245,7 @@ def main(
             "tokenizer": TOKENIZER,
             "tokenizer_sha256": hashlib.sha256(text.encode()).hexdigest(),
             "trained_by": f"data_scripts/train_texts.py --model {name} --seed {seed} "
-            f"--threads {threads}",
+            f"--threads {threads}" + (f" --until {until:g}" if until < 1 else ""),
             "seed": seed,
             "training_minutes": minutes(log),
             "validation_accuracy": max(row["held_out"] for row in log),

@@ -51,8 +51,10 @@ def test_the_best_check_is_kept(tokenizer, monkeypatch):
     rights = iter([0.5, 0.1, 0.9, 0.1, 0.95, 0.1])
     last, _ = train_texts.train("bert-topics", tokenizer, 0, 3, every=1)
     assert not torch.equal(best.classifier.weight, last.classifier.weight)
-    rights = iter([0.5, 0.1, 0.9, 0.1, 0.2, 0.1])
-    again, _ = train_texts.train("bert-topics", tokenizer, 0, 3, every=1)
+    # Stopping after two steps of three takes the same two steps.
+    rights = iter([0.5, 0.1, 0.9, 0.1])
+    again, log = train_texts.train("bert-topics", tokenizer, 0, 3, every=1, until=2 / 3)
+    assert [row["step"] for row in log] == [1, 2]
     assert torch.equal(best.classifier.weight, again.classifier.weight)
 
 

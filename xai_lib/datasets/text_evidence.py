@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 
 import torch
@@ -12,6 +13,7 @@ from xai_lib.datasets.reviews import Reviews
 from xai_lib.datasets.topics import Topics
 from xai_lib.datasets.wording import NEGATORS
 
+_NEGATION = re.compile(rf"\b({'|'.join(NEGATORS)}|far from|at all)\b", re.IGNORECASE)
 # From a list of texts to logits (texts, classes).
 Predict = Callable[[list[str]], Tensor]
 
@@ -44,16 +46,14 @@ def _masked(text: str, mask: str | None) -> str:
 
 
 def without_negators(sample: TextSample) -> str:
-    """Return the text with the negators of its rationale deleted."""
+    """Return the text with the negators of its rationale deleted, and "at all" with them."""
     pieces, end = [], 0
     for start, stop in sample.rationale:
-        words = sample.text[start:stop].split()
-        if [word.lower() for word in words[:2]] == ["far", "from"]:
-            words = words[2:]
-        kept = [word for word in words if word.lower() not in NEGATORS]
-        pieces += [sample.text[end:start], " ".join(kept)]
+        phrase = _NEGATION.sub("", sample.text[start:stop])
+        pieces += [sample.text[end:start], phrase.strip()]
         end = stop
-    return " ".join("".join([*pieces, sample.text[end:]]).split())
+    text = "".join([*pieces, sample.text[end:]])
+    return text if text == sample.text else re.sub(r" +(?=[ .,])", "", text).strip()
 
 
 def accuracy(predict: Predict, texts: Sequence[str], labels: Sequence[int]) -> float:
