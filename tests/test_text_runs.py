@@ -14,7 +14,7 @@ from xai_lib.api import explain
 from xai_lib.datasets.eraser import annotation_of
 from xai_lib.errors import InputError, OptionError, TargetError
 from xai_lib.evaluators import Subject
-from xai_lib.evaluators.eraser_results import read_results
+from xai_lib.evaluators.eraser_results import read_results, write_results
 from xai_lib.evaluators.eraser_scores import score_results
 from xai_lib.models import Processor
 from xai_lib.runs import evaluate
@@ -172,6 +172,15 @@ def test_exported_files_give_the_run_s_numbers(tmp_path, monkeypatch):
     assert runner.invoke(cli_rationales.app, command, catch_exceptions=False).exit_code == 0
     printed = json.loads((tmp_path / "scores.json").read_text())
     assert printed["token_prf"] == scores["token_prf"]
+    # Half of the annotations without a result: they count 0, or are left out.
+    write_results(results[:3], tmp_path / "half.json")
+    command = ["score", str(tmp_path / "half.json"), *command[2:]]
+    recalls = []
+    for flags in ([], ["--partial"]):
+        assert runner.invoke(cli_rationales.app, [*command, *flags]).exit_code == 0
+        printed = json.loads((tmp_path / "scores.json").read_text())
+        recalls.append(printed["token_prf"]["instance_macro"]["r"])
+    assert recalls[1] == pytest.approx(2 * recalls[0]) and recalls[1] > 0
 
 
 def test_commands_refuse_what_they_cannot_use(tmp_path, monkeypatch):

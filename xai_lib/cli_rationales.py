@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -54,8 +55,14 @@ def score(
     dataset: Annotated[str, typer.Option(help="A name of `xai datasets` with rationales.")],
     data: Data = None,
     out: Annotated[Path | None, typer.Option(help="A .json file for all scores.")] = None,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Leave out annotations without a result.")
+    ] = False,
 ) -> None:
-    """Score results in ERASER's format as the benchmark does, and print its scores as JSON."""
+    """Score results in ERASER's format as the benchmark does, and print its scores as JSON.
+
+    As there, an annotation without a result counts 0, unless --partial leaves it out.
+    """
     from xai_lib.datasets.eraser import annotation_of
     from xai_lib.evaluators.eraser_results import read_results
     from xai_lib.evaluators.eraser_scores import score_results
@@ -63,11 +70,21 @@ def score(
     results = read_results(file)
     opened = _dataset(dataset, data)
     annotations = [annotation_of(opened, i) for i in range(len(opened))]
+    given = {result["annotation_id"] for result in results}
+    missing = sum(a.annotation_id not in given for a in annotations)
+    if missing and not partial:
+        print(
+            f"{missing} of {len(annotations)} annotations have no result and count 0, as in the "
+            "benchmark; --partial leaves them out.",
+            file=sys.stderr,
+        )
     wanted = {r["docid"] for result in results for r in result["rationales"]}
     places = {a.docid: i for i, a in enumerate(annotations)}
     # A line is a sentence there, which scores per sentence need.
     lines = {d: opened[places[d]].text.splitlines() for d in sorted(wanted & places.keys())}
     words = {d: [line.split() for line in text if line.strip()] for d, text in lines.items()}
+    if partial:
+        annotations = [a for a in annotations if a.annotation_id in given]
     text = json.dumps(score_results(results, annotations, words), indent=2)
     if out is not None:
         write_text(out, f"{text}\n")
