@@ -1,7 +1,8 @@
-"""The explorer in a browser: its static picture on a page, and its controls in JupyterLab."""
+"""The explorers in a browser: their static pictures, and their controls in JupyterLab."""
 
 import io
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -17,6 +18,7 @@ from nbclient import NotebookClient
 from nbconvert import HTMLExporter
 from nbformat.v4 import new_code_cell, new_notebook
 from PIL import Image
+from small_berts import TEXTS
 
 from xai_lib.reporting.html import WIDGET_VIEW, notebook_html, without_widgets
 
@@ -36,13 +38,40 @@ images = {{"noise": np.random.default_rng(0).random((16, 16, 3)), "grey": np.ful
 explorer = xai.widgets.ImageExplorer(random_vit(dtype=torch.float32), processor, images, "rollout")
 explorer
 """
+TEXT_CELL = f"""
+import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
+import torch, xai_lib as xai
+from small_berts import TEXTS, small_bert
+torch.set_num_threads(1)
+names = ("negative", "neutral", "positive")
+model, processor = small_bert(classes=3, layers=3, names=names, dtype=torch.float32)
+explorer = xai.widgets.TextExplorer(model, processor, list(TEXTS), "rollout")
+explorer
+"""
+HEATMAP_CELL = """
+from xai_lib.plots import TextHeatmap, attribution_texts
+TextHeatmap(attribution_texts(xai.explain(model, processor(TEXTS[0]), "integrated_gradients")))
+"""
+
+
+def notebook_of(*cells):
+    notebook = new_notebook(cells=[new_code_cell(cell) for cell in cells])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
+    return notebook
 
 
 @pytest.fixture(scope="module")
 def executed():
     """Return the notebook as papermill or nbclient leave it, and the picture in its output."""
-    notebook = new_notebook(cells=[new_code_cell(CELL)])
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
+    notebook = notebook_of(CELL)
+    NotebookClient(notebook, timeout=120).execute()
+    return notebook
+
+
+@pytest.fixture(scope="module")
+def executed_texts():
+    """Return an executed notebook with the explorer of texts and a heat map of one."""
+    notebook = notebook_of(TEXT_CELL, HEATMAP_CELL)
     NotebookClient(notebook, timeout=120).execute()
     return notebook
 
@@ -105,10 +134,9 @@ def test_output_keeps_picture_and_widget(executed):
 
 @pytest.fixture
 def lab(tmp_path):
-    """Start JupyterLab on a folder with the notebook; return its address."""
-    notebook = new_notebook(cells=[new_code_cell(CELL)])
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
-    nbformat.write(notebook, tmp_path / "explorer.ipynb")
+    """Start JupyterLab on a folder with the notebooks; return its address."""
+    nbformat.write(notebook_of(CELL), tmp_path / "explorer.ipynb")
+    nbformat.write(notebook_of(TEXT_CELL), tmp_path / "texts.ipynb")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -139,16 +167,21 @@ def lab(tmp_path):
         server.wait(20)
 
 
-def test_controls_work_in_jupyterlab(lab, browser):
-    page = browser.new_page(viewport={"width": 1400, "height": 1250})
-    page.goto(f"{lab}/lab/tree/explorer.ipynb?reset")
+def run_in_lab(page, address):
+    """Open a notebook in JupyterLab and run its first cell; return the explorer's message."""
+    page.goto(f"{address}?reset")
     cell = page.locator(".jp-Notebook .jp-CodeCell").first
     cell.wait_for(timeout=60_000)
     cell.locator(".cm-content").click()
     page.locator(".jp-Notebook-ExecutionIndicator[data-status='idle']").wait_for(timeout=60_000)
     page.keyboard.press("Control+Enter")
+    return page.locator(".widget-html span[role=status]")
+
+
+def test_controls_work_in_jupyterlab(lab, browser):
+    page = browser.new_page(viewport={"width": 1400, "height": 1250})
+    message = run_in_lab(page, f"{lab}/lab/tree/explorer.ipynb")
     picture = page.locator("img.widget-image")
-    message = page.locator(".widget-html span[role=status]")
     message.filter(has_text="noise: rollout").wait_for(timeout=60_000)
     assert page.locator(".jp-OutputArea-output img").count() == 1
     before = picture.get_attribute("src")
@@ -167,6 +200,59 @@ def test_controls_work_in_jupyterlab(lab, browser):
     if keep:
         page.screenshot(path=Path(keep) / "explorer-lab.png")
     page.close()
+
+
+def test_text_controls_work_in_jupyterlab(lab, browser):
+    page = browser.new_page(viewport={"width": 1400, "height": 1350})
+    message = run_in_lab(page, f"{lab}/lab/tree/texts.ipynb")
+    message.filter(has_text="this movie was the best").wait_for(timeout=60_000)
+    shown = page.locator(".widget-html div[dir=auto]")
+    assert shown.count() == 1 and shown.locator("span[title]").count() == 13
+    page.get_by_label("Text").fill("not bad <b>at all</b>")
+    page.get_by_label("Text").press("Tab")
+    message.filter(has_text="not bad <b>at all</b>: rollout").wait_for(timeout=20_000)
+    assert shown.inner_text() == "not bad <b>at all</b>"
+    page.get_by_label("Beside").select_option("integrated_gradients")
+    message.filter(has_text="rollout").wait_for(timeout=20_000)
+    page.locator(".widget-html section").nth(1).wait_for(timeout=20_000)
+    page.get_by_label("Compare").fill("a sad story")
+    page.get_by_label("Compare").press("Tab")
+    page.locator(".widget-html section").nth(3).wait_for(timeout=20_000)
+    assert shown.all_inner_texts() == ["not bad <b>at all</b>", "a sad story"] * 2
+    places = [shown.nth(i).bounding_box() for i in range(4)]
+    assert places[0]["y"] == places[1]["y"] < places[2]["y"]
+    assert places[0]["x"] + places[0]["width"] <= places[1]["x"]
+    page.get_by_label("Text").fill(" ")
+    page.get_by_label("Text").press("Tab")
+    message.filter(has_text="is empty; expected a text").wait_for(timeout=20_000)
+    page.get_by_label("Compare").hover()
+    keep = os.environ.get("XAI_SCREENSHOTS")
+    if keep:
+        page.screenshot(path=Path(keep) / "texts-lab.png")
+    page.close()
+
+
+def test_texts_on_a_page(executed_texts, browser, tmp_path):
+    """The explorer's picture; the heat map as HTML, and as a picture where styles are stripped."""
+    html = notebook_html(executed_texts, "texts")
+    stripped = re.sub(r'style="[^"]*"', "", executed_texts.cells[1].outputs[0].data["text/html"])
+    for number, source in enumerate((html, f"<meta charset='utf-8'>{stripped}")):
+        path = tmp_path / f"page{number}.html"
+        path.write_text(source, encoding="utf-8")
+        page = browser.new_page(viewport={"width": 1100, "height": 900})
+        tried = blocked(page)
+        page.goto(path.as_uri(), wait_until="domcontentloaded")
+        pictures = page.locator("img[src^='data:image/png']")
+        visible = [pictures.nth(i).is_visible() for i in range(pictures.count())]
+        assert visible == ([True, False] if number == 0 else [True])
+        assert page.locator("div[dir=auto]").inner_text() == TEXTS[0]
+        if number == 0:
+            shot = Image.open(io.BytesIO(page.screenshot(full_page=True)))
+            assert bright_orange(shot) > 100 and not tried, tried
+            keep = os.environ.get("XAI_SCREENSHOTS")
+            if keep:
+                shot.save(Path(keep) / "texts-page.png")
+        page.close()
 
 
 def _upload(page, name, content):

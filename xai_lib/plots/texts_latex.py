@@ -179,7 +179,8 @@ def _text(row: TextRow, cut: list[Piece]) -> str:
             background = colour(row.strength(piece.score))
             for place in range(0, len(piece.text), LONGEST):
                 part = escaped(piece.text[place : place + LONGEST])
-                parts.append(_box(background, ink(background), part) + "\\allowbreak{}")
+                # A line of its own each: TeX reads lines of some 200,000 characters at most.
+                parts.append(_box(background, ink(background), part) + "\\allowbreak{}%\n")
         else:
             parts += map(_between, re.findall(r"\r\n|[\n\r]| +|\t|[^\n\r\t ]+", piece.text))
     return "".join(parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -79,6 +80,8 @@ def initialisation_scatter(tables: Mapping[str, DataFrame]) -> Figure:
     drawn = looks(tables)
     for axes in spots.flat[len(tables) :]:
         axes.axis("off")
+    for axes in spots.flat[max(len(tables) - columns, 0) : len(tables)]:
+        axes.tick_params(labelbottom=True)
     for axes, (method, table) in zip(spots.flat, tables.items(), strict=False):
         first, second = _columns(table, 2, 2)
         _dots(axes, table[first], table[second], drawn[method].colour)
@@ -107,7 +110,7 @@ def rank_table_figure(table: DataFrame, title: str = "") -> Figure:
         for m in methods
     }  # fmt: skip
     heads = {m: wrapped(m, 14) for m in methods}
-    wide = [max(map(text_width, [heads[m], *cells[m]])) + 0.2 for m in methods]
+    wide = [max(map(_wide, [heads[m], *cells[m]])) + 0.2 for m in methods]
     width = SINGLE if sum(wide) + 0.4 <= SINGLE else DOUBLE
     # Columns share what is left; where it is too little, words are cut.
     scale = (width - 0.5) / sum(wide)
@@ -186,8 +189,12 @@ def _pearson(table: DataFrame, a: str, b: str) -> str:
 
 def _cut(text: str, width: float) -> str:
     """Return the text, ended by an ellipsis where it is wider than `width` inches."""
-    if text_width(text) <= width:
+    if _wide(text) <= width:
         return text
-    while text and text_width(text + "…") > width:
-        text = text[:-1]
-    return text + "…"
+    fits = bisect_right(range(len(text)), width, key=lambda end: _wide(text[:end] + "…"))
+    return text[: max(fits - 1, 0)].rstrip() + "…"
+
+
+def _wide(text: str) -> float:
+    # As it is drawn: "$x$" is a word, not a formula.
+    return text_width(text.replace("$", r"\$"))
