@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import os
 import platform
 import time
@@ -11,10 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import psutil
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from xai_lib.borrowing import borrowed
 from xai_lib.datasets import open_dataset
@@ -35,8 +32,8 @@ from xai_lib.runs.classes import are_names, class_places
 from xai_lib.runs.config import RunConfig, Shard, as_json
 from xai_lib.runs.fingerprints import model_fingerprint, tokenizer_fingerprint
 from xai_lib.runs.loading import Loaded, load_batches
+from xai_lib.runs.shard_files import Stored, as_parquet, as_safetensors
 
-Stored = dict[str, dict[int, Tensor]]
 TRIALS = 8
 
 
@@ -248,38 +245,3 @@ def check_modality(wanted: str, what: str, found: str) -> None:
             f"{what} is of {found}s, the evaluator takes {wanted}s. For {found}s: "
             f"{', '.join(fitting)}."
         )
-
-
-def as_parquet(rows: list[dict], digest: str, number: int) -> bytes:
-    """Return rows as parquet bytes that say which run and shard they belong to."""
-    table = pa.Table.from_pylist(rows)
-    table = table.replace_schema_metadata({"xai_run": digest, "xai_shard": str(number)})
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd")
-    return buffer.getvalue()
-
-
-def as_safetensors(stored: Stored) -> bytes:
-    """Return maps as float16 fractions of each map's largest magnitude, with that scale beside.
-
-    NAME (n, rows, columns) float16, or (n, tokens) of texts, 0 behind the end of the shorter ones;
-    NAME/scale (n,) float32; NAME/index (n,) int64; NAME/length (n,) int64, of texts alone.
-    Relevance of some rules exceeds what float16 holds, hence the scale.
-    """
-    from safetensors.torch import save
-
-    tensors = {}
-    for method, entries in stored.items():
-        if next(iter(entries.values())).dim() == 1:
-            lengths = [len(scores) for scores in entries.values()]
-            tensors[f"{method}/length"] = torch.tensor(lengths)
-            maps = torch.nn.utils.rnn.pad_sequence(list(entries.values()), batch_first=True)
-        else:
-            maps = torch.stack(list(entries.values()))
-        scale = maps.flatten(1).abs().amax(1)
-        divisor = scale.clamp(min=torch.finfo(torch.float32).tiny)
-        fraction = maps / divisor.view(-1, *[1] * (maps.dim() - 1))
-        tensors[method] = fraction.half().contiguous()
-        tensors[f"{method}/scale"] = scale
-        tensors[f"{method}/index"] = torch.tensor(list(entries))
-    return save(tensors)
