@@ -208,24 +208,24 @@ def test_text_controls_work_in_jupyterlab(lab, browser):
     message.filter(has_text="this movie was the best").wait_for(timeout=60_000)
     shown = page.locator(".widget-html div[dir=auto]")
     assert shown.count() == 1 and shown.locator("span[title]").count() == 13
-    page.get_by_label("Text").fill("not bad <b>at all</b>")
-    page.get_by_label("Text").press("Tab")
+    page.get_by_label("Text", exact=True).fill("not bad <b>at all</b>")
+    page.get_by_label("Text", exact=True).press("Tab")
     message.filter(has_text="not bad <b>at all</b>: rollout").wait_for(timeout=20_000)
     assert shown.inner_text() == "not bad <b>at all</b>"
-    page.get_by_label("Beside").select_option("integrated_gradients")
+    page.get_by_label("Beside", exact=True).select_option("integrated_gradients")
     message.filter(has_text="rollout").wait_for(timeout=20_000)
     page.locator(".widget-html section").nth(1).wait_for(timeout=20_000)
-    page.get_by_label("Compare").fill("a sad story")
-    page.get_by_label("Compare").press("Tab")
+    page.get_by_label("Compare", exact=True).fill("a sad story")
+    page.get_by_label("Compare", exact=True).press("Tab")
     page.locator(".widget-html section").nth(3).wait_for(timeout=20_000)
     assert shown.all_inner_texts() == ["not bad <b>at all</b>", "a sad story"] * 2
     places = [shown.nth(i).bounding_box() for i in range(4)]
     assert places[0]["y"] == places[1]["y"] < places[2]["y"]
     assert places[0]["x"] + places[0]["width"] <= places[1]["x"]
-    page.get_by_label("Text").fill(" ")
-    page.get_by_label("Text").press("Tab")
+    page.get_by_label("Text", exact=True).fill(" ")
+    page.get_by_label("Text", exact=True).press("Tab")
     message.filter(has_text="is empty; expected a text").wait_for(timeout=20_000)
-    page.get_by_label("Compare").hover()
+    page.get_by_label("Compare", exact=True).hover()
     keep = os.environ.get("XAI_SCREENSHOTS")
     if keep:
         page.screenshot(path=Path(keep) / "texts-lab.png")
