@@ -11,7 +11,7 @@ from xai_lib.plots.texts_colours import CHOSEN, INK, OTHER, as_hex, colour, ink
 CARD = (
     "background:#ffffff;color:#1e293b;border:1px solid #cbd5e1;border-radius:6px;padding:10px 14px;"
     "margin:4px 0;font:15px/1.75 system-ui,'Segoe UI',Roboto,'DejaVu Sans',sans-serif;"
-    "max-width:900px;color-scheme:light"
+    "max-width:900px;box-sizing:border-box;color-scheme:light"
 )
 TEXT = "white-space:pre-wrap;overflow-wrap:anywhere;unicode-bidi:isolate;margin:2px 0 8px"
 SMALL = "font-size:12px;line-height:1.4;color:#475569"
@@ -37,7 +37,7 @@ def text_html(rows, title: str = "", columns: int = 1) -> str:
 def _block(row: TextRow) -> str:
     name = f"<b><bdi>{_safe(row.title)}</bdi></b> " if row.title else ""
     about = f"<bdi>{_safe(row.heading)}</bdi>" if row.heading else ""
-    head = f'<div style="font-size:13px">{name}{about} {_scale(row)}</div>'
+    head = f'<div style="font-size:13px;display:flow-root">{name}{about} {_scale(row)}</div>'
     texts = (f'<div dir="auto" style="{TEXT}">{_text(row, cut)}</div>' for cut in pieces(row))
     return f"<section>{head}{''.join(texts)}{_bars(row)}</section>"
 
