@@ -195,6 +195,7 @@ def test_every_way_to_write_a_sum(pixels, way):
             "gradient_x_input",
             "integrated_gradients",
             "smoothgrad",
+            "gradient_sensitivity",
         ):
             # Writing into what a gradient needs is an error of the model's in plain autograd too.
             try:

@@ -50,14 +50,41 @@ class Entry:
             model = (self.eager if eager else self.build)()
         return redraw(model).double().eval()
 
+    def batch(self, size: int = 3):
+        """Return model inputs, as the family's processor makes them."""
+        return self._inputs(self.pixels(size))
+
+    def samples(self) -> list:
+        """Return the batch's samples one by one."""
+        return [self._inputs(one[None]) for one in self.pixels()]
+
+    def batches(self) -> list:
+        """Return the batches that have to equal the samples."""
+        return [self.batch()]
+
+    def unpadded(self, relevance: Tensor, batch) -> list[Tensor]:
+        """Return each sample's relevance (targets, tokens)."""
+        return list(relevance.unbind(1))
+
+    def check(self, att, where: str) -> None:
+        """Assert that an attribution of the batch has the model's tokens."""
+        shape = (CLASSES, 3, self.tokens)
+        assert att.relevance.shape == shape, f"{where}: shape {tuple(att.relevance.shape)}"
+        assert att.content.shape == shape[1:], f"{where}: content {tuple(att.content.shape)}"
+        assert int(att.content[0].sum()) == self.grid[0] * self.grid[1], f"{where}: prefix"
+        assert att.grid == self.grid, f"{where}: grid {att.grid}"
+
+    def _inputs(self, pixels: Tensor):
+        return {"pixel_values": pixels} if self.name.startswith("HF") else pixels
+
     def pixels(self, batch: int = 3) -> Tensor:
         generator = torch.Generator().manual_seed(1)
         return torch.randn(batch, 3, *self.size, generator=generator, dtype=torch.float64)
 
 
-def redraw(model: nn.Module) -> nn.Module:
+def redraw(model: nn.Module, seed: int = 2) -> nn.Module:
     """Draw every parameter anew: vectors around their start, matrices at 1/sqrt(n)."""
-    generator = torch.Generator().manual_seed(2)
+    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, p in sorted(model.named_parameters()):
             noise = torch.randn(p.shape, generator=generator)

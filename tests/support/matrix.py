@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import xai_lib as xai
-from support.catalogue import CATALOGUE, CLASSES, Entry
+from support.catalogue import CATALOGUE, CLASSES
+from support.catalogue_texts import TEXTS
 from xai_lib.errors import XAIError
 from xai_lib.registry import Method, all_methods
 
@@ -45,80 +46,92 @@ class Cell:
 
 
 @cache
-def row(entry: Entry) -> tuple[Cell, ...]:
+def row(entry) -> tuple[Cell, ...]:
     """Try every method on one model; raises AssertionError where an answer is wrong."""
-    with _one_thread():
+    with one_thread(), wide():
         model = entry.model()
         eager = entry.model(eager=True) if entry.eager else None
-        return tuple(_cell(entry, model, eager, m) for m in all_methods().values())
+        before = {name: (id(t), t.clone()) for name, t in model.state_dict(keep_vars=True).items()}
+        cells = tuple(_cell(entry, model, eager, m) for m in all_methods().values())
+        for name, t in model.state_dict(keep_vars=True).items():
+            same = id(t) == before[name][0] and torch.equal(t, before[name][1])
+            assert same, f"{entry.name}: {name} was changed"
+        return cells
 
 
-def matrix() -> list[Cell]:
+def matrix(entries=CATALOGUE + TEXTS) -> list[Cell]:
     """Return all cells, model by model."""
-    return [cell for entry in CATALOGUE for cell in row(entry)]
+    return [cell for entry in entries for cell in row(entry)]
 
 
-def _cell(entry: Entry, model: nn.Module, eager: nn.Module | None, method: Method) -> Cell:
-    pixels = entry.pixels()
+def _cell(entry, model: nn.Module, eager: nn.Module | None, method: Method) -> Cell:
     try:
-        att = _explain(entry, model, pixels, method.name)
+        att = explain(model, entry.batch(), method.name)
     except XAIError as error:
         return Cell(entry.name, method.name, str(error))
     where = f"{method.name} on {entry.name}"
     relevance = att.relevance
-    assert relevance.shape == (CLASSES, 3, entry.tokens), f"{where}: shape {tuple(relevance.shape)}"
-    assert att.content.shape == (3, entry.tokens), f"{where}: content {tuple(att.content.shape)}"
-    assert int(att.content[0].sum()) == entry.grid[0] * entry.grid[1], f"{where}: prefix"
-    assert att.grid == entry.grid, f"{where}: grid {att.grid}"
+    entry.check(att, where)
     assert relevance.isfinite().all(), f"{where}: not finite"
+    samples = [explain(model, s, method.name).relevance[:, 0] for s in entry.samples()]
     # Grad-CAM is all zero where every head counts against the class, but not for every class.
-    varied = (relevance.std(-1) > 0).any(0)
-    assert varied.all(), f"{where}: the same for every token"
+    varied = [(one.std(-1) > 0).any() for one in samples]
+    assert all(varied), f"{where}: the same for every token"
     same = all(torch.equal(relevance[0], other) for other in relevance[1:])
     assert same != method.class_specific, f"{where}: class-specific is {not same}"
 
     by_rules = "relevance" in method.needs
-    samples = [_explain(entry, model, pixels[i : i + 1], method.name).relevance for i in range(3)]
-    error = _deviation(torch.cat(samples, 1), relevance)
-    assert error < (1e-6 if by_rules else 1e-9), (
-        f"{where}: a batch is not its samples ({error:.0e})"
-    )
+    for batch in entry.batches():
+        found = entry.unpadded(explain(model, batch, method.name).relevance, batch)
+        error = max(map(deviation, samples, found))
+        assert error < (1e-6 if by_rules else 1e-9), (
+            f"{where}: a batch is not its samples ({error:.0e})"
+        )
     if eager is not None:
-        with _wide_softmax():
-            other = _explain(entry, eager, pixels, method.name).relevance
-        error = _deviation(other, relevance)
+        error = deviation(explain(eager, entry.batch(), method.name).relevance, relevance)
         # They round differently, which LRP's sum rule can amplify; another rule would show as 1.
         assert error < (1e-4 if by_rules else 1e-9), f"{where}: eager is not sdpa ({error:.0e})"
     return Cell(entry.name, method.name, None)
 
 
-def _explain(entry: Entry, model: nn.Module, pixels: Tensor, method: str):
-    inputs = {"pixel_values": pixels} if entry.name.startswith("HF") else pixels
+def explain(model: nn.Module, inputs, method: str):
+    """Explain all classes, with few steps."""
     return xai.explain(model, inputs, method, targets=TARGETS, **FEW_STEPS.get(method, {}))
 
 
-def _deviation(a: Tensor, b: Tensor) -> float:
+def deviation(a: Tensor, b: Tensor) -> float:
     """Return the largest difference relative to each sample's largest relevance."""
     scale = b.abs().amax(-1).clamp(min=1e-300)
     return float(((a - b).abs().amax(-1) / scale).max())
 
 
 @contextmanager
-def _wide_softmax():
-    """Let eager attention of transformers, which rounds its softmax to float32, keep float64."""
-    softmax = F.softmax
+def wide():
+    """Let transformers keep float64 in eager attention and norms, which it rounds to float32."""
+    softmax, to, single = F.softmax, Tensor.to, Tensor.float
 
-    def wide(x, dim=None, dtype=None, **rest):
+    def wide_softmax(x, dim=None, dtype=None, **rest):
         dtype = None if dtype == torch.float32 and x.dtype == torch.float64 else dtype
         return softmax(x, dim=dim, dtype=dtype, **rest)
 
-    wide.__name__ = "softmax"
-    with mock.patch.object(F, "softmax", wide):
+    def wide_to(x, *args, **kwargs):
+        narrows = torch.float32 in (*args, *kwargs.values()) and x.dtype == torch.float64
+        return x if narrows else to(x, *args, **kwargs)
+
+    def wide_single(x, **rest):
+        return x if x.dtype == torch.float64 else single(x, **rest)
+
+    wide_softmax.__name__, wide_to.__name__, wide_single.__name__ = "softmax", "to", "float"
+    with (
+        mock.patch.object(F, "softmax", wide_softmax),
+        mock.patch.object(Tensor, "to", wide_to),
+        mock.patch.object(Tensor, "float", wide_single),
+    ):
         yield
 
 
 @contextmanager
-def _one_thread():
+def one_thread():
     """Models this small are slower on more threads."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -163,7 +163,8 @@ def _draws(call: Call, x: Tensor, samples: int, seed: int) -> Tensor:
         return drawn((samples, *x.shape[1:]), seed).to(x)
     place = call.inputs.present.long().cumsum(1).sub(1).clamp(min=0)
     by_place = [drawn((samples, x.shape[-1]), seed + i) for i in range(int(place.max()) + 1)]
-    return torch.stack(by_place, 1).to(x)[:, place]
+    # Padding gets none: a convolution would carry it to the text.
+    return torch.stack(by_place, 1).to(x)[:, place] * call.inputs.present.unsqueeze(-1)
 
 
 def _at_input(call: Call, seed: str = "one") -> tuple[Tensor, Tensor]:

@@ -145,7 +145,9 @@ def _by_value_norm(site: Site) -> Tensor:
     moved = gemm.linear(joined, site.projection.detach().to(joined.dtype))
     if site.branch_scale is not None:
         moved = moved * site.branch_scale
-    ratio = moved.norm(dim=-1) / residual.detach().norm(dim=-1)
+    size = residual.detach().norm(dim=-1)
+    # DeBERTa makes the embeddings of padding zero: no token, no share.
+    ratio = (moved.norm(dim=-1) / size).masked_fill(size == 0, 0)
     A = head_mean(site)
     return A * ratio.to(A.dtype).unsqueeze(1)
 

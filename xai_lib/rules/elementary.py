@@ -97,4 +97,4 @@ def _pooled_share(average, relevance: Tensor, x: Tensor) -> tuple[Tensor, Tensor
     with torch.enable_grad():
         z = average(x.requires_grad_())
         (grad,) = torch.autograd.grad(z, x, relevance / z.detach().masked_fill(z == 0, 1))
-    return grad.mul_(x.detach()), z != 0
+    return grad * x.detach(), z != 0

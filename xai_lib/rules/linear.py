@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from xai_lib.rules import gemm
@@ -47,17 +47,19 @@ class LinearMap:
 
 @dataclass
 class ConvMap(LinearMap):
-    """y = W * x + b, a 2-d convolution with `options` (stride, padding, dilation, groups)."""
+    """y = W * x + b, a 1- or 2-d convolution with `options` (stride, padding, ...)."""
 
     options: dict | None = None
 
     rowwise = False
 
     def apply(self, x: Tensor, weight: Tensor) -> Tensor:
-        return F.conv2d(x, weight, None, **(self.options or {}))
+        convolve = F.conv1d if weight.dim() == 3 else F.conv2d
+        return convolve(x, weight, None, **(self.options or {}))
 
     def transpose(self, s: Tensor, weight: Tensor, x: Tensor) -> Tensor:
-        return torch.nn.grad.conv2d_input(x.shape, weight, s.contiguous(), **(self.options or {}))
+        gradient = nn.grad.conv1d_input if weight.dim() == 3 else nn.grad.conv2d_input
+        return gradient(x.shape, weight, s.contiguous(), **(self.options or {}))
 
     def without_bias(self, output: Tensor) -> Tensor:
         if self.bias is None:

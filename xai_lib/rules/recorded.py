@@ -40,6 +40,9 @@ class Recorder(AttnLRP):
     def pointwise(self, func, args, kwargs) -> Tensor:
         return func(*args, **kwargs)
 
+    def activation(self, x: Tensor, output: Tensor) -> Tensor:
+        return output
+
     def matmul(self, a: Tensor, b: Tensor, factor: float = 1.0, share: float = 0.5) -> Tensor:
         return scaled_product(a, b, factor)
 

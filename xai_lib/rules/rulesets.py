@@ -72,6 +72,14 @@ class ZPlus:
     def gating(self, a: Tensor, b: Tensor, output: Tensor) -> Tensor:
         return gate(self.switch, elementary.gating, output, a, b)
 
+    def activation(self, x: Tensor, output: Tensor) -> Tensor:
+        """An activation written out in several operations, of which `output` is the last."""
+        return gate(self.switch, identity, output, x)
+
+    def centred(self, x: Tensor, output: Tensor) -> Tensor:
+        """The difference of x and its mean: the first step of a normalisation."""
+        return gate(self.switch, identity, output, x)
+
     def scale(self, x: Tensor, output: Tensor) -> Tensor:
         return gate(self.switch, identity, output, x)
 
@@ -140,6 +148,12 @@ class AttnLRP:
                 return x.detach() * other
         return _halve(output)
 
+    def activation(self, x: Tensor, output: Tensor) -> Tensor:
+        return x * _ratio(output, x)
+
+    def centred(self, x: Tensor, output: Tensor) -> Tensor:
+        return output
+
     def scale(self, x: Tensor, output: Tensor) -> Tensor:
         return output
 
@@ -168,8 +182,13 @@ def _proportional(func, args, kwargs) -> Tensor:
     """Run f as x · c with c = f(x)/x held fixed: activations, RMS and L2 normalisation."""
     x = args[0]
     with torch.no_grad():
-        ratio = func(*args, **kwargs) / torch.where(x == 0, torch.finfo(x.dtype).tiny, x)
-    return x * ratio
+        output = func(*args, **kwargs)
+    return x * _ratio(output, x)
+
+
+@torch.no_grad()
+def _ratio(output: Tensor, x: Tensor) -> Tensor:
+    return output / torch.where(x == 0, torch.finfo(x.dtype).tiny, x)
 
 
 def _fixed_deviation(func, args, kwargs) -> Tensor:

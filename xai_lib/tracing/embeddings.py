@@ -18,6 +18,7 @@ class Embeddings:
     root: start the graph at the first of them, the word embeddings, so that a gradient reaches the
     embeddings. supply, place: use the tensor `supply` for the one that is made as number `place`.
     found: the embeddings, once the first block has taken them up; `place` is then their number.
+    exchanges: whether tensors of the model are replaced, which it must not write into.
     """
 
     def __init__(
@@ -25,6 +26,7 @@ class Embeddings:
     ):
         self.tokens, self.root, self.supply = tokens, root, supply
         self.place = place
+        self.exchanges = root or supply is not None
         self.found: Tensor | None = None
         self._made: list[Tensor] = []
         self._first: Site | None = None
@@ -52,10 +54,10 @@ class Embeddings:
     def settle(self) -> None:
         """Find the embeddings, now that the first block has been passed."""
         if self._first is not None:
-            residual = self._first.residual
+            skip = self._first.skip
             for number, made in enumerate(self._made):
-                if made is residual:
-                    self.found, self.place = residual, number
+                if made is skip:
+                    self.found, self.place = skip, number
                     break
         # A site holds its maps: they are let go as soon as they are not needed.
         self._first, self._settled = None, True

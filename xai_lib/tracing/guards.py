@@ -21,6 +21,20 @@ class Mixing:
     resolved = False
     summed = False
 
+    def __init__(self):
+        self._parts: list[Mixing] = []
+
+    def join(self, other: Mixing) -> None:
+        """Take up another product that was added to this one (disentangled attention)."""
+        if other is not self:
+            self._parts.append(other)
+
+    def resolve(self) -> None:
+        """Let a softmax take up the product and all that was added to it."""
+        self.resolved = True
+        while self._parts:
+            self._parts.pop().resolve()
+
 
 class Guards:
     """Findings of one pass. `objection` is the reason against token maps, or None."""
@@ -28,6 +42,7 @@ class Guards:
     def __init__(self):
         self.unconnected = False
         self.irregular = False
+        self.convolved = False
         self.offset: int | None = None
         self._mixings: list[Mixing] = []
 
@@ -41,6 +56,11 @@ class Guards:
             )
         if self.irregular:
             return "This model's attention has further dimensions beside batch, heads and tokens"
+        if self.convolved:
+            return (
+                "This model convolves over its tokens between the layers, so tokens also mix in a "
+                "way that attention maps do not show"
+            )
         if any(not mixing.resolved for mixing in self._mixings):
             return (
                 "This model multiplies activations by each other without a softmax, so tokens also "

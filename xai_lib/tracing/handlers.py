@@ -6,7 +6,7 @@ One method per value of `xai_lib.tracing.ops.KINDS`.
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from xai_lib.errors import UnsupportedModelError
@@ -14,9 +14,10 @@ from xai_lib.rules import gemm
 from xai_lib.rules.linear import ConvMap
 from xai_lib.rules.linear import linear as ruled_linear
 from xai_lib.rules.rulesets import scaled_product
-from xai_lib.tracing import attention
-from xai_lib.tracing.follow import mark_of
+from xai_lib.tracing import arguments, attention
+from xai_lib.tracing.follow import heads_within, mark_of
 from xai_lib.tracing.ops import bare_name
+from xai_lib.tracing.sources import common_source, is_own_mean
 
 
 class Handlers:
@@ -48,7 +49,9 @@ class Handlers:
         elif mask is not None:
             total = scores + mask
             scores = self._masked(scores, mask, total) if self._ruled(scores, mask) else total
-        probs = self._pointwise(F.softmax, (scores,), {"dim": -1, "dtype": _softmax_dtype(scores)})
+        probs = self._pointwise(
+            F.softmax, (scores,), {"dim": -1, "dtype": arguments.softmax_dtype(scores)}
+        )
         if mask is not None and mask.dtype == torch.bool:
             # torch gives zero where a query may attend to nothing.
             probs = probs.masked_fill(~mask.any(-1, keepdim=True), 0.0)
@@ -66,7 +69,7 @@ class Handlers:
         return output, probs.mean(1) if asked == "average" else probs
 
     def _linear(self, func, args, kwargs):
-        x, weight, bias = _linear_arguments(*args, **kwargs)
+        x, weight, bias = arguments.linear_arguments(*args, **kwargs)
         if not self._count and x.dim() == 3:
             self._embeddings.append(x)
         if weight.requires_grad or weight.layout != torch.strided or x.dtype != weight.dtype:
@@ -84,28 +87,41 @@ class Handlers:
 
     def _conv(self, func, args, kwargs):
         output = func(*args, **kwargs)
-        x, weight, bias, options = _conv_arguments(*args, **kwargs)
-        first = self.grid is None
-        if not self._count:
+        x, weight, bias, options = arguments.conv_arguments(*args, **kwargs)
+        first = self.grid is None and weight.dim() == 4
+        if self._count:
+            self.guards.convolved |= weight.shape[2:].numel() > 1
+        elif weight.dim() == 4:
             self.grid = tuple(output.shape[-2:])
             self.patch = tuple(weight.shape[-2:]) if first else None
             output._xai_patches = True
         if not self._ruled(x):
             return output
         output = self.rules.conv(x, ConvMap(weight, bias, options), output, pixels=first)
-        output._xai_patches = True
+        if weight.dim() == 4:
+            output._xai_patches = True
         return output
 
     def _matmul(self, func, args, kwargs):
         a, b = (*args, *kwargs.values())[:2]
         if mark_of(a)[0] in ("probs", "talked") and a.dim() >= 3:
-            return self._meet(a, b)
+            return self._meet_flattened(a, b) if heads_within(a) else self._meet(a, b)
         output = self._product(a, b)
         self.guards.product(a, b, output)
         return output
 
     def _reflected_matmul(self, func, args, kwargs):
         return self._matmul(func, args[::-1], kwargs)
+
+    def _biased_product(self, func, args, kwargs):
+        bias, a, b, alpha, beta = arguments.baddbmm_arguments(*args, **kwargs)
+        scores = self._product(a, b, alpha)
+        self.guards.product(a, b, scores)
+        total = bias * beta + scores
+        if self._ruled(scores):
+            total = self._masked(scores, bias * beta, total)
+        total._xai = mark_of(scores)
+        return total
 
     def _product(self, a: Tensor, b: Tensor, factor: float = 1.0) -> Tensor:
         if not self._ruled(a, b):
@@ -119,7 +135,7 @@ class Handlers:
         equation, *operands = args
         operands = list(operands[0]) if isinstance(operands[0], list | tuple) else operands
         marked = mark_of(operands[0])[0] in ("probs", "talked")
-        if marked and len(operands) == 2 and _is_mixing(equation, operands):
+        if marked and len(operands) == 2 and arguments.is_mixing(equation, operands):
             return self._meet(*operands)
         if not self._ruled(*operands):
             output = func(equation, *operands, **kwargs)
@@ -138,7 +154,7 @@ class Handlers:
             return output
         both = all(isinstance(x, Tensor) and x.requires_grad for x in (a, b))
         if both:
-            return self.rules.gating(a, b, output)
+            return self._combined(self.rules.gating, a, b, output)
         return self._scale(a if isinstance(a, Tensor) and a.requires_grad else b, output)
 
     def _divide(self, func, args, kwargs):
@@ -149,7 +165,7 @@ class Handlers:
         if isinstance(b, Tensor) and b.requires_grad:
             if bare_name(func).startswith("r") or not isinstance(a, Tensor):
                 return self._plain("reciprocal", func, args, kwargs)
-            return self.rules.gating(a, b, output)
+            return self._combined(self.rules.gating, a, b, output)
         return self._scale(a, output)
 
     def _scale(self, x: Tensor, output: Tensor) -> Tensor:
@@ -172,7 +188,17 @@ class Handlers:
             if stage == "scores":
                 mixing.summed = True
                 return self._masked(x, other, output)
-        return self.rules.add(a, b, output)
+        if b.dim() == 1 and isinstance(b, nn.Parameter):
+            # The bias of a normalisation or map written by hand takes no share, as elsewhere.
+            return self._scale(a, output)
+        if is_own_mean(a, b):
+            return self.rules.centred(a, output)
+        return self._combined(self.rules.add, a, b, output)
+
+    def _combined(self, rule, a: Tensor, b: Tensor, output: Tensor) -> Tensor:
+        """Follow the rule of two operands, or that of activations where they are but one."""
+        source = common_source(a, b, output)
+        return rule(a, b, output) if source is None else self.rules.activation(source, output)
 
     def _masked(self, scores: Tensor, mask: Tensor, output: Tensor) -> Tensor:
         """Attention scores plus a mask, which takes no share; a position bias does."""
@@ -187,6 +213,8 @@ class Handlers:
 
     def _pointwise(self, func, args, kwargs):
         x = args[0]
+        if bare_name(func) == "pow" and any(self._ruled(p) for p in args[1:]):
+            return self._plain("pow", func, args, kwargs)
         if "norm" in bare_name(func) and not self._count and x.dim() == 3:
             self._embeddings.append(x)
         if not self._ruled(x):
@@ -195,37 +223,3 @@ class Handlers:
         if stage == "scores" and self.embeddings is not None and not mixing.summed:
             args = self.rules.unmasked(x), *args[1:]
         return self.rules.pointwise(func, args, kwargs)
-
-
-def _softmax_dtype(scores: Tensor) -> torch.dtype:
-    """Softmax and its gradient need more than half precision."""
-    return torch.float32 if scores.dtype in (torch.float16, torch.bfloat16) else scores.dtype
-
-
-def _linear_arguments(input, weight, bias=None):
-    return input, weight, bias
-
-
-def _conv_arguments(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
-    if isinstance(padding, str):
-        padding = 0 if padding == "valid" else _same_padding(weight, dilation)
-    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-    return input, weight, bias, options
-
-
-def _is_mixing(equation: str, operands: list[Tensor]) -> bool:
-    """Whether an einsum is probs @ values in the layout (..., queries, keys), (..., keys, dim)."""
-    left, _, right = equation.replace(" ", "").partition("->")
-    a, _, b = left.partition(",")
-    return len(a) == len(b) == len(right) >= 3 and a[-1] == b[-2] and right == a[:-1] + b[-1]
-
-
-def _same_padding(weight: Tensor, dilation: int | tuple[int, int]) -> tuple[int, ...]:
-    steps = (dilation,) * 2 if isinstance(dilation, int) else dilation
-    spans = [d * (k - 1) for d, k in zip(steps, weight.shape[-2:], strict=True)]
-    if any(span % 2 for span in spans):
-        raise UnsupportedModelError(
-            "No relevance rule for a convolution with padding='same' and an even kernel; gradient "
-            "methods such as 'integrated_gradients' work."
-        )
-    return tuple(span // 2 for span in spans)

@@ -17,10 +17,11 @@ ATTENTION = {
     "multi_head_attention_forward": "module_attention",
 }
 
-WEIGHTED = {"linear": "linear", "conv2d": "conv"}
+WEIGHTED = {"linear": "linear", "conv1d": "conv", "conv2d": "conv"}
 
 PRODUCTS = dict.fromkeys(("matmul", "bmm"), "matmul") | {
     "rmatmul": "reflected_matmul",
+    "baddbmm": "biased_product",
     "einsum": "einsum",
     "mul": "multiply",
     "rmul": "multiply",
@@ -40,7 +41,8 @@ SCALES = dict.fromkeys(("div", "truediv", "true_divide", "divide"), "divide")
 POINTWISE = dict.fromkeys(
     (
         *("softmax", "log_softmax", "gelu", "relu", "relu6", "silu", "elu", "leaky_relu", "mish"),
-        *("hardswish", "hardtanh", "tanh", "sigmoid", "softplus", "quick_gelu"),
+        *("hardswish", "hardtanh", "tanh", "sigmoid", "softplus", "quick_gelu", "erf", "exp"),
+        *("pow", "square", "sqrt", "rsqrt"),
         *("layer_norm", "batch_norm", "group_norm", "rms_norm", "normalize"),
         *("dropout", "dropout1d", "dropout2d", "feature_dropout", "alpha_dropout", "clamp", "neg"),
     ),
@@ -61,6 +63,12 @@ ROUTING = frozenset(
         *("masked_fill", "unfold", "fold", "pixel_unshuffle", "pixel_shuffle", "detach"),
         *("requires_grad_", "as_tensor", "identity", "tril", "triu", "cpu", "cuda", "alias"),
     )
+)
+
+
+# Routing after which the dimensions of attention probabilities mean something else.
+REORDERING = frozenset(
+    ("permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "t", "T", "mT")
 )
 
 

@@ -19,6 +19,8 @@ class Site:
     branch_scale: what multiplies the projected output (LayerScale), where something does.
     residual: the tensor the projected output is added to, i.e. the block's input; None where no
       residual connection passes the site (an attention-pooling probe).
+    skip: the tensor that is added to whatever has become of the output: the residual, or what
+      takes its part where a normalisation follows the projection (Gemma 2).
     mixes_heads: whether heads were mixed after the softmax (talking heads), so that the rows of
       probs are no distributions: entries may be negative.
     """
@@ -31,6 +33,7 @@ class Site:
     projection: Tensor | None = None
     branch_scale: Tensor | None = None
     residual: Tensor | None = None
+    skip: Tensor | None = None
     mixes_heads: bool = False
 
     @property

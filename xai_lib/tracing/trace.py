@@ -8,19 +8,24 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from xai_lib.errors import UnsupportedModelError
 from xai_lib.rules.gate import Switch
 from xai_lib.tracing.embeddings import Embeddings
-from xai_lib.tracing.follow import follow, mark_of, mark_site_output
+from xai_lib.tracing.follow import follow, heads_within, mark_of, mark_site_output
 from xai_lib.tracing.guards import Guards
 from xai_lib.tracing.handlers import Handlers
 from xai_lib.tracing.ops import KINDS, ROUTING, bare_name, out_of_place
 from xai_lib.tracing.sites import Site, caller_name
+from xai_lib.tracing.sources import note_source
 
 # Names under which operations take the operands that handlers read by place.
 OPERANDS = ("input", "other", "mat2")
+
+# Operations that leave out some of the tokens.
+MASKS = ("mul", "rmul", "multiply", "masked_fill", "where")
 
 Graph = Literal["as_is", "sites", "last", "readout"]
 
@@ -82,7 +87,11 @@ class Trace(Handlers, TorchFunctionMode):
         kwargs = dict(kwargs or {})
         if self._replaced:
             args = _substitute(args, self._replaced)
-        kind = KINDS.get(name := bare_name(func))
+        name = bare_name(func)
+        if name == "addmm" and len(args) == 3 and not kwargs:
+            # x W + b, as GPT-2 writes its linear maps.
+            name, func, args = "linear", F.linear, (args[1], args[2].t(), args[0])
+        kind = KINDS.get(name)
         # Names of operands become places, so that handlers find them.
         args += tuple(kwargs.pop(k) for k in OPERANDS if kind and k in kwargs and len(args) < 2)
         pure = out_of_place(func)
@@ -110,8 +119,9 @@ class Trace(Handlers, TorchFunctionMode):
 
     @property
     def _alters(self) -> bool:
-        """Whether this pass changes the graph, or only looks on."""
-        return self.rules is not None or self.graph != "as_is"
+        """Whether this pass changes the graph or its tensors, or only looks on."""
+        exchanges = self.embeddings is not None and self.embeddings.exchanges
+        return self.rules is not None or self.graph != "as_is" or exchanges
 
     # -- bookkeeping around every operation ------------------------------------------------------
 
@@ -133,12 +143,17 @@ class Trace(Handlers, TorchFunctionMode):
         if not self._count and self.embeddings is not None:
             output = self.embeddings.after(name, output)
         follow(name, output, args, kwargs)
+        if self.rules is not None:
+            note_source(name, output, args)
         if not self._count:
             self.guards.follow_patches(name, output, args, kwargs)
+        elif name not in ROUTING:
+            output._xai_after = self._count
         if self.graph == "readout" and output.requires_grad:
-            if output.dim() == 3 and output.size(1) == self._queries:
-                output = self._root(output)
-                self.readout = output
+            # What masks the tokens does not read them: behind it, padding would seem to be read.
+            rows = (self.shapes[-1][0], self._queries) if self.shapes else ()
+            if name not in MASKS and output.dim() == 3 and tuple(output.shape[:2]) == rows:
+                output = self.readout = self._root(output)
         elif self.graph == "last" and output.requires_grad:
             self._live.append(weakref.ref(output))
         return output
@@ -205,6 +220,16 @@ class Trace(Handlers, TorchFunctionMode):
         if self.keep:
             self.sites.append(site)
         return output
+
+    def _meet_flattened(self, probs: Tensor, value: Tensor) -> Tensor:
+        """Meet a site whose samples and heads share the first dimension (DeBERTa, Bloom)."""
+        heads = heads_within(probs)
+        apart = probs.unflatten(0, (-1, heads))
+        apart._xai = mark_of(probs)
+        output = self._meet(apart, value.unflatten(0, (-1, heads)))
+        together = output.flatten(0, 1)
+        together._xai = mark_of(output)
+        return together
 
     def _starts_at(self, index: int) -> bool:
         return self.graph == "last" or (self.graph == "sites" and index >= self.first_site)

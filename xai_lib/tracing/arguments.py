@@ -1,0 +1,51 @@
+"""The arguments of torch's operations, whichever way a model passes them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from xai_lib.errors import UnsupportedModelError
+
+
+def softmax_dtype(scores: Tensor) -> torch.dtype:
+    """Softmax and its gradient need more than half precision."""
+    return torch.float32 if scores.dtype in (torch.float16, torch.bfloat16) else scores.dtype
+
+
+def baddbmm_arguments(bias, batch1, batch2, *, beta=1.0, alpha=1.0):
+    """Return (bias, a, b, alpha, beta) of beta·bias + alpha·(a @ b)."""
+    return bias, batch1, batch2, alpha, beta
+
+
+def linear_arguments(input, weight, bias=None):
+    """Return (input, weight, bias)."""
+    return input, weight, bias
+
+
+def conv_arguments(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
+    """Return (input, weight, bias, options), with the padding in numbers."""
+    if isinstance(padding, str):
+        padding = 0 if padding == "valid" else same_padding(weight, dilation)
+    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    return input, weight, bias, options
+
+
+def is_mixing(equation: str, operands: list[Tensor]) -> bool:
+    """Whether an einsum is probs @ values in the layout (..., queries, keys), (..., keys, dim)."""
+    left, _, right = equation.replace(" ", "").partition("->")
+    a, _, b = left.partition(",")
+    return len(a) == len(b) == len(right) >= 3 and a[-1] == b[-2] and right == a[:-1] + b[-1]
+
+
+def same_padding(weight: Tensor, dilation: int | tuple[int, int]) -> tuple[int, ...]:
+    """Return the padding that keeps the size, for a kernel of odd numbers."""
+    kernel = weight.shape[2:]
+    steps = (dilation,) * len(kernel) if isinstance(dilation, int) else dilation
+    spans = [d * (k - 1) for d, k in zip(steps, kernel, strict=True)]
+    if any(span % 2 for span in spans):
+        raise UnsupportedModelError(
+            "No relevance rule for a convolution with padding='same' and an even kernel; gradient "
+            "methods such as 'integrated_gradients' work."
+        )
+    return tuple(span // 2 for span in spans)

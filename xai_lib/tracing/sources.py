@@ -1,0 +1,49 @@
+"""Activations and normalisations that a model writes out by hand, known by what they are made of.
+
+0.5·x·(1 + tanh(...x...)) multiplies a tensor by a function of itself. Element by element that is an
+activation, one input and one output, so it follows the rule of activations and not that of
+products; x - mean(x) is the first step of a normalisation, not a difference of two things.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from xai_lib.tracing.ops import POINTWISE, POOLS, PRODUCTS, SCALES, SUMS
+
+ACROSS = ("softmax", "log_softmax", "normalize")
+COPIES = ("to", "type", "type_as", "float", "double", "half", "bfloat16", "contiguous", "clone")
+FACTORS = tuple(name for name, kind in PRODUCTS.items() if kind == "multiply")
+FUNCTIONS = tuple(n for n in POINTWISE if "norm" not in n and n not in ACROSS)
+ELEMENTWISE = frozenset((*FUNCTIONS, *COPIES, *FACTORS, *SUMS, *SCALES))
+
+
+def source_of(x: Tensor) -> Tensor:
+    """Return the tensor of which x is an elementwise function: itself, where nothing is known."""
+    return getattr(x, "_xai_source", x)
+
+
+def common_source(a: Tensor, b: Tensor, output: Tensor) -> Tensor | None:
+    """Return the tensor of which a and b, and with them `output`, are elementwise functions."""
+    source = source_of(a)
+    shared = source is source_of(b) and source.requires_grad and source.shape == output.shape
+    return source if shared else None
+
+
+def is_own_mean(x: Tensor, mean: Tensor) -> bool:
+    """Whether `mean` is the mean of x over its features."""
+    return getattr(mean, "_xai_mean_of", None) is source_of(x)
+
+
+def note_source(name: str, output: Tensor, args) -> None:
+    """Note on the output of the operation `name` what it is a function of."""
+    operands = [x for x in args[:2] if isinstance(x, Tensor) and x.requires_grad]
+    if not operands or not output.requires_grad:
+        return
+    source = source_of(operands[0])
+    if name in POOLS and output.shape == (*source.shape[:-1], 1):
+        output._xai_mean_of = source
+        return
+    alone = all(source_of(x) is source for x in operands)
+    if alone and name in ELEMENTWISE and output.shape == source.shape:
+        output._xai_source = source
