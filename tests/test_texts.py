@@ -12,6 +12,7 @@ import xai_lib as xai
 from xai_lib.errors import InputError, MethodNotApplicableError, OptionError, UnsupportedModelError
 from xai_lib.models import TextProcessor
 from xai_lib.text import TextLayout, words_of
+from xai_lib.windows import _cut
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -148,6 +149,47 @@ def test_a_plain_tokenizer_output_is_explained_and_has_tokens_but_no_words(bert)
     assert ids.content.all()
 
 
+def with_first_rows_swapped(inputs):
+    inputs["input_ids"] = inputs["input_ids"][[1, 0, 2, 3]]
+    inputs["attention_mask"] = inputs["attention_mask"][[1, 0, 2, 3]]
+
+
+def with_another_token(inputs):
+    inputs["input_ids"][0, 3] = 4
+
+
+@pytest.mark.parametrize("edit", (with_first_rows_swapped, with_another_token))
+def test_inputs_edited_after_tokenizing_do_not_show_the_words_they_had(bert, edit):
+    model, processor = bert
+    inputs = processor(list(TEXTS))
+    edit(inputs)
+    att = xai.explain(model, inputs, "generic_attention", target=1)
+    with pytest.raises(InputError, match="changed after they were tokenized"):
+        att.words()
+    # Where the tokens that the tokenizer added still stand, they are known as such.
+    known = edit is with_another_token
+    assert att.content[:, 0].any() == (not known)
+
+
+def test_a_token_hidden_by_the_mask_leaves_the_others_their_characters(bert):
+    model, processor = bert
+    inputs = processor(list(TEXTS))
+    inputs["attention_mask"][0, 3] = 0
+    att = xai.explain(model, inputs, "generic_attention", target=1)
+    tokens, whole = att.tokens()[0], xai.explain(model, processor(TEXTS[0])).tokens()[0]
+    assert tokens.labels == (*whole.labels[:2], *whole.labels[3:])
+    assert tokens.spans == (*whole.spans[:2], *whole.spans[3:])
+    assert torch.equal(tokens.scores, torch.cat([att.relevance[0, 1:3], att.relevance[0, 4:15]]))
+
+
+def test_padding_without_a_mask_is_special_and_no_word(bert):
+    model, processor = bert
+    inputs = processor(list(TEXTS))
+    del inputs["attention_mask"]
+    for text, words in zip(TEXTS, xai.explain(model, inputs, "rollout").words(), strict=True):
+        assert list(words.labels) == text.split()
+
+
 def test_first_token_is_kept_zeroed_or_the_least(bert):
     model, processor = bert
     inputs = processor(list(TEXTS))
@@ -155,7 +197,9 @@ def test_first_token_is_kept_zeroed_or_the_least(bert):
     zero = xai.explain(model, inputs, "generic_attention", target=1, first_token="zero").relevance
     least = xai.explain(model, inputs, "generic_attention", target=1, first_token="min").relevance
     assert kept[:, 0].min() > 0 and not zero[:, 0].any()
-    assert torch.equal(least[:, 0], kept.amin(1))
+    # The least of the text's own tokens: padding, which has 0, is none of them.
+    alone = torch.stack([row[row != 0].min() for row in kept])
+    assert torch.equal(least[:, 0], alone) and alone.min() > 0
     assert torch.equal(zero[:, 1:], kept[:, 1:]) and torch.equal(least[:, 1:], kept[:, 1:])
     with pytest.raises(OptionError, match="keep, min, zero"):
         xai.explain(model, inputs, "rollout", first_token="drop")
@@ -223,6 +267,17 @@ def test_windows_are_the_slices_of_the_document(bert, merge, overlap):
     assert list(att.words()[0].labels) == text.split()
 
 
+def test_windows_of_a_tokenizer_that_cuts_at_the_left():
+    _, processor = small_bert()
+    text = " ".join(TEXTS) + " unbelievable " + " ".join(TEXTS)
+    processor.tokenizer.truncation_side = "left"
+    _, windows = _cut(processor.tokenizer, text, 0, 16, 3)
+    ids = processor.tokenizer(text, verbose=False)["input_ids"]
+    for window in windows:
+        assert [ids[place] for place in window.places] == window.encoding.ids
+    assert {place for window in windows for place in window.places} == set(range(len(ids)))
+
+
 @pytest.mark.parametrize(
     "options, words",
     (
@@ -286,6 +341,10 @@ def test_a_long_text_is_cut_only_when_asked_to(bert):
         (lambda x: x.data | {"attention_mask": x["attention_mask"] * 2}, ("1 for tokens",)),
         (lambda x: x.data | {"attention_mask": x["attention_mask"] * 0}, ("empty text",)),
         (lambda x: torch.zeros(1, 3, 8, 8), ("'input_ids'", "'pixel_values'")),
+        (
+            lambda x: x.data | {"special_tokens_mask": torch.ones_like(x["input_ids"])},
+            ("Text 0", "only special tokens"),
+        ),
         (lambda x: {"input_ids": x["input_ids"].repeat(1, 8)}, ("128 tokens", "explain_long")),
     ),
 )

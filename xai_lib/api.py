@@ -95,15 +95,19 @@ def explain(
 
 def _finished(relevance: Tensor, inputs: Prepared, reference: bool, first_token: str) -> Tensor:
     """Return relevance (targets, batch, tokens) with the padding and the first token as asked."""
+    absent = None
     if inputs.stream == "text" and not reference:
         # What a method leaves there is rounding, or a constant that belongs to no token.
-        relevance = relevance.masked_fill(~inputs.present, 0)
+        absent = ~inputs.present
+        relevance = relevance.masked_fill(absent, 0)
     if first_token == "keep":
         return relevance
     relevance = relevance.detach().clone()
     first = 0 if inputs.stream == "image" else inputs.present.long().argmax(1)
     rows = torch.arange(relevance.shape[1], device=relevance.device)
-    replaced = 0 if first_token == "zero" else relevance.amin(-1)
+    # Nor is padding a row's least, or a text would depend on the others of its batch.
+    tokens = relevance if absent is None else relevance.masked_fill(absent, torch.inf)
+    replaced = 0 if first_token == "zero" else tokens.amin(-1)
     relevance[:, rows, first] = replaced
     return relevance
 

@@ -123,6 +123,16 @@ def check_ids(model: nn.Module, ids, mask) -> None:
         )
 
 
+def check_content(content: Tensor) -> None:
+    """Raise an InputError unless each row of `content` (batch, tokens) has a token of its text."""
+    if not content.any(1).all():
+        row = int(content.any(1).long().argmin())
+        raise InputError(
+            f"Text {row} of inputs is only special tokens, so there is nothing to explain: it "
+            "is empty, or no character of it is one that the tokenizer knows."
+        )
+
+
 def _check_vocabulary(model: nn.Module, ids: Tensor) -> None:
     try:
         table = model.get_input_embeddings()

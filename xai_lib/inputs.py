@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from xai_lib.errors import InputError, UnsupportedModelError
 from xai_lib.input_checks import (
+    check_content,
     check_extra,
     check_ids,
     check_modality,
@@ -194,18 +195,27 @@ def _prepare_text(model: nn.Module, inputs: Mapping) -> TextInputs:
     check_extra(model, extra, "input_ids", "input_ids")
     present = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask.bool()
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
-    encodings = getattr(inputs, "encodings", None)
-    if not encodings or [len(e.ids) for e in encodings] != [ids.shape[1]] * ids.shape[0]:
-        encodings = None
-    if special is None and encodings:
-        added = [e.special_tokens_mask for e in encodings]
-        special = torch.tensor(added, device=ids.device)
-    special = None if special is None else special.bool()
+    encodings, added = _encodings(inputs, ids)
+    special = added if special is None else special.bool()
+    if special is not None:
+        check_content(present & ~special)
     texts = getattr(inputs, "texts", None)
     if texts is not None and len(texts) != ids.shape[0]:
         texts = None
-    encodings = None if encodings is None else tuple(encodings)
     return TextInputs(extra, fresh(ids), present, dtype, special, encodings, texts)
+
+
+def _encodings(inputs: Mapping, ids: Tensor) -> tuple[tuple | None, Tensor | None]:
+    """Return a fast tokenizer's encodings of `ids`, and which tokens it added; None if unknown.
+
+    Inputs that were sorted, cut or edited after tokenizing are not what their encodings describe.
+    """
+    encodings = tuple(getattr(inputs, "encodings", None) or ())
+    if [len(e.ids) for e in encodings] != [ids.shape[1]] * ids.shape[0]:
+        return None, None
+    added = torch.tensor([e.special_tokens_mask for e in encodings], device=ids.device).bool()
+    same = ids == torch.tensor([e.ids for e in encodings], device=ids.device)
+    return encodings if same.all() else None, added if same[added].all() else None
 
 
 def fresh(x: Tensor) -> Tensor:

@@ -70,14 +70,12 @@ class TextLayout:
         if encodings is None:
             return cls(ids, present, special, texts=texts)
 
+        kept = [row.nonzero()[:, 0].tolist() for row in present.cpu()]
+
         def of_tokens(attribute: str):
+            rows = [getattr(e, attribute) for e in encodings]
             return tuple(
-                tuple(
-                    x
-                    for x, real in zip(getattr(e, attribute), e.attention_mask, strict=True)
-                    if real
-                )
-                for e in encodings
+                tuple(row[p] for p in places) for row, places in zip(rows, kept, strict=True)
             )
 
         segments = tuple(tuple(s or 0 for s in row) for row in of_tokens("sequence_ids"))
@@ -149,9 +147,9 @@ class TextLayout:
     def _require_texts(self) -> None:
         if self.texts is None or self.offsets is None:
             raise InputError(
-                "The inputs came without their text or its offsets, so there are no words: make "
-                "them with the processor of xai.load, or with "
-                "xai_lib.models.TextProcessor(tokenizer) of a fast tokenizer."
+                "The inputs came without their text or its offsets, or were changed after they "
+                "were tokenized, so there are no words: make them with the processor of xai.load, "
+                "or with xai_lib.models.TextProcessor(tokenizer) of a fast tokenizer."
             )
 
 

@@ -130,13 +130,16 @@ def _cut(tokenizer, text: str, number: int, size: int, shared: int):
     content = [i for i, added in enumerate(document.special_tokens_mask) if not added]
     if not content:
         raise InputError(f"texts[{number}] ({text[:40]!r}) is only special tokens: nothing to say.")
-    windows, start = [], 0
+    # A tokenizer that truncates at the left begins with the last window and goes backwards.
+    backwards = tokenizer.truncation_side == "left"
+    windows, passed = [], 0
     for part in parts:
         inside = sum(not added for added in part.special_tokens_mask)
+        start = len(content) - passed - inside if backwards else passed
         own, ends = iter(content[start : start + inside]), iter(special)
         places = tuple(next(ends) if added else next(own) for added in part.special_tokens_mask)
         windows.append(_Window(part, places))
-        start += inside - shared
+        passed += inside - shared
     return document, windows
 
 
