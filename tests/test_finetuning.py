@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from small_sentiment import CLASSES, SETTINGS, Sentiment
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertConfig, BertModel
 
 import xai_lib as xai
+from xai_lib.datasets import open_dataset
 from xai_lib.datasets.base import TextSample
 from xai_lib.errors import CheckpointError, InputError, OptionError, RunError
 from xai_lib.finetuning import FinetuneConfig, finetune
@@ -225,6 +227,42 @@ def test_pairs_are_read_as_pairs():
     assert sum(encoded[1]["token_type_ids"]) == 4 and encoded[1]["labels"] == 1
 
 
+def test_pairs_and_single_texts_are_not_mixed():
+    mixed = Sentiment("mixed", 4)
+    mixed.samples[2] = dataclasses.replace(mixed.samples[2], pair="a good film")
+    with pytest.raises(InputError, match="'mixed-2' of 'mixed' has 2 texts, the first one 1"):
+        read_labelled(mixed)
+
+
+def sst2_folder(place):
+    place.mkdir()
+    for name, kind in (("train", ("good", "bad")), ("dev", ("fine", "sad"))):
+        rows = [f"the {word} film {i}\t{1 - k}" for i in range(9) for k, word in enumerate(kind)]
+        (place / f"{name}.tsv").write_text("\n".join(["sentence\tlabel", *rows]) + "\n")
+    return place
+
+
+def test_a_set_that_names_no_split_is_trained_on_its_training_split(base, tmp_path):
+    """`open_dataset` takes the split of the papers' numbers then: SST-2's dev set."""
+    place = sst2_folder(tmp_path / "sst2")
+    settings = SETTINGS | {"epochs": 1, "limit": None, "progress": False}
+    name = f"sst2:{place}"
+    done = finetune(base, name, tmp_path / "model", test=f"{name}#dev", **settings)
+    assert done.metrics["configuration"]["dataset"] == f"{name}#train"
+    held = open_dataset(f"{name}#train").fingerprint()
+    assert done.metrics["data"]["train"] == held != open_dataset(name).fingerprint()
+    file = finetune(base, f"sst2:{place / 'dev.tsv'}", tmp_path / "file", **settings)
+    assert file.metrics["configuration"]["dataset"] == f"sst2:{place / 'dev.tsv'}"
+
+
+@pytest.mark.parametrize("which", ["validation", "test"])
+def test_the_training_set_does_not_score_itself(base, tmp_path, which):
+    name = f"sst2:{sst2_folder(tmp_path / 'sst2')}#train"
+    with pytest.raises(InputError, match=f"{which} is the same data as train"):
+        finetune(base, name, tmp_path / "model", **{which: name}, progress=False)
+    assert not (tmp_path / "model").exists()
+
+
 class Changed(Sentiment):
     def __init__(self, label):
         super().__init__("changed", 20)
@@ -322,3 +360,8 @@ def test_the_command_repeats_the_configuration():
         "xai finetune --base minilm --dataset 'sst2#train' --test 'sst2#dev' --epochs 1 "
         "--lr 0.0001 --out out"
     )
+
+
+def test_the_command_names_a_folder_with_spaces_as_the_shell_reads_it(base, tmp_path):
+    done = train(base, tmp_path / "my model", epochs=1, limit=16)
+    assert shlex.split(done.metrics["command"])[-2:] == ["--out", "my model"]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
-import shlex
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
 from xai_lib.datasets import open_dataset
 from xai_lib.datasets.base import TextDataset
+from xai_lib.datasets.text_sets import TextName
+from xai_lib.datasets.text_sources import TEXT_SOURCES
 from xai_lib.errors import InputError, OptionError
 from xai_lib.finetuning.bases import base_folder, fingerprint, read_base
 from xai_lib.finetuning.card import model_card
@@ -52,7 +55,8 @@ def finetune(
     """Fine-tune a text classifier into the folder `out`, or go on with what is in it.
 
     base: "minilm", a model of texts that `load` knows, or a folder with an encoder. dataset,
-    validation, test: names for `open_dataset` (with `data` as their path) or the sets themselves.
+    validation, test: names for `open_dataset` (with `data` as their path) or the sets themselves; a
+    training set that has splits and names none is its split "train". No two may be the same data.
     settings: further fields of `FinetuneConfig` (epochs, lr, batch_size, max_length, seed...). The
     weights with the highest validation accuracy are kept; the test set decides nothing. A finished
     folder is returned as it is; one of another configuration is a RunError. After a kill the same
@@ -65,13 +69,14 @@ def finetune(
         raise OptionError(f"base is {base!r}; expected a name or the path of a folder.")
     if device not in DEVICES:
         raise OptionError(f"device is {device!r}; expected {' or '.join(DEVICES)}.")
-    given = {"dataset": dataset, "validation": validation, "test": test}
+    given = {"dataset": _training_split(dataset, data), "validation": validation, "test": test}
     names = {name: _name(value, name) for name, value in given.items() if value is not None}
     try:
         config = FinetuneConfig(base=os.fspath(base), **names, **settings)
     except TypeError as error:
         raise OptionError(f"{error}: expected fields of FinetuneConfig.") from error
     sets = Sets(*(_open(given[name], config, data) for name in ("dataset", "validation", "test")))
+    _refuse_same(sets)
     with base_folder(config.base, config.base_revision) as source:
         identity = {
             "configuration": config.as_dict(),
@@ -126,7 +131,7 @@ def _train(config, sets, source, folder, identity, device, progress) -> Finetune
         **facts,
         "new_parameters": new,
         "seed": config.seed,
-        "command": config.command(shlex.quote(folder.path.name)),
+        "command": config.command(folder.path.name),
         "versions": versions(),
         "threads": threads,
         **identity,
@@ -143,6 +148,40 @@ def _name(value: object, which: str) -> str:
     if isinstance(value, TextDataset):
         return value.name
     raise OptionError(f"{which} is {value!r}; expected a name of `xai datasets` or a TextDataset.")
+
+
+def _training_split(dataset, data):
+    """Return the name with "#train" where no split is named.
+
+    What `open_dataset` takes then is the split that papers report on.
+    """
+    if not isinstance(dataset, str):
+        return dataset
+    name = TextName.parse(dataset)
+    if name is None:
+        is_hub = dataset.startswith("hf:") and "#" not in dataset
+        return f"{dataset}#train" if is_hub else dataset
+    if name.split is not None or name.kind == "csv":
+        return dataset
+    source = TEXT_SOURCES.get(name.kind)
+    place = name.place if source is None else source.looked_for(name.place or data)
+    is_file = place is not None and Path(place).expanduser().is_file()
+    return dataset if is_file else f"{dataset}#train"
+
+
+def _refuse_same(sets: Sets) -> None:
+    """Raise InputError where a set is another one again: its accuracy would be none of new data."""
+    seen: dict[str, str] = {}
+    for name, found in sets.fingerprints().items():
+        if found is None:
+            continue
+        told = json.dumps(found, sort_keys=True)
+        if told in seen:
+            raise InputError(
+                f"{name} is the same data as {seen[told]} ({getattr(sets, name).name!r}): name "
+                "another split or file, such as NAME#train and NAME#test."
+            )
+        seen[told] = name
 
 
 def _open(value, config: FinetuneConfig, data) -> TextDataset | None:

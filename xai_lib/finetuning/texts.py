@@ -66,6 +66,11 @@ def read_labelled(
             )
         texts.append(sample.texts)
         labels.append(int(label))
+        if len(texts[-1]) != len(texts[0]):
+            raise InputError(
+                f"Sample {sample.key!r} of {dataset.name!r} has {len(texts[-1])} texts, the first "
+                f"one {len(texts[0])}: a model reads single texts or pairs, not both."
+            )
     return Labelled(tuple(texts), tuple(labels))
 
 
