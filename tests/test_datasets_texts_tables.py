@@ -40,10 +40,10 @@ FORMATS = [
     (
         "sst5",
         "trees/test.txt",
-        (TREE, "(0 (2 -LRB-) (2 1\\/2))"),
+        (TREE, "(0 (2 -LRB-) (2 1\\/2\\*))"),
         "test",
         ("It 's a lovely film", None, 3),
-        ("( 1/2", None, 0),
+        ("( 1/2*", None, 0),
     ),
     (
         "sst5",
@@ -250,6 +250,9 @@ def test_a_path_with_a_number_sign_is_not_a_split(tmp_path):
         ("semeval", "test.tsv", ("1\tgood\tx",), r"\.\.\. \| label \| text between tabs, without"),
         ("yelp5", "test.csv", ('"9","x"',), r"label \| text between commas, without a header"),
         ("sst5", "test.txt", ("a film", "b"), "one tree a line"),
+        # Without a header, the first row would be taken for one and lost.
+        ("imdb", "test_IMDb.csv", ('"good, really",1', "bad,0"), "between commas, with a header"),
+        ("sst3", "test_SST.csv", ("good,0.9", "bad,0.1"), "between commas, with a header"),
         ("sst2", "dev.tsv", ("sentence\tlabel",), "has a header but no rows"),
         ("sst2", "dev.tsv", (), "is empty"),
         ("sst2", "dev.tsv", ("", " "), "is empty"),

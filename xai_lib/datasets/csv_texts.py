@@ -21,8 +21,9 @@ class CsvTexts(TextDataset):
 
     label: class indices from 0, or names, which are then the classes in the order of the alphabet;
     empty where unknown. pair: the second text. rationale: a JSON list of [start, end] spans of the
-    text's characters, end exclusive, such as [[0, 4], [10, 12]]; empty where unknown. id: the
-    sample's key, else the row's number. Opening parses every row once, for its label and id.
+    text's characters, end exclusive, such as [[0, 4], [10, 12]], where a line's end is one
+    character, also if it is CR LF in the file; empty where unknown. id: the sample's key, else the
+    row's number. Opening parses every row once, for its label and id.
     """
 
     def __init__(self, name: str, path: Path):

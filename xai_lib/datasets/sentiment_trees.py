@@ -8,14 +8,16 @@ from xai_lib.errors import InputError
 
 # What the Penn Treebank writes for characters that have a meaning in its own notation.
 _ESCAPED = {"-LRB-": "(", "-RRB-": ")", "-LSB-": "[", "-RSB-": "]", "-LCB-": "{", "-RCB-": "}"}
+_BACKSLASH = re.compile(r"\\([/*])")
 _PIECE = re.compile(r"\(\s*([^\s()]+)|([()])|([^\s()]+)")
 
 
 def read_tree(line: str, place: str) -> tuple[str, str]:
     """Return the words of a tree, with spaces between them, and its root's label.
 
-    Brackets and slashes that the treebank escapes (-LRB-, \\/) are unescaped. Raises InputError,
-    naming `place`, for parentheses that do not close, nodes without label or words beside a tree.
+    Brackets, slashes and stars that the treebank escapes (-LRB-, \\/, \\*) are unescaped. Raises
+    InputError, naming `place`, for parentheses that do not close, nodes without label or words
+    beside a tree.
     """
     words, depth, root = [], 0, None
     position = 0
@@ -37,7 +39,7 @@ def read_tree(line: str, place: str) -> tuple[str, str]:
         elif bracket == ")":
             depth -= 1
         else:
-            words.append(_ESCAPED.get(word, word.replace("\\/", "/")))
+            words.append(_ESCAPED.get(word, _BACKSLASH.sub(r"\1", word)))
     if depth > 0 or root is None:
         raise InputError(
             f"{place} is no tree, or a truncated one: {depth} of its parentheses do not close. "

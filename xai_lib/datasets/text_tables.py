@@ -160,7 +160,19 @@ def _agrees(first: str, layout: Layout, place: str) -> bool:
         return False
     if layout.header:
         return [value.strip().lower() for value in values] == [n.lower() for n in layout.header]
+    if layout.header == () and _is_row(dict(zip(layout.columns, values, strict=False)), layout):
+        return False  # taken for a header, it would be lost
     if layout.header is None and isinstance(layout.labels, dict):
         named = dict(zip(layout.columns, values, strict=False))
         return "text" in named and named["label"].strip() in layout.labels
     return len(values) == len(layout.columns)
+
+
+def _is_row(named: dict[str, str], layout: Layout) -> bool:
+    """Say whether a line is a sample: it has a label, and more text than a column's number."""
+    labels, label = layout.labels, named.get("label", "").strip()
+    try:
+        labels(label) if callable(labels) else labels[label]
+    except (KeyError, ValueError):
+        return False
+    return not named.get("text", "").strip().isdecimal()
