@@ -15,6 +15,7 @@ from sklearn.metrics import (
 )
 from small_berts import small_bert
 from text_samples import REVIEWS, Reviews
+from tokenizers.processors import ByteLevel
 
 from xai_lib.datasets.eraser import Annotation, Evidence
 from xai_lib.errors import InputError, OptionError
@@ -348,11 +349,35 @@ def test_masking_needs_a_mask_token_and_gives_other_numbers():
         rows_of(batch, model=(model, processor), removal="mask")
 
 
+def test_a_text_of_which_nothing_is_left_is_an_error_row():
+    """A tokenizer without special tokens leaves no token of a text of one word."""
+    model, processor = small_bert()
+    processor.tokenizer.backend_tokenizer.post_processor = ByteLevel(trim_offsets=False)
+    batch = batch_of("wonderful", "good film", rationales=(((0, 4),), ((0, 4),)), labels=[0, 1])
+    for part in (batch, batch[:1]):
+        lost, *others = rows_of(part, model=(model, processor), share=0.1, ks=[1])
+        assert "no token left" in lost["error"] and "comprehensiveness" not in lost
+        assert all(row["error"] is None for row in others)
+    masked = rows_of(batch[:1], model=(model, processor), ks=[1], removal="mask")
+    assert masked[0]["error"] is None
+
+
+def test_logits_that_are_not_finite_are_an_error_row():
+    model, processor = small_bert()
+    masked = processor.tokenizer.mask_token_id
+    with torch.no_grad():
+        model.bert.embeddings.word_embeddings.weight[masked] = torch.nan
+    batch = batch_of("good film", rationales=(((0, 4),),), labels=[1])
+    row = rows_of(batch, model=(model, processor), ks=[1], removal="mask")[0]
+    assert "NaN or Inf" in row["error"]
+
+
 @pytest.mark.parametrize(
     "options",
     [
-        {"ks": [5, 5]}, {"ks": []}, {"share": 0.0}, {"thresholds": [2.0]}, {"removal": "burn"},
-        {"explain": "gold"}, {"max_length": 2}, {"compat": "paper"}, {"reduce": "min"},
+        {"ks": [5, 5]}, {"ks": []}, {"share": 0.0}, {"thresholds": [2.0]}, {"thresholds": []},
+        {"removal": "burn"}, {"explain": "gold"}, {"max_length": 2}, {"compat": "paper"},
+        {"reduce": "min"},
     ],
 )  # fmt: skip
 def test_wrong_options_are_refused(options):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from xai_lib.evaluators.eraser_metrics import AOPC_THRESHOLDS
 from xai_lib.evaluators.eraser_results import COMPREHENSIVE, HARD, SOFT, SUFFICIENT
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ def as_results(
     k: int,
     names: Sequence[str],
     documents: Mapping[str, str] | None = None,
-    thresholds: Sequence[float] = (),
+    thresholds: Sequence[float] = AOPC_THRESHOLDS,
 ) -> list[Result]:
     """Return what `identifier_results_k.json` holds of one method, an object a sample.
 

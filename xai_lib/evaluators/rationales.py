@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from xai_lib.errors import InputError, OptionError, unknown_name
 from xai_lib.evaluators.base import Evaluator, Metric, Row, Subject, TextBatch
@@ -30,6 +29,7 @@ from xai_lib.evaluators.eraser_words import (
     reference_selections,
     reference_word_scores,
 )
+from xai_lib.evaluators.removal import mask_id, tokens_of_words, without
 from xai_lib.evaluators.specs import MethodSpec
 from xai_lib.evaluators.texts import (
     ExplainedText,
@@ -38,11 +38,13 @@ from xai_lib.evaluators.texts import (
     explained_texts,
 )
 from xai_lib.evaluators.token_stream import TokenRow, stream_ids
-from xai_lib.text import REDUCTIONS, words_of
+from xai_lib.text import REDUCTIONS
 
 KS = tuple(range(5, 85, 5))
 REMOVALS = ("delete", "mask")
 NO_EVIDENCE = "No word of this sample is marked as evidence, so there is nothing to find"
+NOTHING_LEFT = "Without its first words this sample has no token left for the model to read"
+NOT_FINITE = "The model's logits hold NaN or Inf for a changed text of this sample"
 NO_WORDS = "No word of this sample has a score, so nothing can be ranked"
 
 
@@ -103,8 +105,9 @@ class Rationales(Evaluator):
         check_max_length(self.max_length)
         object.__setattr__(self, "ks", _check_ks(self.ks))
         shares = (self.share, *self.thresholds)
-        if not all(isinstance(s, int | float) and 0 < s <= 1 for s in shares):
-            raise OptionError(f"share and thresholds are {shares}; expected numbers in (0, 1].")
+        good = all(isinstance(s, int | float) and 0 < s <= 1 for s in shares)
+        if not good or not self.thresholds:
+            raise OptionError(f"share and thresholds are {shares}; expected two or more in (0, 1].")
         object.__setattr__(self, "thresholds", tuple(map(float, self.thresholds)))
         for name, known in (("removal", REMOVALS), ("reduce", tuple(REDUCTIONS))):
             if getattr(self, name) not in known:
@@ -123,24 +126,27 @@ class Rationales(Evaluator):
                 "Rationales needs rationales, and labels too with explain='label'. Use a data set "
                 "that has them (`xai datasets`), or explain='predicted'."
             )
-        fill = _mask_id(subject) if self.removal == "mask" else None
+        fill = mask_id(subject, "removal='delete'") if self.removal == "mask" else None
         for spec in methods:
             target = batch.labels if label else None
             found = explained_texts(
                 subject, batch, spec, target, max_length=self.max_length, reduce=self.reduce
             )
             entries = [self._entry(batch, i, one) for i, one in enumerate(found)]
-            good = [entry for entry in entries if isinstance(entry, _Entry)]
-            edits = [edit for entry in good for edit in self._edits(entry, fill)]
-            lines = iter(stream_ids(subject, edits).softmax(-1))
-            for i, entry in enumerate(entries):
+            edits = [e if isinstance(e, str) else self._edits(e, fill) for e in entries]
+            good = [edit for one in edits if not isinstance(one, str) for edit in one]
+            lines = iter(stream_ids(subject, good).softmax(-1))
+            for i, (entry, one) in enumerate(zip(entries, edits, strict=True)):
                 row = {"index": batch.index[i], "key": batch.key[i], "method": spec.label}
-                if isinstance(entry, str):
-                    yield row | {"error": entry}
+                if isinstance(one, str):
+                    yield row | {"error": one}
                     continue
-                changed = [next(lines).numpy() for _ in range(2 * (1 + len(self.thresholds)))]
-                numbers = self._agreement(entry) | self._faithfulness(entry, changed)
-                yield row | numbers | {"error": None}
+                changed = [next(lines).numpy() for _ in one]
+                if not np.isfinite(changed).all():
+                    yield row | {"error": NOT_FINITE}
+                    continue
+                row |= self._agreement(entry) | self._faithfulness(entry, changed)
+                yield row | {"error": None}
 
     def _entry(self, batch: TextBatch, i: int, found: ExplainedText | str) -> _Entry | str:
         """Return the ranked words of a sample, or why it has none."""
@@ -150,10 +156,9 @@ class Rationales(Evaluator):
         truth = evidence_spans(text, batch.rationales[i])
         if not truth:
             return NO_EVIDENCE
-        words = [text[start:end] for start, end in words_of(text)]
+        words, named = text.split(), None
         if self.compat is None:
             scores = document_scores(text, found.words)
-            named = None
         else:
             listed = found.scores.clamp(min=0).tolist()
             try:
@@ -161,22 +166,21 @@ class Rationales(Evaluator):
             except InputError as error:
                 return str(error)
             scores, named = dict(enumerate(values)), reference_selections(values, self.ks)
+        order = ranked(scores)
+        if named is None:
+            named = [order[:k] for k in self.ks if k <= len(order)]
         if not scores:
             return NO_WORDS
-        return _Entry(found, text, len(words), truth, scores, ranked(scores), named)
+        return _Entry(found, text, len(words), truth, scores, order, named)
 
     def _first(self, entry: _Entry, share: float) -> list[int]:
         return entry.ranking[: max(1, round(share * entry.words))]
 
     def _agreement(self, entry: _Entry) -> Row:
         row: Row = {}
-        each, truth = [], words_in(entry.truth)
-        for number, k in enumerate(self.ks):
-            if entry.named is None:
-                words = entry.ranking[:k] if k <= len(entry.ranking) else None
-            else:
-                words = entry.named[number] if number < len(entry.named) else None
-            each.append(None if words is None else set_prf(truth, set(words)))
+        truth = words_in(entry.truth)
+        each = [set_prf(truth, set(words)) for words in entry.named]
+        each += [None] * (len(self.ks) - len(each))
         for name, part in (("token_precision", "p"), ("token_recall", "r"), ("token_f1", "f1")):
             curve = [None if prf is None else getattr(prf, part) for prf in each]
             known = [value for value in curve if value is not None]
@@ -192,13 +196,17 @@ class Rationales(Evaluator):
         row["auprc"] = auprc([place in truth for place in range(entry.words)], soft)
         return row | {"word_scores": soft, "ranking": entry.ranking}
 
-    def _edits(self, entry: _Entry, fill: int | None) -> Iterator[TokenRow]:
-        """Yield the text without and with only its first words, for `share` and each threshold."""
+    def _edits(self, entry: _Entry, fill: int | None) -> list[TokenRow] | str:
+        """Return the text without and with only its first words, for `share` and each threshold.
+
+        Or why that cannot be: a tokenizer that adds no special tokens may leave an empty input.
+        """
+        found, rows = entry.found, []
+        text = ~found.special & (torch.tensor(found.tokens.segments) == 0)
         for share in (self.share, *self.thresholds):
-            inside = _tokens_of(entry, self._first(entry, share))
-            text = ~entry.found.special & (torch.tensor(entry.found.tokens.segments) == 0)
-            for gone in (inside, text & ~inside):
-                yield _without(entry.found.row, gone, fill)
+            inside = tokens_of_words(found, entry.text, self._first(entry, share))
+            rows += [without(found.row, gone, fill) for gone in (inside, text & ~inside)]
+        return rows if all(len(row["input_ids"]) for row in rows) else NOTHING_LEFT
 
     def _faithfulness(self, entry: _Entry, changed: list[np.ndarray]) -> Row:
         clean, chosen = entry.found.logits.softmax(-1).numpy(), entry.found.predicted
@@ -221,7 +229,8 @@ class Rationales(Evaluator):
 class _Entry(NamedTuple):
     """One document: its scores and ranking by place of the word, and the spans of evidence.
 
-    words: how many there are, with a score or without. named: what compat takes for each k.
+    words: how many there are, with a score or without. named: the first k words for each k that
+    the document has.
     """
 
     found: ExplainedText
@@ -230,35 +239,7 @@ class _Entry(NamedTuple):
     truth: list[tuple[int, int]]
     scores: dict[int, float]
     ranking: list[int]
-    named: list[list[int]] | None
-
-
-def _tokens_of(entry: _Entry, places: Sequence[int]) -> Tensor:
-    """Return which tokens hold a character of the words at `places`."""
-    spans = words_of(entry.text)
-    letters = np.zeros(len(entry.text) + 1, bool)
-    for place in places:
-        letters[slice(*spans[place])] = True
-    tokens = entry.found.tokens
-    inside = [
-        segment == 0 and bool(letters[start:end].any())
-        for (start, end), segment in zip(tokens.spans, tokens.segments, strict=True)
-    ]
-    return torch.tensor(inside) & ~entry.found.special
-
-
-def _without(row: TokenRow, gone: Tensor, fill: int | None) -> TokenRow:
-    if fill is None:
-        return {name: values[~gone] for name, values in row.items()}
-    ids = row["input_ids"].masked_fill(gone, fill)
-    return row | {"input_ids": ids}
-
-
-def _mask_id(subject: Subject) -> int:
-    found = subject.processor.tokenizer.mask_token_id
-    if found is None:
-        raise OptionError("The tokenizer has no mask token: use removal='delete'.")
-    return found
+    named: list[list[int]]
 
 
 def _check_ks(ks: Sequence[int]) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from xai_lib.errors import OptionError, unknown_name
 from xai_lib.evaluators.base import Evaluator, Metric, Row, Subject, TextBatch
+from xai_lib.evaluators.removal import pad_id
 from xai_lib.evaluators.specs import MethodSpec
 from xai_lib.evaluators.texts import (
     ExplainedText,
@@ -187,17 +188,6 @@ def area(curve: Sequence[float], steps: Sequence[float]) -> float:
     """Return the area under a curve over the steps by trapezoid."""
     y = np.asarray(curve, np.float64)
     return float(np.sum(np.diff(steps) * (y[1:] + y[:-1])) / 2)
-
-
-def pad_id(subject: Subject) -> int:
-    """Return the id of padding, which takes the place of tokens; 0 in BERT, as published."""
-    found = subject.processor.tokenizer.pad_token_id
-    if found is None:
-        raise OptionError(
-            "The tokenizer has no padding token, which takes the place of the tokens that go. Set "
-            "one: tokenizer.pad_token = tokenizer.eos_token."
-        )
-    return found
 
 
 def _padded(

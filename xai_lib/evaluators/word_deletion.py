@@ -10,8 +10,8 @@ from torch import Tensor
 
 from xai_lib.errors import OptionError, unknown_name
 from xai_lib.evaluators.base import Evaluator, Metric, Row, Subject, TextBatch
+from xai_lib.evaluators.removal import mask_id, pad_id
 from xai_lib.evaluators.specs import MethodSpec
-from xai_lib.evaluators.text_perturbation import pad_id
 from xai_lib.evaluators.texts import (
     EXPLAIN,
     ExplainedText,
@@ -148,10 +148,7 @@ def fill_id(subject: Subject, fill: str) -> int:
     """Return the id that takes a token's place."""
     if fill == "pad":
         return pad_id(subject)
-    found = subject.processor.tokenizer.mask_token_id
-    if found is None:
-        raise OptionError("The tokenizer has no mask token: use fill='pad'.")
-    return found
+    return mask_id(subject, "fill='pad'")
 
 
 def targets(subject: Subject, batch: TextBatch, explain: str) -> Sequence[int] | Tensor | None:
