@@ -38,8 +38,9 @@ from xai_lib.plots import (
 from xai_lib.plots.signs import SIGNS
 from xai_lib.plots.texts import pieces, printable
 from xai_lib.plots.texts_colours import colour, contrast, ink
-from xai_lib.plots.texts_figure import drawable, is_right_to_left
+from xai_lib.plots.texts_fonts import drawable, is_right_to_left
 from xai_lib.plots.texts_latex import MACROS, PACKAGES, escaped
+from xai_lib.plots.texts_lines import Word, visual_order
 from xai_lib.registry import all_methods
 from xai_lib.text import TextScores
 
@@ -460,6 +461,37 @@ def test_right_to_left_lines_begin_at_the_right():
     row = row_of("\u05e9\u05dc\u05d5\u05dd \u05e2\u05d5\u05dc\u05dd")
     expected = np.array(colour(row.strength(values[0]))) / 255
     assert np.allclose(drawn[max(xs)], expected), "the first word is the rightmost"
+
+
+@pytest.mark.parametrize(
+    ("words", "from_right", "seen"),
+    [
+        ("a b", False, "a b"),
+        # Two pieces of one word are read in its own direction, whatever the text's is.
+        ("\u05d0 o|k", True, "o|k \u05d0"),
+        ("a \u05d0|\u05d1", False, "a \u05d1|\u05d0"),
+        ("\u05d0 not good \u05d1", True, "\u05d1 not good \u05d0"),
+        ("a \u05d0 \u05d1 b", False, "a \u05d1 \u05d0 b"),
+        ("\u05d0 1|2 3", True, "3 1|2 \u05d0"),
+        ("a 1 2 \u05d0", False, "a 1 2 \u05d0"),
+        ("\u05d0 .", True, ". \u05d0"),
+        ("", True, ""),
+    ],
+)
+def test_words_of_both_directions_stand_as_they_are_read(words, from_right, seen):
+    parts = re.findall(r"[^ |]+| ", words)
+    found = visual_order([Word(part, 1.0) for part in parts], from_right)
+    assert [word.text for word in found] == re.findall(r"[^ |]+| ", seen)
+
+
+def test_titles_leave_room_before_the_class():
+    figure = text_figure(TextRow(scores_of("a"), "transformer_attribution", "negative"))
+    figure.canvas.draw()
+    title, heading = (
+        next(t for t in drawn_texts(figure) if t.get_text().startswith(start)).get_window_extent()
+        for start in ("transformer", "for")
+    )
+    assert heading.x0 - title.x1 > 0.03 * figure.dpi
 
 
 def test_characters_without_a_glyph_are_squares():

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 import textwrap
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from xai_lib.errors import InputError
 from xai_lib.plots.style import DOUBLE, NORMAL, SMALL, styled
-from xai_lib.plots.texts import Piece, TextRow, as_rows, number, pieces, printable, summary_notes
-from xai_lib.plots.texts_colours import CHOSEN, INK, OTHER, RGB, colour, ink
-from xai_lib.plots.texts_fonts import drawable, families, is_right_to_left
+from xai_lib.plots.texts import TextRow, as_rows, number, printable, summary_notes
+from xai_lib.plots.texts_colours import CHOSEN, INK, OTHER, colour, ink
+from xai_lib.plots.texts_fonts import drawable, families
+from xai_lib.plots.texts_lines import text_lines, width_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,18 +20,7 @@ if TYPE_CHECKING:
 MARGIN, LINE, HEAD, NOTE, SPACE, HIGHEST = 0.08, 0.185, 0.24, 0.145, 0.12, 300.0
 # Width of a colour scale and of the numbers at its ends, height of a probability's bar.
 BAR, ENDS, BARS = 0.8, 1.0, 0.165
-# Bold letters are at most so much wider.
-BOLD = 1.12
 SIZE, MEASURED = 8.5, 200
-
-
-@dataclass(frozen=True)
-class Word:
-    """What one line of a figure may hold: characters of one piece; None: a gap, not coloured."""
-
-    text: str
-    width: float
-    colour: RGB | None = None
 
 
 @styled
@@ -50,7 +38,7 @@ def text_figure(rows, title: str = "", width: float = DOUBLE, columns: int = 1) 
     figure = plt.figure(figsize=(width, 1), layout="none")
     page = _Page(figure)
     across = (width - 2 * MARGIN - (columns - 1) * 2 * SPACE) / columns
-    blocks = [page.lines(row, across) for row in rows]
+    blocks = [text_lines(row, across, page.width) for row in rows]
     heads = [page.head(row, across) for row in rows]
     heights = [
         heads[i] + LINE * len(lines) + BARS * len(row.chances)
@@ -99,9 +87,10 @@ class _Page:
         self.axes.set(xlim=(0, width), ylim=(height, 0))
         self.axes.axis("off")
 
-    def width(self, text: str, size: float = SIZE) -> float:
+    def width(self, text: str, size: float = SIZE, weight: str = "normal") -> float:
         font = self.font.copy()
         font.set_size(size)
+        font.set_weight(weight)
         return self.renderer.get_text_width_height_descent(text, font, False)[0] / MEASURED
 
     def write(self, text: str, x: float, y: float, *, size: float, ink="#1e293b", **look) -> None:
@@ -127,8 +116,8 @@ class _Page:
             self.write(row.heading, left + self._beside(title), y, size=NORMAL)
         y = top + self.head(row, width)
         for line, from_right in lines:
-            x = left + (width - _width(line) if from_right else 0.0)
-            for word in reversed(line) if from_right else line:
+            x = left + (width - width_of(line) if from_right else 0.0)
+            for word in line:
                 if word.colour is not None:
                     box = Rectangle((x, y + 0.015), word.width, LINE - 0.03, linewidth=0,
                                     facecolor=[c / 255 for c in word.colour])  # fmt: skip
@@ -145,60 +134,11 @@ class _Page:
 
     def head(self, row: TextRow, width: float) -> float:
         """Return the height of a row's title; the class stands below it where room is short."""
-        used = self._beside(row.title) + BOLD * self.width(row.heading, NORMAL)
+        used = self._beside(row.title) + self.width(row.heading, NORMAL)
         return HEAD + (NOTE if row.heading and used > width - BAR - ENDS else 0.0)
 
     def _beside(self, title: str) -> float:
-        return BOLD * self.width(title, NORMAL) + 0.08 if title else 0.0
-
-    def lines(self, row: TextRow, width: float) -> list[tuple[list[Word], bool]]:
-        """Return the lines of a row's texts; True for those of a right-to-left text."""
-        found = []
-        for text, cut in zip(row.scores.texts, pieces(row), strict=True):
-            from_right = is_right_to_left(text)
-            found += [(line, from_right) for line in self._wrap(row, cut, width)]
-        return found
-
-    def _wrap(self, row: TextRow, cut: Sequence[Piece], width: float) -> Iterator[list[Word]]:
-        line: list[Word] = []
-        broken = False
-        for run in _runs(cut):
-            if run == "\n":
-                yield line
-                line, broken = [], False
-                continue
-            words = [
-                part for p, text in run for part in self._parts(self._word(row, p, text), width)
-            ]
-            gap = all(word.colour is None and not word.text.strip() for word in words)
-            if gap and broken and not line:
-                continue
-            if line and _width(line) + _width(words) > width and (gap or _width(words) <= width):
-                yield line
-                line, broken = [], True
-                words = [] if gap else words
-            for word in words:
-                if line and _width(line) + word.width > width:
-                    yield line
-                    line, broken = [], True
-                line.append(word)
-        yield line
-
-    def _word(self, row: TextRow, piece: Piece, text: str) -> Word:
-        text = drawable(printable(text).expandtabs(4))
-        background = colour(row.strength(piece.score)) if piece.units else None
-        return Word(text, self.width(text), background)
-
-    def _parts(self, word: Word, width: float) -> Iterator[Word]:
-        """Cut what is wider than a line."""
-        while word.width > width:
-            count = len(word.text)
-            while count > 1 and self.width(word.text[:count]) > width:
-                count = min(count - 1, max(1, int(count * width / self.width(word.text[:count]))))
-            yield Word(word.text[:count], self.width(word.text[:count]), word.colour)
-            rest = word.text[count:]
-            word = Word(rest, self.width(rest), word.colour)
-        yield word
+        return self.width(title, NORMAL, "bold") + 0.08 if title else 0.0
 
     def _scale(self, row: TextRow, right: float, y: float) -> float:
         """Draw the scale of a row, its right end at `right`; return how wide it is."""
@@ -238,35 +178,11 @@ class _Page:
     def _fitting(self, text: str, width: float) -> str:
         """Return the text, cut with an ellipsis where it is wider than `width`."""
         text = drawable(printable(text).replace("\n", " "))
-        if BOLD * self.width(text, NORMAL) <= width:
+        if self.width(text, NORMAL, "bold") <= width:
             return text
-        while text and BOLD * self.width(text + "…", NORMAL) > width:
+        while text and self.width(text + "…", NORMAL, "bold") > width:
             text = text[:-1]
         return f"{text.rstrip()}…" if text else ""
-
-
-def _runs(cut: Sequence[Piece]) -> Iterator[list[tuple[Piece, str]] | str]:
-    """Yield what must stay on one line: pieces without white space between, spaces, line breaks."""
-    run: list[tuple[Piece, str]] = []
-    for piece in cut:
-        for part in re.findall(r"\r\n|[\n\r]|[^\S\n\r]+|\S+", piece.text):
-            if part.isspace() or piece.special:
-                if run:
-                    yield run
-                    if piece.special:
-                        yield [(Piece(" "), " ")]
-                    run = []
-                yield "\n" if part in ("\r\n", "\n", "\r") else [(piece, part)]
-                if piece.special:
-                    yield [(Piece(" "), " ")]
-            else:
-                run.append((piece, part))
-    if run:
-        yield run
-
-
-def _width(words: Sequence[Word]) -> float:
-    return sum(word.width for word in words)
 
 
 def _wrapped_notes(rows: Sequence[TextRow], width: float) -> list[str]:
