@@ -3,6 +3,7 @@
 import pytest
 import torch
 from support.catalogue import CATALOGUE
+from support.catalogue_texts import TEXTS
 from support.matrix import matrix, row
 from support.report import PAGE, TABLE, page, table
 
@@ -14,13 +15,15 @@ GRADIENT_AND_LRP = (
     "gradient_x_input",
     "integrated_gradients",
     "smoothgrad",
+    "gradient_sensitivity",
     "lrp",
     "attnlrp",
+    "lrp_alpha_beta",
 )
 ONE_MAP = [entry for entry in CATALOGUE if entry.reads is not None]
 
 
-@pytest.mark.parametrize("entry", CATALOGUE, ids=lambda e: e.name)
+@pytest.mark.parametrize("entry", CATALOGUE + TEXTS, ids=lambda e: e.name)
 def test_every_method_works_or_refuses_with_a_way_out(entry):
     cells = {cell.method: cell for cell in row(entry)}
     assert set(cells) == set(all_methods())
@@ -67,10 +70,10 @@ def test_a_probe_that_the_logits_do_not_use_is_left_out():
 
 
 def test_the_page_is_current():
-    cells = matrix()
+    images, texts = matrix(CATALOGUE), matrix(TEXTS)
     hint = "run `python -m support` in tests/ and look at what changed"
-    assert PAGE.read_text(encoding="utf-8") == page(cells), hint
-    assert TABLE.read_text(encoding="utf-8") == table(cells), hint
+    assert PAGE.read_text(encoding="utf-8") == page(images, texts), hint
+    assert TABLE.read_text(encoding="utf-8") == table(images + texts), hint
 
 
 def test_the_catalogue_has_the_models_that_the_project_promises():

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import xai_lib as xai
-from support.catalogue import CATALOGUE, CLASSES
-from support.catalogue_texts import TEXTS
+from support.catalogue import CLASSES
 from xai_lib.errors import XAIError
 from xai_lib.registry import Method, all_methods
 
@@ -59,8 +58,8 @@ def row(entry) -> tuple[Cell, ...]:
         return cells
 
 
-def matrix(entries=CATALOGUE + TEXTS) -> list[Cell]:
-    """Return all cells, model by model."""
+def matrix(entries) -> list[Cell]:
+    """Return all cells of `entries`, model by model."""
     return [cell for entry in entries for cell in row(entry)]
 
 
@@ -84,9 +83,9 @@ def _cell(entry, model: nn.Module, eager: nn.Module | None, method: Method) -> C
     for batch in entry.batches():
         found = entry.unpadded(explain(model, batch, method.name).relevance, batch)
         error = max(map(deviation, samples, found))
-        assert error < (1e-6 if by_rules else 1e-9), (
-            f"{where}: a batch is not its samples ({error:.0e})"
-        )
+        # The alpha-beta rule divides by sums of one sign, which can be as small as their rounding.
+        bound = 1e-4 if method.name == "lrp_alpha_beta" else 1e-6 if by_rules else 1e-9
+        assert error < bound, f"{where}: a batch is not its samples ({error:.0e})"
     if eager is not None:
         error = deviation(explain(eager, entry.batch(), method.name).relevance, relevance)
         # They round differently, which LRP's sum rule can amplify; another rule would show as 1.

@@ -7,6 +7,7 @@ import io
 from pathlib import Path
 
 from support.catalogue import CATALOGUE, Entry
+from support.catalogue_texts import TEXTS
 from support.matrix import Cell, matrix
 from xai_lib.registry import all_methods
 
@@ -23,9 +24,12 @@ differs; `cd tests && python -m support` writes it.
 **✓** works: finite, one value per token that the model sees, the same for a batch as for its
 samples one by one, the same with fused and with unfused attention where the model has both,
 different between classes where the method is class-specific, and read from the rows that the
-model's head reads, which the library finds from the pass itself. A **letter** is a refusal: a typed
-error with the sentence below, which names methods that work for that model.
+model's head reads, which the library finds from the pass itself; the model is as it was before. A
+**letter** is a refusal: a typed error with the sentence below, which names methods that work for
+that model.
+"""
 
+IMAGES = """\
 *tokens*: prefix tokens (class, distillation, register) + patch grid. *reads*: the rows of the last
 attention that the prediction comes from: class token(s) by number, all patches, both, or the query
 of a pooling probe.
@@ -42,9 +46,37 @@ of a pooling probe.
 - Tokens of gradient methods are sums of pixels; prefix tokens have none and are zero.
 """
 
+TEXTS_LEGEND = """\
+*reads*: the tokens whose rows of the last attention the prediction comes from: the first ([CLS]),
+the last of the text, or all of it. All texts of a batch have other lengths: padded on the right,
+and for causal models on the left as well (given `position_ids`, as the models themselves need
+them), they get what they get alone, and padding gets exactly 0.
 
-def page(cells: list[Cell]) -> str:
+- What gradient and LRP methods reach are the embeddings that the first block takes up, found in
+  the pass: words, positions and types together where the model adds them up, normalised where it
+  normalises them, and projected where it projects them (ALBERT, ELECTRA).
+- Models that read all tokens are explained by the mean of their rows.
+- ALBERT uses one layer again and again: each call is a site of its own.
+- DeBERTa-v2 with a convolution after its first layer: tokens also mix there, which no attention map
+  shows.
+- Encoder and decoder (T5ForSequenceClassification, BART) both read the text, and no single map
+  spans it. Relevance is that of the encoder's embeddings; the decoder's copy is held fixed.
+- Gemma 2 normalises what its attention adds to the stream, so that the sizes that `bi_token`
+  compares are not to be had from the projection alone.
+"""
+
+
+def page(images: list[Cell], texts: list[Cell]) -> str:
     """Return reports/support.md."""
+    first = _rows(CATALOGUE, images, ("tokens", "reads"), lambda e: (_tokens(e), _reads(e)))
+    second = _rows(TEXTS, texts, ("reads",), lambda e: (e.reads,))
+    return "\n".join(
+        (LEGEND, "## Images\n", IMAGES, *first, "", "## Texts\n", TEXTS_LEGEND, *second, "")
+    )
+
+
+def _rows(entries, cells: list[Cell], headings, describe) -> list[str]:
+    """Return one table and the refusals of its cells, as lines."""
     methods = list(all_methods())
     reasons: dict[str, str] = {}
     for cell in cells:
@@ -52,16 +84,17 @@ def page(cells: list[Cell]) -> str:
             reasons.setdefault(cell.reason, chr(ord("a") + len(reasons)))
     by_place = {(c.model, c.method): "✓" if c.works else reasons[c.reason] for c in cells}
     working = sum(c.works for c in cells)
-    lines = [LEGEND, f"{len(CATALOGUE)} models, {len(methods)} methods: "]
-    lines[-1] += f"{working} cells work, {len(cells) - working} are refused.\n"
-    lines.append("| model | tokens | reads | " + " | ".join(f"`{m}`" for m in methods) + " |")
-    lines.append("|:--|:--|:--|" + ":-:|" * len(methods))
-    for entry in CATALOGUE:
-        marks = " | ".join(by_place[entry.name, m] for m in methods)
-        lines.append(f"| {entry.name} | {_tokens(entry)} | {_reads(entry)} | {marks} |")
-    lines.append("\n## Refusals\n")
-    lines += [f"- **{letter}**: {reason}" for reason, letter in reasons.items()]
-    return "\n".join(lines) + "\n"
+    lines = [
+        f"{len(entries)} models, {len(methods)} methods: {working} cells work, "
+        f"{len(cells) - working} are refused.\n",
+        "| model | " + " | ".join((*headings, *(f"`{m}`" for m in methods))) + " |",
+        "|:--|" + ":--|" * len(headings) + ":-:|" * len(methods),
+    ]
+    for entry in entries:
+        marks = (*describe(entry), *(by_place[entry.name, m] for m in methods))
+        lines.append(f"| {entry.name} | " + " | ".join(marks) + " |")
+    lines.append("\n### Refusals\n")
+    return lines + [f"- **{letter}**: {reason}" for reason, letter in reasons.items()]
 
 
 def table(cells: list[Cell]) -> str:
@@ -76,10 +109,10 @@ def table(cells: list[Cell]) -> str:
 
 def write() -> None:
     """Compute the matrix and write both files."""
-    cells = matrix()
+    images, texts = matrix(CATALOGUE), matrix(TEXTS)
     FOLDER.mkdir(exist_ok=True)
-    PAGE.write_text(page(cells), encoding="utf-8")
-    TABLE.write_text(table(cells), encoding="utf-8")
+    PAGE.write_text(page(images, texts), encoding="utf-8")
+    TABLE.write_text(table(images + texts), encoding="utf-8")
 
 
 def _tokens(entry: Entry) -> str:

@@ -55,10 +55,10 @@ class Embeddings:
         """Find the embeddings, now that the first block has been passed."""
         if self._first is not None:
             skip = self._first.skip
-            for number, made in enumerate(self._made):
-                if made is skip:
-                    self.found, self.place = skip, number
-                    break
+            # A model that writes in place makes one tensor several times; the last time counts.
+            places = [number for number, made in enumerate(self._made) if made is skip]
+            if places:
+                self.found, self.place = skip, places[-1]
         # A site holds its maps: they are let go as soon as they are not needed.
         self._first, self._settled = None, True
         self._made.clear()
