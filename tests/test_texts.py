@@ -285,6 +285,7 @@ def test_windows_of_a_tokenizer_that_cuts_at_the_left():
         ({"window": 65}, ("window is 65", "to 64")),
         ({"overlap": 62}, ("overlap is 62", "to 61")),
         ({"merge": "last"}, ("'last'", "max, mean, sum")),
+        ({"targets": [0, 1]}, ("one target a text",)),
     ),
 )
 def test_windows_that_cannot_be(bert, options, words):
@@ -293,6 +294,8 @@ def test_windows_that_cannot_be(bert, options, words):
     assert all(word in str(error.value) for word in words)
     with pytest.raises(InputError, match=r"texts\[1\]"):
         xai.explain_long(*bert, ["good film", " "], "attnlrp")
+    with pytest.raises(InputError, match="texts is empty"):
+        xai.explain_long(*bert, [], "attnlrp")
 
 
 # -- bad input -----------------------------------------------------------------------------------

@@ -140,6 +140,22 @@ def test_only_long_enough_and_rightly_predicted_sentences_count():
     assert all(row["error"] is None for row in rows)
 
 
+@pytest.mark.parametrize(
+    ("sentences", "explain", "better"),
+    [
+        ("correct", "predicted", "low"),
+        ("correct", "last", "low"),
+        ("wrong", "label", "low"),
+        ("wrong", "predicted", "high"),
+        ("wrong", "last", None),
+        ("all", "predicted", None),
+    ],
+)
+def test_accuracy_should_fall_only_where_the_label_is_explained(sentences, explain, better):
+    evaluator = create("word_deletion", sentences=sentences, explain=explain)
+    assert {metric.better for metric in evaluator.metrics} == {better}
+
+
 def test_rows_equal_a_plain_loop_with_the_mask_unchanged():
     model, processor = small_bert()
     rows = rows_of(model=(model, processor), sentences="all", deletions=3)

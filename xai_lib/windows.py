@@ -56,7 +56,11 @@ def explain_long(
         raise unknown_name("merge", merge, MERGES)
     size, shared = _sizes(processor, window, overlap)
     check_range("batch_size", batch_size, 1, 100_000, "windows per forward pass.")
+    if "targets" in options:
+        raise OptionError("explain_long takes one target a text: call it for each of several.")
     listed = [texts] if isinstance(texts, str) else list(texts)
+    if not listed:
+        raise InputError("texts is empty; expected a text or a list of texts.")
     model, tokenizer = unwrap(model), processor.tokenizer
     device = next(model.parameters()).device
     cuts = [_cut(tokenizer, text, number, size, shared) for number, text in enumerate(listed)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -45,7 +45,8 @@ class WordDeletion(Evaluator):
     notebooks explain whatever the prediction. fill: "pad" (published) or "mask".
     compat="reference": a sentence with fewer than k tokens loses the special ones too, as there.
 
-    hits, probabilities: of the label, an entry a k. _mean: over k.
+    hits, probabilities: of the label, an entry a k. _mean: over k; low is better where the label's
+    class is what is explained, high for "predicted" on "wrong" sentences, neither where both mix.
     """
 
     deletions: int = 10
@@ -75,6 +76,18 @@ class WordDeletion(Evaluator):
                 raise unknown_name(name, getattr(self, name), known)
         if self.compat not in (None, "reference"):
             raise unknown_name("compat", self.compat, ("reference",))
+        chosen = tuple(replace(metric, better=self._better()) for metric in type(self).metrics)
+        object.__setattr__(self, "metrics", chosen)
+
+    def _better(self) -> str | None:
+        """Return which end of the label's curves speaks for a method.
+
+        What speaks for the label goes first where that is the class explained; where another class
+        is predicted and explained, what speaks against the label.
+        """
+        if self.sentences == "correct" or self.explain == "label":
+            return "low"
+        return "high" if (self.sentences, self.explain) == ("wrong", "predicted") else None
 
     def rows(
         self, subject: Subject, batch: TextBatch, methods: Sequence[MethodSpec]
