@@ -375,6 +375,18 @@ def test_a_tokenizer_that_is_not_fast_is_refused():
         TextProcessor(Slow())
 
 
+def test_a_model_that_counts_positions_from_the_padding_is_padded_at_the_right(tmp_path):
+    model, processor = small_bert()
+    processor.tokenizer.padding_side = "left"
+    for part in (model, processor.tokenizer):
+        part.save_pretrained(tmp_path)
+    loaded, processor = xai.load(tmp_path)
+    batch = xai.explain(loaded, processor(list(TEXTS)), "attnlrp", target=1)
+    alone = xai.explain(loaded, processor(TEXTS[3]), "attnlrp", target=1)
+    torch.testing.assert_close(batch.logits[3:], alone.logits, rtol=0, atol=1e-5)
+    assert processor.tokenizer.padding_side == "right"
+
+
 def test_a_batch_needs_a_padding_token():
     processor = byte_level(ODD_TEXTS)
     processor.tokenizer.pad_token = None

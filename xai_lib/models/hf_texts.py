@@ -68,7 +68,8 @@ def agree(tokenizer: PreTrainedTokenizerBase, model: nn.Module, place: object) -
     """Raise CheckpointError unless the tokenizer's ids and padding are those of the model.
 
     Where the tokenizer has no padding token, its end-of-text token becomes it, provided that the
-    model's configuration names the same one.
+    model's configuration names the same one. Where it pads at the left and that changes the model's
+    output, it pads at the right from here on.
     """
     rows = model.get_input_embeddings().num_embeddings
     known = max(tokenizer.get_vocab().values(), default=-1) + 1
@@ -94,6 +95,9 @@ def agree(tokenizer: PreTrainedTokenizerBase, model: nn.Module, place: object) -
             f"{expected}, and padding changes its output: set pad_token_id to "
             f"{tokenizer.pad_token_id} in config.json if the model was trained so."
         )
+    if tokenizer.padding_side == "left" and not _ignores_padding(model, tokenizer):
+        # Positions that count from the padding would make a text depend on its batch.
+        tokenizer.padding_side = "right"
 
 
 def _no_padding(tokenizer: PreTrainedTokenizerBase, model: nn.Module, place: object) -> str:
