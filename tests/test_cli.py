@@ -146,6 +146,15 @@ def test_a_terminal_gets_colours_unless_it_wants_none(texts, run, monkeypatch, c
     assert SENTENCE in re.sub("\x1b\\[[0-9;]*m", "", out)
 
 
+def test_names_of_classes_do_not_drive_the_terminal(texts, run):
+    config = json.loads((texts / "bert" / "config.json").read_text())
+    config["id2label"] = {"0": "bad\x1b]0;title\x07", "1": "good\nExplained: bad"}
+    (texts / "bert" / "config.json").write_text(json.dumps(config))
+    status, out, _ = run("explain", "--text", SENTENCE, "--model", "bert")
+    assert status == 0 and "\x1b" not in out and "bad\u241b]0;title\u2407 (0)" in out
+    assert out.count("\nExplained: ") == 1
+
+
 @pytest.mark.parametrize("suffix", [".html", ".tex", ".png", ".safetensors"])
 def test_a_text_is_saved_in_every_format(texts, run, suffix):
     name = f"out{suffix}"

@@ -19,7 +19,7 @@ from transformers import (
 
 import xai_lib.models.embedded as embedded
 import xai_lib.models.hub as hub
-from xai_lib.errors import CheckpointError, UnsupportedModelError
+from xai_lib.errors import CheckpointError, InputError, UnsupportedModelError
 from xai_lib.models import TextProcessor, catalog, for_profile, load
 from xai_lib.models import models as known_models
 
@@ -134,6 +134,13 @@ def test_the_longest_text_is_what_the_model_takes(tmp_path, family, changes, exp
 def test_the_tokenizers_own_limit_counts_where_it_is_smaller(folder):
     tokenizer(model_max_length=9).save_pretrained(folder)
     assert load(folder)[1].max_length == 9
+
+
+def test_what_is_too_long_is_said_once(folder, capfd):
+    _, processor = load(folder)
+    with pytest.raises(InputError, match="the model takes"):
+        processor("good " * 999)
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])

@@ -17,6 +17,7 @@ from small_berts import TEXTS, small_bert
 
 import xai_lib as xai
 from xai_lib.errors import InputError, OptionError, TargetError, UnsupportedModelError
+from xai_lib.models import Processor
 from xai_lib.plots.texts import printable
 from xai_lib.widgets import session as session_module
 from xai_lib.widgets import text_state
@@ -313,6 +314,13 @@ def test_what_is_asked_for_first(bert):
 def test_bad_arguments(bert, error, match, arguments):
     with pytest.raises(error, match=match):
         xai.widgets.TextExplorer(*bert, **{"texts": TEXT} | arguments)
+
+
+def test_other_processors_are_named(bert):
+    model, processor = bert
+    for other in (processor.tokenizer, Processor((8, 8), (0,) * 3, (1,) * 3)):
+        with pytest.raises(InputError, match=f"{type(other).__name__}; expected a TextProcessor"):
+            xai.widgets.TextExplorer(model, other, TEXT)
 
 
 def test_model_without_attention(bert):

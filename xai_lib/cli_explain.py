@@ -94,9 +94,13 @@ def _explain_text(text, pair, model, method, target, level, out: Path | None, op
 
 
 def _print_classes(att: Attribution, names: tuple[str, ...]) -> None:
+    from xai_lib.plots.texts import printable
+
     chosen = int(att.target[0])
     probabilities = att.probabilities()[0]
     names = names or [f"class {index}" for index in range(len(probabilities))]
+    # A model's configuration names its classes, and must not drive the terminal.
+    names = [printable(" ".join(name.split())) for name in names]
     for index in probabilities.topk(min(5, len(probabilities))).indices.tolist():
         mark = "*" if index == chosen else " "
         print(f"{mark} {probabilities[index]:7.2%}  {names[index]} ({index})")

@@ -45,8 +45,9 @@ def base_folder(base: str, revision: str | None = None) -> Iterator[Path]:
             model, processor = load_embedded(base)
             if not hasattr(processor, "tokenizer"):
                 raise OptionError(f"The base {base!r} is a model of images; expected one of texts.")
-            model.save_pretrained(place)
-            processor.tokenizer.save_pretrained(place)
+            with quiet():
+                model.save_pretrained(place)
+                processor.tokenizer.save_pretrained(place)
             yield Path(place)
         return
     prefix, _, name = base.partition(":")

@@ -70,6 +70,7 @@ class TextProcessor:
             padding=len(first) > 1,
             truncation=bool(truncate and limit),
             return_tensors="pt",
+            verbose=False,  # of long texts: `_check` speaks of these
             **(limit if truncate else {}),
         )
         self._check(encoded, first)

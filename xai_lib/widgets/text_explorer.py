@@ -7,7 +7,8 @@ from dataclasses import replace
 from torch import nn
 
 from xai_lib import registry
-from xai_lib.errors import OptionError, unknown_name
+from xai_lib.errors import InputError, OptionError, unknown_name
+from xai_lib.models import TextProcessor
 from xai_lib.plots.texts import LEVELS
 from xai_lib.plots.texts_figure import text_figure
 from xai_lib.plots.texts_html import text_html
@@ -46,6 +47,12 @@ class TextExplorer(Explorer):
         **options,
     ):
         """Explain the first text and make the controls."""
+        if not isinstance(processor, TextProcessor):
+            raise InputError(
+                f"processor is {type(processor).__name__}; expected a TextProcessor, as xai.load "
+                "returns it or TextProcessor(tokenizer) makes it. Models of images have "
+                "xai.widgets.ImageExplorer."
+            )
         known = registry.find(method, options)
         start = next((options.pop(name) for name in LAYER_OPTIONS if name in options), None)
         if not isinstance(top, int) or top < 1:
