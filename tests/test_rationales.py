@@ -214,6 +214,14 @@ def test_results_survive_a_file_and_damaged_ones_are_named(tmp_path):
             "rationales": [{"docid": "a", "soft_rationale_predictions": [1.0, None]}],
         }),
     }  # fmt: skip
+    scores = {"classification_scores": {"NEG": 0.6, "POS": 0.4}, "classification": "NEG"}
+    for message, change in {
+        "expected one of NEG, POS": {"classification": "neg"},
+        "finite score of each class": {"comprehensiveness_classification_scores": {"NEG": 1.0}},
+        "with a threshold": {"thresholded_scores": [{}]},
+    }.items():
+        result = {"annotation_id": "a", "rationales": []} | scores | change
+        damages[message] = json.dumps(result)
     for message, line in damages.items():
         path.write_text(f"{line}\n")
         with pytest.raises(InputError, match=message) as caught:
@@ -224,6 +232,8 @@ def test_results_survive_a_file_and_damaged_ones_are_named(tmp_path):
         read_results(path)
     with pytest.raises(InputError, match="cannot be read"):
         read_results(tmp_path / "none.json")
+    odd = [{"annotation_id": "a\u2028b\x85", "rationales": []}]
+    assert read_results(write_results(odd, path)) == odd
 
 
 def test_results_that_do_not_fit_the_documents_are_refused():
@@ -238,6 +248,13 @@ def test_results_that_do_not_fit_the_documents_are_refused():
         short = METRICS["cases"]["spans_missing_and_extra"]
         words = {name: ["one", "two", "three"] for name in docs}
         score_results(short["results"], annotations(short), words)
+    with pytest.raises(InputError, match="two rationales"):
+        twice = [r | {"rationales": r["rationales"] * 2} for r in case["results"]]
+        score_results(twice, gold, docs)
+    with pytest.raises(InputError, match="no scores at the threshold"):
+        one, *rest = case["results"]
+        fewer = one | {"thresholded_scores": one["thresholded_scores"][1:]}
+        score_results([fewer, *rest], gold, docs)
     with pytest.raises(InputError, match=r"no scores at the threshold 0\.3"):
         score_results(case["results"], gold, docs, aopc_thresholds=[0.3])
 

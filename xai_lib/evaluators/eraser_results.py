@@ -31,7 +31,8 @@ def read_results(path: str | os.PathLike) -> list[dict]:
     """
     path = Path(path)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Not splitlines: JSON texts may hold what Unicode counts as the end of a line.
+        lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or f"it is not UTF-8 ({error.reason})"
         raise InputError(f"The results {path} cannot be read: {reason}.") from error
@@ -70,9 +71,15 @@ def write_results(results: Iterable[Mapping], path: str | os.PathLike) -> Path:
 def check_places(results: Sequence[Mapping], words: Mapping[str, Sequence[str]]) -> None:
     """Raise an InputError for results that do not fit the documents, given as their words."""
     for result in results:
-        name = result["annotation_id"]
+        name, seen = result["annotation_id"], set()
         for rationale in result["rationales"]:
             docid = rationale["docid"]
+            if docid in seen:
+                raise InputError(
+                    f"The result {name!r} has two rationales of {docid!r}: expected one, "
+                    "with all of its spans."
+                )
+            seen.add(docid)
             if docid not in words:
                 raise InputError(
                     f"The result {name!r} names the document {docid!r}, which the data does not "
@@ -120,3 +127,31 @@ def _check_result(result: object, where: str) -> None:
             )
             if not numbers:
                 raise InputError(f"{where}: {column} is no list of finite numbers.")
+    _check_classification(result, where)
+
+
+def _check_classification(result: Mapping, where: str) -> None:
+    """Raise an InputError unless all scores of classes that a result has are of the same ones."""
+    clean = result.get("classification_scores")
+    if not clean:
+        return
+    rows = result.get("thresholded_scores") or []
+    if not isinstance(rows, list) or not all(
+        isinstance(row, dict) and isinstance(row.get("threshold"), int | float) for row in rows
+    ):
+        raise InputError(f"{where}: thresholded_scores is no list of objects with a threshold.")
+    changed = [row.get(column) for row in (result, *rows) for column in (COMPREHENSIVE, SUFFICIENT)]
+    for scores in (clean, *(found for found in changed if found)):
+        alike = isinstance(scores, dict) and isinstance(clean, dict) and set(scores) == set(clean)
+        if not alike or not all(
+            isinstance(v, int | float) and np.isfinite(v) for v in scores.values()
+        ):
+            raise InputError(
+                f"{where}: {scores!r:.80} is no finite score of each class, as in "
+                "classification_scores."
+            )
+    if result.get("classification") not in clean:
+        raise InputError(
+            f"{where}: classification is {result.get('classification')!r}; expected one of "
+            f"{', '.join(clean)}."
+        )

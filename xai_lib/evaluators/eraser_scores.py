@@ -119,8 +119,9 @@ def classification_scores(
         scores[f"{name}_entropy"] = float(np.mean([entropy_drop(*pair) for pair in pairs]))
         scores[f"{name}_kl"] = float(np.mean([divergence(b, a) for a, b in pairs]))
         if all(r.get("thresholded_scores") for r in results):
-            table = [_by_threshold(r, column, aopc_thresholds) for r in results]
-            thresholds = sorted({t for row in table for t in row})
+            known = {row["threshold"] for r in results for row in r["thresholded_scores"]}
+            thresholds = sorted(known if aopc_thresholds is None else set(aopc_thresholds))
+            table = [_by_threshold(r, column, thresholds) for r in results]
             points = [float(np.mean([row[t] for row in table])) for t in thresholds]
             scores["aopc_thresholds"] = thresholds
             scores[f"{name}_aopc"] = float(np.mean(points))
@@ -128,20 +129,18 @@ def classification_scores(
     return scores
 
 
-def _by_threshold(
-    result: Mapping, column: str, wanted: Sequence[float] | None
-) -> dict[float, float]:
-    """Return the drop at each threshold of one result."""
+def _by_threshold(result: Mapping, column: str, wanted: Sequence[float]) -> dict[float, float]:
+    """Return the drop at each of the thresholds `wanted` of one result."""
     label = result["classification"]
     clean = result["classification_scores"][label]
-    rows = {row["threshold"]: clean - row[column][label] for row in result["thresholded_scores"]}
-    missing = [] if wanted is None else [t for t in wanted if t not in rows]
+    rows = {row["threshold"]: row.get(column) for row in result["thresholded_scores"]}
+    missing = [t for t in wanted if not rows.get(t)]
     if missing:
         raise InputError(
             f"The result {result['annotation_id']!r} has no scores at the threshold {missing[0]}; "
             f"it has {sorted(rows)}."
         )
-    return rows if wanted is None else {t: rows[t] for t in wanted}
+    return {t: clean - rows[t][label] for t in wanted}
 
 
 def _aligned(clean: Mapping, changed: Mapping) -> tuple[list[float], list[float]]:
