@@ -47,6 +47,12 @@ def test_names_that_the_model_lacks_are_refused(of_data, reason):
         class_places(of_data, PETS)
 
 
+def test_a_split_that_lacks_a_class_of_a_model_without_names_is_refused():
+    """Names are numbered by those that are there: 'positive' would be class 0."""
+    with pytest.raises(TargetError, match=r"2 classes 'neutral', 'positive'.*has 3 without names"):
+        class_places(("neutral", "positive"), ("LABEL_0", "LABEL_1", "LABEL_2"))
+
+
 def test_a_name_of_two_classes_is_refused():
     with pytest.raises(TargetError, match="two classes"):
         class_places(("crane", "tench"), class_names())

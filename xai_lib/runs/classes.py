@@ -21,12 +21,20 @@ def class_places(
     themselves ("10" sorts before "2"); names are looked up in the model's, upper case, "_", the
     synonyms after a comma and the short forms of sentiment (`SHORT`) aside; wnids are those of
     ILSVRC 2012. Where one side has no names, only numbers can be translated. Raises TargetError for
-    a name that is no class of the model, or that two classes share.
+    a name that is no class of the model, or that two classes share, and for names beside another
+    number of classes that have none.
     """
     if not of_data:
         return None
     if all(name.isdecimal() for name in of_data):
         return _unless_plain([int(name) for name in of_data])
+    if of_model and not are_names(of_model) and len(of_data) != len(of_model):
+        # A split may lack a class, and names are numbered by what is there.
+        raise TargetError(
+            f"The data set has the {len(of_data)} classes {', '.join(map(repr, of_data[:3]))}..., "
+            f"{model} has {len(of_model)} without names: nobody can tell which is which. Name the "
+            "model's classes by id2label in its config.json, or number the data set's."
+        )
     if not are_names(of_model) or tuple(of_data) == tuple(of_model):
         return None
     known = _by_name(of_model)
