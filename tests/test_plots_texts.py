@@ -36,11 +36,12 @@ from xai_lib.plots import (
     text_latex,
 )
 from xai_lib.plots.signs import SIGNS
-from xai_lib.plots.texts import pieces, printable
+from xai_lib.plots.texts import printable
 from xai_lib.plots.texts_colours import colour, contrast, ink
 from xai_lib.plots.texts_fonts import drawable, is_right_to_left
 from xai_lib.plots.texts_latex import MACROS, PACKAGES, escaped
 from xai_lib.plots.texts_lines import Word, visual_order
+from xai_lib.plots.texts_pieces import pieces
 from xai_lib.registry import all_methods
 from xai_lib.text import TextScores
 

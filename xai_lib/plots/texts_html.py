@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from html import escape
 
-from xai_lib.plots.texts import TextRow, as_rows, number, pieces, printable, summary_notes
+from xai_lib.plots.texts import TextRow, as_rows, number, printable, summary_notes
 from xai_lib.plots.texts_colours import CHOSEN, INK, OTHER, as_hex, colour, ink
+from xai_lib.plots.texts_pieces import pieces
 
 # Every colour is said, so that a page in dark mode changes neither paper nor ink.
 CARD = (

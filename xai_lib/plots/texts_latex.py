@@ -12,8 +12,9 @@ import re
 import unicodedata
 from itertools import pairwise
 
-from xai_lib.plots.texts import Piece, TextRow, as_rows, number, pieces, printable, summary_notes
+from xai_lib.plots.texts import TextRow, as_rows, number, printable, summary_notes
 from xai_lib.plots.texts_colours import RGB, colour, ink
+from xai_lib.plots.texts_pieces import Piece, pieces
 
 PACKAGES = r"""\usepackage[T1]{fontenc}
 \usepackage{xcolor}

@@ -7,9 +7,10 @@ import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from xai_lib.plots.texts import Piece, TextRow, pieces, printable
+from xai_lib.plots.texts import TextRow, printable
 from xai_lib.plots.texts_colours import RGB, colour
 from xai_lib.plots.texts_fonts import drawable, is_right_to_left
+from xai_lib.plots.texts_pieces import Piece, pieces
 
 # From a text to its width, in inches.
 Measure = Callable[[str], float]

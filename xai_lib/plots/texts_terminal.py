@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from xai_lib.plots.texts import as_rows, pieces, printable
+from xai_lib.plots.texts import as_rows, printable
 from xai_lib.plots.texts_colours import as_hex, colour, ink
+from xai_lib.plots.texts_pieces import pieces
 
 if TYPE_CHECKING:
     from rich.text import Text
