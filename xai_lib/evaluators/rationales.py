@@ -37,14 +37,13 @@ from xai_lib.evaluators.texts import (
     check_max_length,
     explained_texts,
 )
-from xai_lib.evaluators.token_stream import TokenRow, stream_ids
+from xai_lib.evaluators.token_stream import NOT_FINITE, TokenRow, stream_ids
 from xai_lib.text import REDUCTIONS
 
 KS = tuple(range(5, 85, 5))
 REMOVALS = ("delete", "mask")
 NO_EVIDENCE = "No word of this sample is marked as evidence, so there is nothing to find"
 NOTHING_LEFT = "Without its first words this sample has no token left for the model to read"
-NOT_FINITE = "The model's logits hold NaN or Inf for a changed text of this sample"
 NO_WORDS = "No word of this sample has a score, so nothing can be ranked"
 
 

@@ -21,7 +21,7 @@ from xai_lib.evaluators.texts import (
     check_max_length,
     explained_texts,
 )
-from xai_lib.evaluators.token_stream import TokenRow, stream_ids
+from xai_lib.evaluators.token_stream import NOT_FINITE, TokenRow, stream_ids
 
 
 class Schedule(NamedTuple):
@@ -151,8 +151,7 @@ class TextPerturbation(Evaluator):
         hits = (logits.argmax(1) == label).double().numpy()
         probabilities = logits.softmax(1)[:, label].numpy()
         if not np.isfinite(probabilities).all():
-            error = "The model's logits hold NaN or Inf for a perturbed text of this sample"
-            return dict.fromkeys(COLUMNS) | {"error": error}
+            return dict.fromkeys(COLUMNS) | {"error": NOT_FINITE}
         areas = (area(curve, self.steps) for curve in (hits, probabilities))
         lists = (hits.tolist(), probabilities.tolist(), removed)
         return dict(zip(COLUMNS, (*lists, *areas), strict=True)) | {"error": None}

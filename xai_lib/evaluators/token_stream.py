@@ -12,6 +12,8 @@ from xai_lib.borrowing import borrowed
 from xai_lib.evaluators.base import Subject
 from xai_lib.inputs import logits_of
 
+NOT_FINITE = "The model's logits hold NaN or Inf for a changed text of this sample"
+
 # What a model takes of one text: input_ids, attention_mask and others, (tokens,) each.
 TokenRow = dict[str, Tensor]
 

@@ -19,14 +19,13 @@ from xai_lib.evaluators.texts import (
     check_max_length,
     explained_texts,
 )
-from xai_lib.evaluators.token_stream import stream_ids
+from xai_lib.evaluators.token_stream import NOT_FINITE, stream_ids
 
 FILLS = ("pad", "mask")
 SENTENCES = ("correct", "wrong", "all")
 COLUMNS = ("hits", "probabilities", "accuracy_mean", "probability_mean")
 TOO_SHORT = "Left out: fewer tokens than min_length, special ones included"
 OTHER = "Left out: the model does not predict its label"
-NOT_FINITE = "The model's logits hold NaN or Inf for a changed text of this sample"
 WRONG = "Left out: the model predicts its label"
 
 
