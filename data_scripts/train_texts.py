@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -52,7 +53,7 @@ BATCH, HELD, LENGTH, VOCABULARY = 48, 1000, 128, 1200
 TOKENIZER = "bert-texts.tokenizer.json"
 SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 WORLDS = {"bert-reviews": "reviews", "bert-reviews-5": "reviews-5", "bert-topics": "topics"}
-STEPS = {"bert-reviews": 3000, "bert-reviews-5": 600, "bert-topics": 1000}
+STEPS = {"bert-reviews": 3000, "bert-reviews-5": 2000, "bert-topics": 1000}
 # Degrees are learnt on top of signs: the encoder starts as another model's stored one.
 STARTS = {"bert-reviews-5": "bert-reviews"}
 RATE, FINAL = 1e-3, 1e-5
@@ -91,15 +92,18 @@ def train_tokenizer(seed: int, vocabulary: int = VOCABULARY, texts: int = 4000):
 def shown(sample: TextSample, draw: Draw) -> tuple[str, TextSample | None, bool]:
     """Return a text to learn from, the sample if it is whole, and whether its rationale is there.
 
-    Half of the texts are whole. Of the rest some lack the rationale, some all else, and some lose
-    a random part of all else; what is lost is masked or deleted.
+    About half of the texts are whole. Of the rest some are the deciding sentences alone, since
+    people type short texts; some lack the rationale, some all else, and some lose a random part of
+    all else; what is lost is masked or deleted.
     """
     kind, mask = draw.pick(range(20)), draw.pick((None, "[MASK]", "[MASK]", "[UNK]"))
-    if kind < 11:
+    if kind < 9:
         return sample.text, sample, True
+    if kind < 12:
+        return deciding(sample), None, True
     if kind < 15:
         return without(sample, mask), None, False
-    if kind < 16:
+    if kind < 17:
         return only(sample, mask), None, True
     part, pieces, end = draw.pick((0.1, 0.3, 0.5, 0.7)), [], 0
     lost = mask or ""
@@ -109,6 +113,17 @@ def shown(sample: TextSample, draw: Draw) -> tuple[str, TextSample | None, bool]
         pieces.append(sample.text[start:stop])
         end = stop
     return " ".join("".join(pieces).split()), None, True
+
+
+def deciding(sample: TextSample) -> str:
+    """Return the sentences that hold a part of the rationale."""
+    sentences = [match.span() for match in re.finditer(r"[^.]+\.?", sample.text)]
+    kept = [
+        sample.text[a:b].strip()
+        for a, b in sentences
+        if any(a < stop and start < b for start, stop in sample.rationale)
+    ]
+    return " ".join(kept)
 
 
 def token_targets(encoded, samples: Sequence[TextSample | None]) -> Tensor:

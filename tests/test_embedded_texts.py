@@ -134,3 +134,27 @@ def test_the_notebook_texts_are_classified_as_planted(name):
     with torch.no_grad():
         predicted = model(**processor(found.list())).logits.argmax(1)
     assert predicted.tolist() == [sample.label for sample in found.samples.values()]
+
+
+def figures_row(name):
+    """Return the row of a text model in README.md, from its card."""
+    metrics, evidence = card_of(name)["metrics"], card_of(name)["evidence"]
+    shares = (
+        metrics["held_out_accuracy"],
+        metrics.get("negated"),
+        metrics.get("contrast"),
+        evidence["rationale_deleted"],
+        evidence["chance"],
+        evidence["only_rationale_masked"],
+    )
+    shown = ["" if x is None else f"{int(x * 1000 + 0.5 + 1e-6) / 10:.1f} %" for x in shares]
+    return f"| `{name}` | {' | '.join(shown)} |"
+
+
+def test_readme_states_the_figures_of_the_cards():
+    text = (ROOT / "README.md").read_text()
+    table = text.split("<!-- text models: begin")[1].split("-->")[1].split("<!--")[0]
+    assert table.split("\n")[4:-2] == [figures_row(name) for name in FLOORS]
+    for name in FLOORS:
+        card = card_of(name)
+        assert (card["metrics"]["n"], card["evidence"]["n"]) == (4000, 2000)
