@@ -25,6 +25,7 @@ LAYERS = (
     {"options"},
     {"rules"},
     {"tracing"},
+    {"refusals"},
     {"borrowing", "input_checks", "inputs", "layout", "passes", "registry", "targets", "text"},
     {"attribution"},
     {"explainers"},

@@ -12,7 +12,8 @@ from xai_lib.attribution import Attribution
 from xai_lib.borrowing import borrowed, eager
 from xai_lib.errors import MethodNotApplicableError, unknown_name
 from xai_lib.inputs import Prepared, prepare, unwrap
-from xai_lib.passes import PIXEL_METHODS, Call
+from xai_lib.passes import Call
+from xai_lib.refusals import PIXEL_METHODS
 from xai_lib.targets import Target, class_names, resolve_all
 from xai_lib.tracing import Trace
 

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from xai_lib.borrowing import HALF, in_float32
-from xai_lib.errors import (
-    InputError,
-    MethodNotApplicableError,
-    UnsupportedModelError,
-    XAIError,
-    unknown_name,
-)
+from xai_lib.errors import InputError, XAIError, unknown_name
 from xai_lib.inputs import Prepared, TextInputs, logits_of
 from xai_lib.layout import TokenLayout
+from xai_lib.refusals import (
+    is_about_writing,
+    is_ours,
+    no_attention,
+    no_embeddings,
+    no_gradient,
+    no_shared_tokens,
+    not_distributions,
+    object_to,
+    sequence_first,
+    writes_in_place,
+)
 from xai_lib.text import TextLayout
-from xai_lib.tracing import Embeddings, Guards, Site, Trace
+from xai_lib.tracing import Embeddings, Site, Trace
 
 # Half-precision relevance is seeded with this and divided by it at the end, since the shares of a
 # token lie below the smallest fp16 number.
@@ -75,9 +79,9 @@ class Run:
                     allow_unused=True,
                 )
         except RuntimeError as error:
-            if not _is_about_writing(error):
+            if not is_about_writing(error):
                 raise
-            raise _writes_in_place() from error
+            raise writes_in_place() from error
         by_id = {id(t): g for t, g in zip(reached, found, strict=True)}
         result = [by_id.get(id(t)) for t in tensors]
         return [
@@ -129,8 +133,8 @@ class Call:
         def visit(site: Site) -> None:
             # Refused here already: what a visitor does with a window's map would fail obscurely.
             if site.probs.shape[0] != rows:
-                raise _no_shared_tokens()
-            _object_to(guards)
+                raise no_shared_tokens()
+            object_to(guards)
             on_site(site)
 
         trace = Trace(
@@ -142,38 +146,26 @@ class Call:
                 logits = logits_of(inputs.call(model, features))
             trace.settle(logits)
         except RuntimeError as error:
-            if isinstance(error, XAIError) or not _is_about_writing(error):
+            if isinstance(error, XAIError) or not is_about_writing(error):
                 raise
-            raise _writes_in_place() from error
+            raise writes_in_place() from error
         except (AssertionError, ValueError, IndexError) as error:
-            if isinstance(error, XAIError) or _is_ours(error):
+            if isinstance(error, XAIError) or is_ours(error):
                 raise
             shape = tuple(inputs.ids.shape if features is None else features.shape)
             raise InputError(
                 f"The model refused inputs of shape {shape}: {error} {inputs.advice}"
             ) from error
         if not trace.shapes:
-            raise UnsupportedModelError(
-                f"{type(self.model).__name__} makes no attention call that can be seen. Explained "
-                "are transformers whose attention is softmax(QKᵀ)V in torch operations; a "
-                "convolutional network, or a fused kernel outside torch, is not."
-            )
+            raise no_attention(self.model)
         if getattr(rules, "per_sample", False) and any(s.sequence_first for s in trace.sites):
-            raise MethodNotApplicableError(
-                "This model keeps tokens in the first dimension and samples in the second "
-                "(batch_first=False), which the per-sample sum rule cannot tell apart; build it "
-                "with batch_first=True, or use 'attnlrp', 'generic_attention' or a gradient method."
-            )
+            raise sequence_first()
         if embeddings is not None:
             features = self._found(embeddings, features, at_input)
         run = Run(trace, logits, features)
         starts = features is not None and features.requires_grad
         if trace.graph == "as_is" and starts and not logits.requires_grad:
-            raise MethodNotApplicableError(
-                "The model computes its logits from the input without a gradient (torch.no_grad, "
-                "detach or integer arithmetic in its forward pass), so nothing can be propagated "
-                "to the pixels; 'rollout' and 'raw_attention' need no gradient there."
-            )
+            raise no_gradient()
         if self.run is None:
             self.run = run
             if not torch.isfinite(logits).all():
@@ -201,7 +193,7 @@ class Call:
             self._place = embeddings.place
         lost = found is None or (at_input and not found.requires_grad)
         if lost and (at_input or given is not None):
-            raise _no_embeddings()
+            raise no_embeddings()
         return found if given is None else given
 
     @property
@@ -210,7 +202,7 @@ class Call:
         if self.inputs.stream == "image":
             return self.inputs.pixels
         if self.run.features is None:
-            raise _no_embeddings()
+            raise no_embeddings()
         return self.run.features.detach()
 
     def seed(self, target: Tensor, logits: Tensor, kind: str = "one") -> Tensor:
@@ -249,59 +241,10 @@ class Call:
     def require_token_sites(self, run: Run) -> None:
         """Refuse models whose sites do not see all tokens of a sample at once."""
         if not TokenLayout.is_shared(run.trace, self.inputs.batch):
-            raise _no_shared_tokens()
-        _object_to(run.trace.guards)
+            raise no_shared_tokens()
+        object_to(run.trace.guards)
 
     def require_distributions(self, run: Run) -> None:
         """Refuse models whose attention maps are no distributions over tokens."""
         if run.trace.mixes_heads:
-            raise MethodNotApplicableError(
-                "This model mixes its attention heads after the softmax (talking heads), so its "
-                "attention maps can be negative and are no distributions over tokens; methods that "
-                "weight the maps by their gradient or relevance remain, such as "
-                "'generic_attention', 'transformer_attribution' and 'attn_gradcam'."
-            )
-
-
-PIXEL_METHODS = (
-    "methods that reach the input remain: 'integrated_gradients', 'gradient_x_input', "
-    "'smoothgrad', 'lrp' and 'attnlrp'"
-)
-
-
-def _no_shared_tokens() -> MethodNotApplicableError:
-    return MethodNotApplicableError(
-        "This model attends within windows or merges its patches, so no attention map spans its "
-        f"tokens; {PIXEL_METHODS}."
-    )
-
-
-def _no_embeddings() -> MethodNotApplicableError:
-    return MethodNotApplicableError(
-        "The embeddings of this text model could not be found: no residual connection passes its "
-        "first attention, or its words are not looked up by torch's embedding; methods on "
-        "attention maps remain, such as 'generic_attention' and 'transformer_attribution'."
-    )
-
-
-def _object_to(guards: Guards) -> None:
-    if guards.objection:
-        raise MethodNotApplicableError(f"{guards.objection}; {PIXEL_METHODS}.")
-
-
-def _is_about_writing(error: RuntimeError) -> bool:
-    """Whether autograd complains of a tensor that was written to."""
-    return "in-place" in str(error) or "inplace" in str(error)
-
-
-def _writes_in_place() -> UnsupportedModelError:
-    return UnsupportedModelError(
-        "The model writes into tensors that its own gradient needs, so nothing can be propagated "
-        "back through it. Write x = x + y instead of x += y or x[...] = y in its forward pass."
-    )
-
-
-def _is_ours(error: Exception) -> bool:
-    """Whether the error was raised by this package's code, not by the model's."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return Path(frames[-1].filename).is_relative_to(Path(__file__).parent)
+            raise not_distributions()

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from xai_lib.borrowing import HALF
 from xai_lib.errors import MethodNotApplicableError, OptionError
-from xai_lib.passes import PIXEL_METHODS
+from xai_lib.refusals import PIXEL_METHODS
 from xai_lib.registry import check_range
 from xai_lib.tracing import Site
 
