@@ -568,3 +568,14 @@ def test_importing_draws_nothing():
         "assert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
+
+
+def test_the_sign_of_the_reference_s_integrated_gradients_is_its_own():
+    model, processor = small_bert()
+    rows = {}
+    for compat in (None, "reference"):
+        options = {} if compat is None else {"compat": compat}
+        att = xai.explain(model, processor("a good film"), "integrated_gradients", **options)
+        rows[compat] = attribution_texts(att)[0].note
+    assert "add up to the logit" in rows[None]
+    assert "add up" not in rows["reference"] and "not times the input" in rows["reference"]

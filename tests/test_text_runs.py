@@ -190,6 +190,9 @@ def test_commands_refuse_what_they_cannot_use(tmp_path, monkeypatch):
     result = CliRunner().invoke(cli_rationales.app, command)
     assert isinstance(result.exception, OptionError) and "'word_scores'" in str(result.exception)
     assert not (tmp_path / "out").exists()
+    (tmp_path / "out").write_text("mine")
+    result = CliRunner().invoke(cli_rationales.app, command)
+    assert isinstance(result.exception, OptionError) and "is a file" in str(result.exception)
     (tmp_path / "bad.json").write_text("{}\n")
     command = ["score", str(tmp_path / "bad.json"), "--dataset", "reviews-of-tests"]
     result = CliRunner().invoke(cli_rationales.app, command)

@@ -33,6 +33,8 @@ def export(
     from xai_lib.evaluators.eraser_results import write_results
     from xai_lib.runs import Run
 
+    if out.exists() and not out.is_dir():
+        raise OptionError(f"--out {out} is a file; expected a folder.")
     opened = Run(run)
     if opened.config.evaluator != "rationales":
         raise OptionError(

@@ -74,6 +74,10 @@ def _lengths(options: Mapping[str, object]) -> bool:
     return options.get("reduce") not in (None, "sum")
 
 
+def _as_reference(options: Mapping[str, object]) -> bool:
+    return options.get("compat") == "reference"
+
+
 SIGNS: dict[str, Sign] = {
     "raw_attention": ATTENTION,
     "rollout": ATTENTION,
@@ -114,6 +118,12 @@ SIGNS: dict[str, Sign] = {
         False,
         "scores add up to the logit minus that of the baseline; a negative score lowers the logit "
         "of the class",
+        Sign(
+            False,
+            "the sum of the gradient's components, averaged on the way from the baseline and not "
+            "times the input; a negative score alone says nothing of evidence against the class",
+        ),
+        _as_reference,
     ),
 }
 
