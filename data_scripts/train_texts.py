@@ -53,7 +53,7 @@ BATCH, HELD, LENGTH, VOCABULARY = 48, 1000, 128, 1200
 TOKENIZER = "bert-texts.tokenizer.json"
 SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 WORLDS = {"bert-reviews": "reviews", "bert-reviews-5": "reviews-5", "bert-topics": "topics"}
-STEPS = {"bert-reviews": 3000, "bert-reviews-5": 2000, "bert-topics": 1000}
+STEPS = {"bert-reviews": 3000, "bert-reviews-5": 1200, "bert-topics": 1000}
 # Degrees are learnt on top of signs: the encoder starts as another model's stored one.
 STARTS = {"bert-reviews-5": "bert-reviews"}
 RATE, FINAL = 1e-3, 1e-5

@@ -162,7 +162,9 @@ def _draws(call: Call, x: Tensor, samples: int, seed: int) -> Tensor:
     if call.inputs.stream == "image":
         return drawn((samples, *x.shape[1:]), seed).to(x)
     place = call.inputs.present.long().cumsum(1).sub(1).clamp(min=0)
-    by_place = [drawn((samples, x.shape[-1]), seed + i) for i in range(int(place.max()) + 1)]
+    # Far apart, so that neighbouring seeds share no draws.
+    starts = [(seed * 1_000_003 + i) % 2**63 for i in range(int(place.max()) + 1)]
+    by_place = [drawn((samples, x.shape[-1]), start) for start in starts]
     # Padding gets none: a convolution would carry it to the text.
     return torch.stack(by_place, 1).to(x)[:, place] * call.inputs.present.unsqueeze(-1)
 

@@ -49,13 +49,18 @@ def bi_head(
     fourth of twelve layers), for texts the last layer.
     """
     _check_options(steps, feedback, chunk)
-    first = 0 if start_layer is None else start_layer
-    run = call.forward(graph="sites", first_site=first)
+    last_alone = start_layer is None and call.inputs.stream == "text"
+    if last_alone:
+        run = call.forward(graph="last")
+    else:
+        run = call.forward(graph="sites", first_site=start_layer or 0)
     call.require_token_sites(run)
     call.require_distributions(run)
     depth = len(run.sites)
-    published = depth - 1 if call.inputs.stream == "text" else depth // 4
-    start = _start(call, published if start_layer is None else start_layer, depth)
+    if last_alone:
+        start = depth - 1
+    else:
+        start = _start(call, depth // 4 if start_layer is None else start_layer, depth)
     sites, kept = run.sites[start:], _present(call)
     if not sites:
         return Output(run.logits.new_zeros(*call.targets.shape, call.layout(run).tokens))
@@ -127,7 +132,9 @@ def _by_head_importance(site: Site, grad: Tensor, kept: Tensor | None) -> Tensor
     A, G = (x.detach().to(accumulation_dtype(x)) for x in (site.probs, grad))
     G = G if kept is None else G * kept
     importance = (A.transpose(-1, -2) @ G).abs().mean((-2, -1))
-    importance = importance / importance.sum(1, keepdim=True)
+    total = importance.sum(1, keepdim=True)
+    # Where no head matters, none does: 0/0 would make the whole map NaN.
+    importance = importance / total.masked_fill(total == 0, 1)
     return torch.einsum("bh,bhqk->bqk", importance, A)
 
 

@@ -15,6 +15,7 @@ from xai_lib.errors import UnsupportedModelError
 from xai_lib.rules.gate import Switch
 from xai_lib.tracing.embeddings import Embeddings
 from xai_lib.tracing.follow import follow, heads_within, mark_of, mark_site_output
+from xai_lib.tracing.graph import feeds, substituted
 from xai_lib.tracing.guards import Guards
 from xai_lib.tracing.handlers import Handlers
 from xai_lib.tracing.ops import KINDS, ROUTING, bare_name, out_of_place
@@ -86,7 +87,7 @@ class Trace(Handlers, TorchFunctionMode):
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})
         if self._replaced:
-            args = _substitute(args, self._replaced)
+            args = substituted(args, self._replaced)
         name = bare_name(func)
         if name == "addmm" and len(args) == 3 and not kwargs:
             # x W + b, as GPT-2 writes its linear maps.
@@ -247,7 +248,7 @@ class Trace(Handlers, TorchFunctionMode):
         """
         if self._count > 1 and self._queries != self.shapes[-1][2] and self.graph != "as_is":
             end = self.readout if self.graph == "readout" else self.sites[-1].output
-            if not _feeds(end, logits):
+            if not feeds(end, logits):
                 self.shapes.pop()
                 self._pending = None
                 self.readout = self._earlier_readout
@@ -255,22 +256,3 @@ class Trace(Handlers, TorchFunctionMode):
         if self.embeddings is not None:
             self.embeddings.settle()
         self._visit_pending()
-
-
-def _substitute(args, replaced: dict[int, tuple[Tensor, Tensor]]):
-    """Return args with every tensor that was written to out of place exchanged for its result."""
-
-    def current(x):
-        while isinstance(x, Tensor) and id(x) in replaced:
-            x = replaced[id(x)][1]
-        return x
-
-    return tuple(type(a)(map(current, a)) if type(a) in (list, tuple) else current(a) for a in args)
-
-
-def _feeds(x: Tensor | None, logits: Tensor) -> bool:
-    """Whether the logits are computed from x."""
-    if x is None or not (x.requires_grad and logits.requires_grad):
-        return False
-    seed = torch.zeros_like(logits)
-    return torch.autograd.grad(logits, x, seed, True, allow_unused=True)[0] is not None
