@@ -16,6 +16,7 @@ import copy
 import hashlib
 import re
 from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Annotated
 
@@ -89,21 +90,26 @@ def train_tokenizer(seed: int, vocabulary: int = VOCABULARY, texts: int = 4000):
     return BertTokenizerFast(vocab=trained.get_vocab(), model_max_length=LENGTH)
 
 
-def shown(sample: TextSample, draw: Draw) -> tuple[str, TextSample | None, bool]:
+# Twentieths of the texts: whole, the deciding sentences alone (people type short reviews), without
+# the rationale, nothing but the rationale.
+SHARES = {"reviews": (9, 3, 3, 2), "reviews-5": (9, 3, 3, 2), "topics": (11, 0, 4, 1)}
+
+
+def shown(sample: TextSample, draw: Draw, world: str) -> tuple[str, TextSample | None, bool]:
     """Return a text to learn from, the sample if it is whole, and whether its rationale is there.
 
-    About half of the texts are whole. Of the rest some are the deciding sentences alone, since
-    people type short texts; some lack the rationale, some all else, and some lose a random part of
-    all else; what is lost is masked or deleted.
+    By `SHARES`; the rest loses a random part of all but the rationale. What is lost is masked or
+    deleted.
     """
     kind, mask = draw.pick(range(20)), draw.pick((None, "[MASK]", "[MASK]", "[UNK]"))
-    if kind < 9:
+    whole, short, lacking, _ = ends = tuple(accumulate(SHARES[world]))
+    if kind < whole:
         return sample.text, sample, True
-    if kind < 12:
+    if kind < short:
         return deciding(sample), None, True
-    if kind < 15:
+    if kind < lacking:
         return without(sample, mask), None, False
-    if kind < 17:
+    if kind < ends[-1]:
         return only(sample, mask), None, True
     part, pieces, end = draw.pick((0.1, 0.3, 0.5, 0.7)), [], 0
     lost = mask or ""
@@ -159,12 +165,10 @@ def train(
     precision: torch.dtype = torch.float32,
     every: int = 100,
     start: dict[str, Tensor] | None = None,
-    until: float = 1.0,
 ):
     """Train one model; return it as it was at its best check, with the log.
 
-    start: the weights of another model, whose encoder it starts with. until: the part of the steps
-    after which to stop.
+    start: the weights of another model, whose encoder it starts with.
     """
     torch.manual_seed(seed)
     world = WORLDS[name]
@@ -182,7 +186,9 @@ def train(
     def losses(step: int) -> dict[str, Tensor]:
         samples = [data[step * BATCH + i] for i in range(BATCH)]
         draws = [Draw("shown", seed, step, i) for i in range(BATCH)]
-        texts, whole, present = zip(*map(shown, samples, draws), strict=True)
+        texts, whole, present = zip(
+            *(shown(*pair, world) for pair in zip(samples, draws, strict=True)), strict=True
+        )
         encoded = tokenizer(
             list(texts), padding=True, truncation=True, max_length=LENGTH, return_tensors="pt"
         )
@@ -204,7 +210,7 @@ def train(
         return {"held_out": right, "only_rationale": bare}
 
     stage = Stage(steps=steps, size=LENGTH, zoom=1.0, rate=RATE, final=FINAL)
-    log = fit([model, tokens], stage, losses, check, every, precision, until)
+    log = fit([model, tokens], stage, losses, check, every, precision)
     model.load_state_dict(best["state"])
     return model.eval(), log
 
@@ -225,7 +231,6 @@ def main(
     logs: Annotated[Path, typer.Option(help="folder for the training logs")] = LOGS,
     seed: int = 0,
     scale: Annotated[float, typer.Option(help="multiplies the number of steps")] = 1.0,
-    until: Annotated[float, typer.Option(help="part of the steps after which to stop")] = 1.0,
     precision: Annotated[str, typer.Option(help="bfloat16 or float32")] = "float32",
     threads: int = 1,
     n: Annotated[int, typer.Option(help="texts to measure on")] = 4000,
@@ -241,9 +246,7 @@ def main(
         print(name, flush=True)
         steps = max(2, round(STEPS[name] * scale))
         start = read_weights(STARTS[name], out) if name in STARTS else None
-        network, log = train(
-            name, tokenizer, seed, steps, getattr(torch, precision), start=start, until=until
-        )
+        network, log = train(name, tokenizer, seed, steps, getattr(torch, precision), start=start)
         write_log(name, log, logs)
         classes = list(network.config.id2label.values())
         card = {
@@ -260,7 +263,7 @@ def main(
             "tokenizer": TOKENIZER,
             "tokenizer_sha256": hashlib.sha256(text.encode()).hexdigest(),
             "trained_by": f"data_scripts/train_texts.py --model {name} --seed {seed} "
-            f"--threads {threads}" + (f" --until {until:g}" if until < 1 else ""),
+            f"--threads {threads}",
             "seed": seed,
             "training_minutes": minutes(log),
             "validation_accuracy": max(row["held_out"] for row in log),

@@ -61,17 +61,14 @@ def fit(
     check: Callable[[], dict[str, float]],
     every: int = 100,
     precision: torch.dtype = torch.bfloat16,
-    until: float = 1.0,
 ) -> list[dict[str, float]]:
     """Train the modules for one stage and return the log, a row every `every` steps.
 
     `losses(step)` returns the named terms whose sum is minimised; it runs under autocast to
-    `precision` unless that is float32. `check()` returns held-out measurements. `until` is the part
-    of the stage after which to stop, at the learning rate of that step.
+    `precision` unless that is float32. `check()` returns held-out measurements.
     """
     steer, started, log = optimizer(modules), time.time(), []
-    last = max(1, round(stage.steps * until))
-    for step in range(last):
+    for step in range(stage.steps):
         for group in steer.param_groups:
             group["lr"] = learning_rate(stage, step)
         for module in modules:
@@ -82,7 +79,7 @@ def fit(
         sum(terms.values()).backward()
         nn.utils.clip_grad_norm_([p for module in modules for p in module.parameters()], 1.0)
         steer.step()
-        if (step + 1) % every == 0 or step + 1 == last:
+        if (step + 1) % every == 0 or step + 1 == stage.steps:
             for module in modules:
                 module.eval()
             row = {"size": stage.size, "step": step + 1, "seconds": round(time.time() - started)}
