@@ -235,7 +235,7 @@ def test_columns_without_the_hubs_types(tmp_path):
     data = open_copy(tmp_path)
     assert data[0].label == 2 and data.class_names is None and data[0].image.size == (16, 12)
     pq.write_table(pa.table({"size": [3], "label": [0]}), tmp_path / "test.parquet")
-    with pytest.raises(InputError, match="no image column.*'size', 'label'"):
+    with pytest.raises(InputError, match=r"no image column.*'size', 'label'"):
         open_copy(tmp_path)
     pq.write_table(pa.table(rows).slice(0, 0), tmp_path / "test.parquet")
     with pytest.raises(InputError, match="no rows"):

@@ -1,5 +1,6 @@
 """Texts: words and tokens with exact characters, padding, windows, and inputs that are refused."""
 
+import gc
 import re
 
 import pytest
@@ -406,3 +407,22 @@ def test_a_model_without_attention_is_refused():
 
     with pytest.raises(UnsupportedModelError, match="attention"):
         xai.explain(Bag(), {"input_ids": torch.tensor([[1, 2]])}, "attnlrp")
+
+
+# -- memory --------------------------------------------------------------------------------------
+
+
+def live_tensors():
+    gc.collect()
+    return sum(type(thing) is torch.Tensor for thing in gc.get_objects())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_nothing_outlives_an_explanation(bert, method):
+    """A tensor whose attributes lead back to itself is kept by its graph, and with it the graph."""
+    model, processor = bert
+    xai.explain(model, processor(TEXTS[0]), method, target=1)
+    before = live_tensors()
+    for text in TEXTS[:3]:
+        xai.explain(model, processor(text), method, target=1)
+    assert live_tensors() <= before

@@ -13,8 +13,8 @@ from sklearn.linear_model import LogisticRegression
 from xai_lib.datasets import generated_texts
 from xai_lib.datasets.generated_texts import EMBEDDED_TEXTS, open_embedded_text
 from xai_lib.datasets.reviews import _SIGNS, Reviews, degrees_of, review_label
-from xai_lib.datasets.text_samples import sample_texts
 from xai_lib.datasets.text_evidence import only, text_world, without, without_negators
+from xai_lib.datasets.text_samples import sample_texts
 from xai_lib.datasets.topics import _ASIDES, _FRAMES, _ORDINARY, TOPIC_CLASSES, TOPICS, topic_label
 from xai_lib.datasets.wording import (
     ADJECTIVES,

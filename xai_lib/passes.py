@@ -192,7 +192,7 @@ class Call:
         if given is None and found is not None:
             self._place = embeddings.place
         lost = found is None or (at_input and not found.requires_grad)
-        if lost and (at_input or given is not None):
+        if (given is not None and not embeddings.supplied) or (at_input and lost):
             raise no_embeddings()
         return found if given is None else given
 

@@ -26,6 +26,7 @@ TARGETS = {
 }
 STEPPED = ("bi_head", "bi_token")
 LENGTHS = (128, 256, 512)
+LONG = 1024
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ def ratios(base: TextSetting, rounds: int, batches=(1, 8)) -> pd.DataFrame:
     rows = []
     for setting, methods in _settings(base, batches):
         for method in methods:
-            few = max(2, rounds // 2) if method in STEPPED else rounds
+            slow = method in STEPPED or setting.batch * setting.tokens > LONG
+            few = max(2, rounds // 2) if slow else rounds
             row = measure.ratio(
                 setting, lambda m, x, name=method: measure.explanation(m, x, name), few
             )
@@ -89,8 +91,15 @@ def ratios(base: TextSetting, rounds: int, batches=(1, 8)) -> pd.DataFrame:
 
 
 def _settings(base: TextSetting, batches) -> Iterator[tuple[TextSetting, tuple[str, ...]]]:
-    """Yield what is measured: all at the middle length, what has a target at the others."""
+    """Yield what is measured: all methods on one text, what has a target on several.
+
+    The longest batches take minutes a round: what steps through twenty passes is left out there.
+    """
     for batch in batches:
         for tokens in LENGTHS:
-            methods = METHODS if tokens == base.tokens else tuple(TARGETS)
+            methods = METHODS if batch == 1 and tokens == base.tokens else tuple(TARGETS)
+            if batch * tokens > LONG:
+                methods = tuple(m for m in methods if m not in STEPPED)
+            if batch * tokens > 2 * LONG:
+                methods = ("attn_gradcam", "transformer_attribution")
             yield replace(base, batch=batch, tokens=tokens), methods

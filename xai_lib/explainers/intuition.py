@@ -183,7 +183,7 @@ def _scaled_gradients(call: Call, alphas: list[float]) -> Iterator[Tensor]:
     """Yield, per target, Σ_α ∂logit/∂A at αx of the last site: (batch, heads, queries, keys)."""
     x = call.features
     scaled = torch.cat([x * alpha for alpha in alphas])
-    run = call.forward(scaled, graph="last")
+    run = call.forward(scaled, graph="last", fused=len(call.run.trace.shapes) - 1)
     probs = run.sites[-1].probs
     for target in call.targets:
         (grad,) = run.gradients([probs], call.seed(target, run.logits))

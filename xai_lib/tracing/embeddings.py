@@ -18,6 +18,7 @@ class Embeddings:
     root: start the graph at the first of them, the word embeddings, so that a gradient reaches the
     embeddings. supply, place: use the tensor `supply` for the one that is made as number `place`.
     found: the embeddings, once the first block has taken them up; `place` is then their number.
+    supplied: whether `supply` has been put in place.
     exchanges: whether tensors of the model are replaced, which it must not write into.
     """
 
@@ -28,6 +29,7 @@ class Embeddings:
         self.place = place
         self.exchanges = root or supply is not None
         self.found: Tensor | None = None
+        self.supplied = False
         self._made: list[Tensor] = []
         self._first: Site | None = None
         self._settled = False
@@ -37,7 +39,7 @@ class Embeddings:
         if output.dim() != 3 or output.shape[1] != self.tokens or not output.is_floating_point():
             return output
         if self.supply is not None and len(self._made) == self.place:
-            output = self.supply
+            output, self.supplied = self.supply, True
         elif self.root and name == "embedding":
             output = output.detach().requires_grad_()
             self.root = False

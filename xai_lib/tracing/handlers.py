@@ -27,6 +27,8 @@ class Handlers:
     """
 
     def _fused_attention(self, func, args, kwargs):
+        if self._count < self.fused:
+            return self._pass_by(func, args, kwargs)
         return self._attend(*args, **kwargs)
 
     def _attend(

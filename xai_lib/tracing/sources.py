@@ -45,5 +45,7 @@ def note_source(name: str, output: Tensor, args) -> None:
         output._xai_mean_of = source
         return
     alone = all(source_of(x) is source for x in operands)
-    if alone and name in ELEMENTWISE and output.shape == source.shape:
+    # Dropout in eval mode returns what it was given, and a tensor that names itself is never freed.
+    new = output is not source
+    if new and alone and name in ELEMENTWISE and output.shape == source.shape:
         output._xai_source = source

@@ -43,6 +43,8 @@ class Trace(Handlers, TorchFunctionMode):
         that has not, since nobody knows yet whether the logits come from them.
       "readout": after the last site, at the token tensor that the head reads.
     rules: a rule set (`xai_lib.rules.rulesets`) for relevance passes, or None.
+    fused: so many attention calls at the beginning run as the model makes them, where those are
+      fused: nobody asks for their maps.
     embeddings: what to do with the embeddings of a text (`Embeddings`), or None.
     on_site: called with each site once the next one is met, when its projection and residual are
       known, and with the last one in `settle`; with keep=False nothing else holds on to it, so
@@ -59,12 +61,13 @@ class Trace(Handlers, TorchFunctionMode):
         on_site: Callable[[Site], None] | None = None,
         keep: bool = True,
         embeddings: Embeddings | None = None,
+        fused: int = 0,
     ):
         super().__init__()
         self.sites: list[Site] = []
         self.graph, self.first_site = graph, first_site
         self.rules, self.on_site, self.keep = rules, on_site, keep
-        self.embeddings = embeddings
+        self.embeddings, self.fused = embeddings, fused
         self.switch: Switch = rules.switch if rules is not None else Switch()
         self.grid: tuple[int, int] | None = None
         self.patch: tuple[int, int] | None = None
@@ -220,6 +223,14 @@ class Trace(Handlers, TorchFunctionMode):
         self._pending = site if self.on_site is not None else None
         if self.keep:
             self.sites.append(site)
+        return output
+
+    def _pass_by(self, func, args, kwargs) -> Tensor:
+        """Count an attention call that nobody looks into, and run it as it is."""
+        output = func(*args, **kwargs)
+        query, key = (*args, *(kwargs[k] for k in ("query", "key") if k in kwargs))[:2]
+        self._count += 1
+        self.shapes.append((query.shape[0], query.shape[-2], key.shape[-2]))
         return output
 
     def _meet_flattened(self, probs: Tensor, value: Tensor) -> Tensor:
