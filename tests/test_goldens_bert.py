@@ -101,7 +101,9 @@ def test_logits_and_attention_are_those_of_the_published_models(name):
 
 
 @pytest.mark.parametrize("name", FILES)
-@pytest.mark.parametrize("method", ["transformer_attribution", "lrp", "attnlrp", "bi_head", "bi_token"])
+@pytest.mark.parametrize(
+    "method", ["transformer_attribution", "lrp", "attnlrp", "bi_head", "bi_token"]
+)
 def test_sdpa_gives_what_eager_attention_gives(name, method):
     inputs = golden_inputs(name, 3)
     eager = xai.explain(golden_bert(name), inputs, method)
