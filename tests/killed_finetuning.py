@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 
+import torch
 from small_sentiment import SETTINGS, Sentiment
 
 import xai_lib.finetuning.texts as texts
@@ -15,6 +16,7 @@ from xai_lib.finetuning import finetune
 
 
 def main(base, out, samples):
+    torch.set_num_threads(1)  # as the tests do
     asked = 0
     read = texts.Encoded.__getitem__
 

@@ -27,6 +27,15 @@ from xai_lib.finetuning.texts import Buckets, Encoded, Labelled, held_out, read_
 TESTS = Path(__file__).parent
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread_throughout():
+    """Sums come out equal to the bit only where equally many threads share them."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
     """A folder with a small encoder and no classifier."""
