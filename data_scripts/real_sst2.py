@@ -81,6 +81,12 @@ def verdict(control: DataFrame) -> list[str]:
     lines = [f"{RELEVANCE} methods that beat the control: {', '.join(won) or 'none'}."]
     if lost:
         lines.append(f"{RELEVANCE} methods that do not: {', '.join(lost)}.")
+    if "lrp" in lost:
+        lines.append(
+            "Full `lrp` by the z+ rule is the weakest of its family in the tables of Chefer et al. "
+            "(CVPR 2021) as well: what it brings to the input hardly depends on the class. Why it "
+            "does no better than chance here has not been measured further."
+        )
     return lines
 
 
@@ -96,6 +102,9 @@ def readme(run: Run, model: Path, data: Path | None, minutes: float, control: Da
     ]
     records = run.records()
     counted = records[records["error"].isna()].groupby("method").size()
+    limit = run.description["configuration"]["limit"]
+    command = ["python", "data_scripts/real_sst2.py", f"runs/{model.name}"]
+    command += [] if limit is None else ["--limit", str(limit)]
     facts = [
         f"- Model: `{metrics['class']}`, base `{metrics['configuration']['base']}`, trained in "
         f"{metrics['seconds'] / 60:.1f} minutes on {metrics['threads']} threads by",
@@ -107,7 +116,7 @@ def readme(run: Run, model: Path, data: Path | None, minutes: float, control: Da
             for file in ([] if data is None else sorted(data.glob("*.tsv")))
         ),
         f"- Run: {run.provenance}; {minutes:.1f} minutes in the last sitting",
-        f"- Command: `{shlex.join(['python', 'data_scripts/real_sst2.py', 'runs/' + model.name])}`",
+        f"- Command: `{shlex.join(command)}`",
         f"- Sentences: {counted.min()} to {counted.max()} of {records['index'].nunique()} count a "
         "method: ten tokens or more (special ones included) and rightly classified",
         "- " + ", ".join(f"{key} {value}" for key, value in current_platform().items()),
