@@ -9,24 +9,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from xai_lib.errors import InputError, MethodNotApplicableError, OptionError
-from xai_lib.files import written
+from xai_lib.errors import MethodNotApplicableError, OptionError
+from xai_lib.files import saveable, written
 from xai_lib.layout import TokenLayout
 from xai_lib.text import TextLayout, TextScores
 
 SUFFIXES = (".png", ".pdf", ".svg", ".safetensors")
-TEXT_SUFFIXES = (*SUFFIXES, ".html", ".tex")
+TEXT_SUFFIXES = (".html", ".tex", *SUFFIXES)
 
 
 def check_path(path: str | Path, stream: str = "image") -> Path:
     """Return `path`, or raise an OptionError or InputError if no attribution can be saved there."""
-    path = Path(path)
-    known = SUFFIXES if stream == "image" else TEXT_SUFFIXES
-    if path.suffix not in known:
-        raise OptionError(f"{path} has the suffix {path.suffix!r}; expected {', '.join(known)}.")
-    if not path.parent.is_dir():
-        raise InputError(f"The folder {path.parent} does not exist. Make it first.")
-    return path
+    return saveable(path, SUFFIXES if stream == "image" else TEXT_SUFFIXES)
 
 
 @dataclass

@@ -70,13 +70,14 @@ def _explain_image(image: Path, model, method, target, out: Path | None, options
 
 
 def _explain_text(text, pair, model, method, target, level, out: Path | None, options) -> None:
+    from xai_lib.attribution import check_path
     from xai_lib.plots.texts import LEVELS, attribution_texts
-    from xai_lib.plots.texts_heatmap import TextHeatmap, check_path
+    from xai_lib.plots.texts_heatmap import TextHeatmap
 
     if level not in LEVELS:
         raise OptionError(f"level is {level!r}; expected {' or '.join(LEVELS)}.")
     if out is not None:
-        check_path(out, ".safetensors")
+        check_path(out, "text")
     import xai_lib as xai
     from xai_lib.models import TextProcessor
 

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xai_lib.errors import InputError, OptionError
-from xai_lib.files import write_text, written
+from xai_lib.files import saveable, write_text, written
 from xai_lib.plots.texts import as_rows
 from xai_lib.plots.texts_figure import text_figure
 from xai_lib.plots.texts_html import text_html
@@ -53,7 +52,7 @@ class TextHeatmap:
 
         Whole or not at all. Raises OptionError for another suffix, InputError for a missing folder.
         """
-        path = check_path(path)
+        path = saveable(path, SUFFIXES)
         if path.suffix == ".html":
             write_text(path, page(self.html()))
         elif path.suffix == ".tex":
@@ -78,20 +77,6 @@ class TextHeatmap:
             "text/plain": "\n".join(" ".join(row.scores.texts) for row in self.rows),
         }
         return data, {"image/png": {"width": width, "height": height}}
-
-
-def check_path(path: str | Path, *more: str) -> Path:
-    """Return `path`, or raise an OptionError or InputError if nothing can be saved there.
-
-    more: suffixes that the caller can write beside those of a heat map.
-    """
-    path = Path(path)
-    if path.suffix not in (*SUFFIXES, *more):
-        expected = ", ".join((*SUFFIXES, *more))
-        raise OptionError(f"{path} has the suffix {path.suffix!r}; expected {expected}.")
-    if not path.parent.is_dir():
-        raise InputError(f"The folder {path.parent} does not exist. Make it first.")
-    return path
 
 
 def page(body: str) -> str:
