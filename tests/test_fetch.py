@@ -55,6 +55,9 @@ class Files(BaseHTTPRequestHandler):
             self.end_headers()
             return
         body = kind.content[start:]
+        # Taken before the client hears anything: one that hangs up on the headers and asks again
+        # would otherwise race this answer for the next cut.
+        cuts, kind.cuts = kind.cuts, kind.cuts[1:]
         self.send_response(status)
         if kind.etag:
             self.send_header("ETag", kind.etag)
@@ -62,8 +65,6 @@ class Files(BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        cuts = list(kind.cuts)
-        kind.cuts = cuts[1:]
         self.wfile.write(body[: cuts[0]] if cuts else body)
         self.close_connection = True
 
