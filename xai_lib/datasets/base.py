@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
-from jaxtyping import Float, Int8
+from jaxtyping import Bool, Float, Int8
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -52,6 +53,30 @@ class TextSample:
         return (self.text,) if self.pair is None else (self.text, self.pair)
 
 
+@dataclass(frozen=True)
+class QuestionSample:
+    """One question on one image and what is known about both.
+
+    key: a name that stays the same, such as the question's number. question: as it was read.
+    features (regions, dim) and boxes (regions, 4): what a detector saw, each box as x0, y0, x1, y1
+    in parts of the image's width and height; None where the set brings no regions. image: RGB, or
+    None where only its regions are known. answers: the score in [0, 1] of each accepted answer
+    (VQA: min(people who said so / 3, 1)); empty where nobody knows. label: the index of the best
+    answer among the class names, or None. regions: bool (regions,), those that decide the answer,
+    and rationale: the characters of the question that do, as spans; None where nobody knows.
+    """
+
+    key: str
+    question: str
+    features: Float[Tensor, "r d"] | None = None
+    boxes: Float[Tensor, "r 4"] | None = None
+    image: Image | Float[Tensor, "3 h w"] | None = None
+    answers: Mapping[str, float] = field(default_factory=dict)
+    label: int | None = None
+    regions: Bool[Tensor, " r"] | None = None
+    rationale: tuple[tuple[int, int], ...] | None = None
+
+
 class Dataset(ABC):
     """A sequence of samples, read when they are asked for.
 
@@ -69,7 +94,7 @@ class Dataset(ABC):
     def __len__(self) -> int: ...
 
     @abstractmethod
-    def __getitem__(self, index: int) -> Sample | TextSample: ...
+    def __getitem__(self, index: int) -> Sample | TextSample | QuestionSample: ...
 
     @abstractmethod
     def fingerprint(self) -> dict[str, str | int]:
@@ -97,3 +122,16 @@ class TextDataset(Dataset):
 
     @abstractmethod
     def __getitem__(self, index: int) -> TextSample: ...
+
+
+class QuestionDataset(Dataset):
+    """A data set of questions on images; its class names are the answers a model chooses from.
+
+    has_evidence: whether its samples say which regions and words decide the answer.
+    """
+
+    modality = "question"
+    has_evidence: bool = False
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> QuestionSample: ...
