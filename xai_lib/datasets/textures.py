@@ -147,6 +147,7 @@ CLASSES = {
     "speckled moon": (_moon, _speckled),
     "twisted ring": (_ring, _twisted),
 }
+SHAPES = {name.split()[1]: shape for name, (shape, _) in CLASSES.items()}
 
 
 def pixel_grid(size: int) -> tuple[Tensor, Tensor]:
