@@ -1,8 +1,10 @@
 """Interception of a model's forward pass (see `Trace`)."""
 
+from xai_lib.tracing.chains import Chain, Chains
 from xai_lib.tracing.embeddings import Embeddings
 from xai_lib.tracing.guards import Guards
+from xai_lib.tracing.masks import HeadMask
 from xai_lib.tracing.sites import Site
 from xai_lib.tracing.trace import Trace
 
-__all__ = ["Embeddings", "Guards", "Site", "Trace"]
+__all__ = ["Chain", "Chains", "Embeddings", "Guards", "HeadMask", "Site", "Trace"]

@@ -27,7 +27,9 @@ class Handlers:
     """
 
     def _fused_attention(self, func, args, kwargs):
-        if self._count < self.fused:
+        query = args[0] if args else kwargs["query"]
+        beside = not (self._in_focus(query) or self._ruled(*args, *kwargs.values()))
+        if self.mask is None and (self._count < self.fused or beside):
             return self._pass_by(func, args, kwargs)
         return self._attend(*args, **kwargs)
 
@@ -59,7 +61,7 @@ class Handlers:
             probs = probs.masked_fill(~mask.any(-1, keepdim=True), 0.0)
         if dropout_p:
             probs = F.dropout(probs, dropout_p)
-        return self._meet(probs, value)
+        return self._meet(self._standing_for(query, probs), value)
 
     def _module_attention(self, func, args, kwargs):
         asked = attention.wants_weights(*args, **kwargs)

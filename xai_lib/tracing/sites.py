@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from xai_lib.tracing.chains import State
 
 
 @dataclass
@@ -23,6 +27,8 @@ class Site:
       takes its part where a normalisation follows the projection (Gemma 2).
     mixes_heads: whether heads were mixed after the softmax (talking heads), so that the rows of
       probs are no distributions: entries may be negative.
+    query, key: the chain whose tokens look and the one they look at, each with its version, where
+      the trace follows chains (`chains.Chains`); ordinal: the how-manieth site of its chain.
     """
 
     index: int
@@ -35,6 +41,14 @@ class Site:
     residual: Tensor | None = None
     skip: Tensor | None = None
     mixes_heads: bool = False
+    query: State | None = None
+    key: State | None = None
+    ordinal: int = 0
+
+    @property
+    def kind(self) -> str:
+        """Return "self", or "cross" where one chain looks at another."""
+        return "self" if self.query is None or self.query[0] is self.key[0] else "cross"
 
     @property
     def sequence_first(self) -> bool:

@@ -13,11 +13,13 @@ from torch.overrides import TorchFunctionMode
 
 from xai_lib.errors import UnsupportedModelError
 from xai_lib.rules.gate import Switch
+from xai_lib.tracing.chains import Chains, carry, state_of
 from xai_lib.tracing.embeddings import Embeddings
 from xai_lib.tracing.follow import follow, heads_within, mark_of, mark_site_output
 from xai_lib.tracing.graph import feeds, substituted
 from xai_lib.tracing.guards import Guards
 from xai_lib.tracing.handlers import Handlers
+from xai_lib.tracing.masks import HeadMask
 from xai_lib.tracing.ops import KINDS, ROUTING, bare_name, out_of_place
 from xai_lib.tracing.sites import Site, caller_name
 from xai_lib.tracing.sources import note_source
@@ -46,6 +48,9 @@ class Trace(Handlers, TorchFunctionMode):
     fused: so many attention calls at the beginning run as the model makes them, where those are
       fused: nobody asks for their maps.
     embeddings: what to do with the embeddings of a text (`Embeddings`), or None.
+    chains: follows the token sequences of a model of several streams (`Chains`), or None. Then
+      `first_site` counts the sites of each chain, and "last" and "readout" need a focus.
+    mask: multiplies the probabilities of sites, head by head (`HeadMask`), or None.
     on_site: called with each site once the next one is met, when its projection and residual are
       known, and with the last one in `settle`; with keep=False nothing else holds on to it, so
       that memory does not grow with depth.
@@ -62,12 +67,15 @@ class Trace(Handlers, TorchFunctionMode):
         keep: bool = True,
         embeddings: Embeddings | None = None,
         fused: int = 0,
+        chains: Chains | None = None,
+        mask: HeadMask | None = None,
     ):
         super().__init__()
         self.sites: list[Site] = []
         self.graph, self.first_site = graph, first_site
         self.rules, self.on_site, self.keep = rules, on_site, keep
         self.embeddings, self.fused = embeddings, fused
+        self.chains, self.mask = chains, mask
         self.switch: Switch = rules.switch if rules is not None else Switch()
         self.grid: tuple[int, int] | None = None
         self.patch: tuple[int, int] | None = None
@@ -76,7 +84,8 @@ class Trace(Handlers, TorchFunctionMode):
         self._names = {id(m): n for n, m in model.named_modules()} if model is not None else {}
         self.shapes: list[tuple[int, int, int]] = []
         self.mixes_heads = False
-        self._count = 0
+        # Attention calls so far, and those of them that were looked into.
+        self._calls = self._count = 0
         self._queries = -1
         self._pending: Site | None = None
         self._earlier_readout: Tensor | None = None
@@ -144,8 +153,10 @@ class Trace(Handlers, TorchFunctionMode):
         return output
 
     def _after(self, name: str, output: Tensor, args, kwargs) -> Tensor:
-        if not self._count and self.embeddings is not None:
-            output = self.embeddings.after(name, output)
+        if self.chains is not None:
+            self.chains.follow(name, output, args, kwargs)
+        if not self._count and self.embeddings is not None and self._in_focus(output):
+            output = self._standing_for(output, self.embeddings.after(name, output))
         follow(name, output, args, kwargs)
         if self.rules is not None:
             note_source(name, output, args)
@@ -168,7 +179,17 @@ class Trace(Handlers, TorchFunctionMode):
         mark = getattr(x, "_xai", None)
         if mark is not None:
             root._xai = mark
-        return root
+        return self._standing_for(x, root)
+
+    def _standing_for(self, x: Tensor, other: Tensor) -> Tensor:
+        """Return `other`, which takes the place of x in the pass, as part of the chain of x."""
+        if self.chains is not None and other is not x:
+            carry(other, x)
+        return other
+
+    def _in_focus(self, x: Tensor) -> bool:
+        """Whether x belongs to the one chain that is looked at, or to whatever chain there is."""
+        return self.chains is None or self.chains.focus is None or self.chains.sees(x)
 
     def _release(self) -> None:
         """Let go of the graph so far, also in the tensors that the model still holds."""
@@ -187,16 +208,23 @@ class Trace(Handlers, TorchFunctionMode):
 
     def _meet(self, probs: Tensor, value: Tensor) -> Tensor:
         """Record the site at which `probs` multiplies `value`, and return their product."""
-        index, given = self._count, probs
+        given = probs
+        if self.mask is not None:
+            probs = self._standing_for(probs, self.mask.apply(self._calls, probs))
+        self._calls += 1
+        if not self._in_focus(probs):
+            return self._product(probs, value)
+        index = self._count
         self._count += 1
         self.guards.irregular |= probs.dim() not in (3, 4)
         started = index > (max(self.first_site, 0) if self.graph == "sites" else 0)
-        self.guards.unconnected |= self.graph != "as_is" and started and not probs.requires_grad
+        if self.chains is None or self.chains.focus is not None:
+            self.guards.unconnected |= self.graph != "as_is" and started and not probs.requires_grad
         if self.graph == "last" and (probs.size(-2) == probs.size(-1) or not index):
             self._release()
             self.sites.clear()
             probs, value = self._root(probs), value.detach()
-        elif self._starts_at(index) and not probs.requires_grad:
+        elif self._starts_at(self._ordinal(index, probs)) and not probs.requires_grad:
             probs = self._root(probs)
         if self.tokens is None:
             self.tokens = next((x for x in self._embeddings if x.size(1) == probs.size(-1)), None)
@@ -214,6 +242,8 @@ class Trace(Handlers, TorchFunctionMode):
         else:
             output = weights @ value
         mark_site_output(output, site)
+        if self.chains is not None:
+            self.chains.meet(site, output)
         if self.graph == "readout":
             output = self.readout = self._root(output)
         site.output = output
@@ -229,9 +259,16 @@ class Trace(Handlers, TorchFunctionMode):
         """Count an attention call that nobody looks into, and run it as it is."""
         output = func(*args, **kwargs)
         query, key = (*args, *(kwargs[k] for k in ("query", "key") if k in kwargs))[:2]
-        self._count += 1
-        self.shapes.append((query.shape[0], query.shape[-2], key.shape[-2]))
+        self._calls += 1
+        if self._in_focus(query):
+            self._count += 1
+            self.shapes.append((query.shape[0], query.shape[-2], key.shape[-2]))
         return output
+
+    def _ordinal(self, index: int, probs: Tensor) -> int:
+        """Return the number of a site within its chain, where chains are followed."""
+        state = state_of(probs) if self.chains is not None else None
+        return len(state[0].sites) if state is not None else index
 
     def _meet_flattened(self, probs: Tensor, value: Tensor) -> Tensor:
         """Meet a site whose samples and heads share the first dimension (DeBERTa, Bloom)."""

@@ -1,0 +1,158 @@
+"""Chains: the sequences of tokens of a pass, followed from the model's inputs to its head.
+
+A model of two streams keeps two sequences, and each attention call lets one of them (the query
+side) look at itself or at another. Which is which is read off the pass: every tensor made from an
+input carries the mark of its chain, a residual sum hands it on, and a concatenation of two chains
+begins a third. So no table of models is needed, and a module that is called twice does not confuse.
+
+A mark is (chain, version). The version counts the attention calls that the tokens have passed, so
+that a map is always multiplied with the relevance its keys had when they were read: the two
+directions of LXMERT's cross-attention both read the states from before the layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from xai_lib.tracing.guards import JOINS
+from xai_lib.tracing.ops import ROUTING
+from xai_lib.tracing.sites import Site
+
+
+@dataclass(eq=False)
+class Chain:
+    """One sequence of tokens; `name` is that of the input it was made from.
+
+    parts: what it was joined of, (chain or None, version, tokens) in order; () for one that was
+    not. tokens: their number, known once the first site is met.
+    """
+
+    name: str
+    parts: tuple[tuple[Chain | None, int, int], ...] = ()
+    tokens: int = 0
+    sites: list[int] = field(default_factory=list)
+
+
+State = tuple[Chain, int]
+
+
+def state_of(x) -> State | None:
+    """Return (chain, version) of a tensor, None where it belongs to no chain."""
+    return getattr(x, "_xai_chain", None)
+
+
+class Chains:
+    """Follows chains from the inputs that `sources` names by stream.
+
+    focus: the streams whose sites are met; sites of other chains run as they are. None: all.
+    """
+
+    def __init__(self, sources: Mapping[str, tuple[Tensor, ...]], focus: str | None = None):
+        self.focus = focus
+        self.found: list[Chain] = []
+        for name, tensors in sources.items():
+            for x in tensors:
+                x._xai_origin = name
+
+    def follow(self, name: str, output: Tensor, args, kwargs) -> None:
+        """Mark the output of the operation `name` with the chain of its operands."""
+        if hasattr(output, "_xai_chain"):
+            return
+        operands = list(_tensors((*args, *kwargs.values())))
+        if not output.is_floating_point():
+            if output.dtype != bool and (origin := _origin(operands, floating=False)):
+                output._xai_origin = origin
+            return
+        states = [x._xai_chain for x in operands if hasattr(x, "_xai_chain")]
+        if states:
+            joined = name in JOINS and output.dim() == 3 and _joined_dim(args, kwargs) == 1
+            output._xai_chain = self._join(operands) if joined else _latest(states)
+            return
+        floating = name != "embedding"
+        origin = _origin(operands, floating)
+        if origin and floating and name in ROUTING:
+            output._xai_origin = origin
+        elif origin:
+            output._xai_chain = Chain(origin), 0
+
+    def sees(self, probs: Tensor) -> bool:
+        """Whether a site with these probabilities is one to meet."""
+        state = state_of(probs)
+        return self.focus is None or (state is not None and state[0].name == self.focus)
+
+    def meet(self, site: Site, output: Tensor) -> None:
+        """Note between which chains a site lies, and mark its output."""
+        query, key = state_of(site.probs), state_of(site.value)
+        if query is None:
+            # What no input made: learned queries, or a decoder's start.
+            query = (Chain("queries"), 0) if key is None or site.queries != site.keys else key
+        key = query if key is None else key
+        for (chain, _), count in ((key, site.keys), (query, site.queries)):
+            self._register(chain, count)
+        chain = query[0]
+        site.ordinal = len(chain.sites)
+        site.query, site.key = query, key
+        chain.sites.append(site.index)
+        output._xai_chain = chain, site.index + 1
+
+    def _register(self, chain: Chain, tokens: int) -> None:
+        if chain in self.found:
+            return
+        for part, _, count in chain.parts:
+            if part is not None:
+                self._register(part, count)
+        chain.tokens = tokens
+        if any(other.name == chain.name for other in self.found):
+            # A second sequence of one input: what BART decodes it with.
+            chain.name = "decoder"
+        self.found.append(chain)
+
+    def _join(self, parts: list[Tensor]) -> State:
+        """Return the chain of tokens that were put side by side."""
+        states = [state_of(x) for x in parts]
+        chains = {id(s[0]): s for s in states if s is not None}
+        if len(chains) == 1:
+            ((chain, version),) = chains.values()
+            if not (version or chain.parts):
+                # Class tokens before the patches: still the one sequence of this input.
+                return chain, version
+        found: list[tuple[Chain | None, int, int]] = []
+        for state, x in zip(states, parts, strict=True):
+            chain, version = state or (None, 0)
+            fresh = chain is not None and chain.parts and not version
+            found += chain.parts if fresh else [(chain, version, x.shape[1])]
+        return Chain("joint", tuple(found)), 0
+
+
+def carry(root: Tensor, x: Tensor) -> None:
+    """Give `root`, which stands for x from now on, the chain of x."""
+    state = state_of(x)
+    if state is not None:
+        root._xai_chain = state
+
+
+def _latest(states: list[State]) -> State:
+    """Return the first operand's chain, with the latest version any operand has of it."""
+    chain = states[0][0]
+    return chain, max(version for other, version in states if other is chain)
+
+
+def _origin(operands: list[Tensor], floating: bool) -> str | None:
+    named = (x for x in operands if x.is_floating_point() == floating)
+    return next((x._xai_origin for x in named if hasattr(x, "_xai_origin")), None)
+
+
+def _joined_dim(args, kwargs) -> int:
+    dim = kwargs.get("dim", args[1] if len(args) > 1 else 0)
+    return dim % 3
+
+
+def _tensors(values):
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, list | tuple):
+            yield from (x for x in value if isinstance(x, Tensor))
