@@ -192,15 +192,8 @@ class AttributeScenes:
         ]
 
     def _objects(self, found: list[Attributes], u: Tensor) -> tuple[Tensor, Tensor]:
-        size, cell = self.size, self.size / 3
-        low, high = torch.tensor([_RADII[each.size] for each in found]).unbind(1)
-        radius = size * (low + (high - low) * u[:, 0])
-        places = torch.tensor([PLACES.index(each.place) for each in found])
-        centre = (torch.stack((places % 3, places // 3), 1) + 0.5) * cell
-        room = (cell / 2 - radius).clamp_min(size / 32)[:, None]
-        centre = centre + room * (2 * u[:, 1:3] - 1)
-        edge = 1.1 * radius[:, None]
-        centre = torch.minimum(torch.maximum(centre, edge), size - edge)
+        size = self.size
+        radius, centre = self._geometry(found, u)
         tone = torch.tensor([_TONES[each.colour] for each in found])
         colour = oklch_to_rgb(
             tone[:, 0] + 0.08 * (u[:, 3] - 0.5),
@@ -223,6 +216,18 @@ class AttributeScenes:
         light = 1.03 - 0.08 * dy / scale
         shaded = (colour[:, :, None, None] * (rim * light)[:, None]).clamp(0, 1)
         return (0.5 - distance).clamp(0, 1), shaded
+
+    def _geometry(self, found: list[Attributes], u: Tensor) -> tuple[Tensor, Tensor]:
+        """Return radii (k,) and centres (k, 2) in pixels."""
+        size, cell = self.size, self.size / 3
+        low, high = torch.tensor([_RADII[each.size] for each in found]).unbind(1)
+        radius = size * (low + (high - low) * u[:, 0])
+        places = torch.tensor([PLACES.index(each.place) for each in found])
+        centre = (torch.stack((places % 3, places // 3), 1) + 0.5) * cell
+        room = (cell / 2 - radius).clamp_min(size / 32)[:, None]
+        centre = centre + room * (2 * u[:, 1:3] - 1)
+        edge = 1.1 * radius[:, None]
+        return radius, torch.minimum(torch.maximum(centre, edge), size - edge)
 
     def _backdrop(self, rest: Tensor) -> Tensor:
         """Paint muted backgrounds with grey pebbles, twigs and hoops: no colour but the objects'"""

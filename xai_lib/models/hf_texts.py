@@ -71,19 +71,7 @@ def agree(tokenizer: PreTrainedTokenizerBase, model: nn.Module, place: object) -
     model's configuration names the same one. Where it pads at the left and that changes the model's
     output, it pads at the right from here on.
     """
-    rows = model.get_input_embeddings().num_embeddings
-    known = max(tokenizer.get_vocab().values(), default=-1) + 1
-    if known > rows or 2 * known < rows:
-        added = len(set(tokenizer.get_added_vocab()) - set(tokenizer.all_special_tokens))
-        advice = (
-            f" If its {added} added tokens are yours, call "
-            "model.resize_token_embeddings(len(tokenizer)) and train them."
-        )
-        raise CheckpointError(
-            f"The tokenizer of {place} has {known} ids, the model {rows} embeddings: they do not "
-            "belong together. Take the tokenizer that the model was trained with."
-            f"{advice if added else ''}"
-        )
+    check_vocabulary(tokenizer, model, place)
     expected = getattr(model.config, "pad_token_id", None)
     if tokenizer.pad_token is None:
         if expected is None or expected != tokenizer.eos_token_id:
@@ -98,6 +86,26 @@ def agree(tokenizer: PreTrainedTokenizerBase, model: nn.Module, place: object) -
     if tokenizer.padding_side == "left" and not _ignores_padding(model, tokenizer):
         # Positions that count from the padding would make a text depend on its batch.
         tokenizer.padding_side = "right"
+
+
+def check_vocabulary(tokenizer: PreTrainedTokenizerBase, model: nn.Module, place: object) -> None:
+    """Raise CheckpointError unless the model has an embedding for each of the tokenizer's ids.
+
+    Models round their number up, but not to more than twice the ids.
+    """
+    rows = model.get_input_embeddings().num_embeddings
+    known = max(tokenizer.get_vocab().values(), default=-1) + 1
+    if known > rows or 2 * known < rows:
+        added = len(set(tokenizer.get_added_vocab()) - set(tokenizer.all_special_tokens))
+        advice = (
+            f" If its {added} added tokens are yours, call "
+            "model.resize_token_embeddings(len(tokenizer)) and train them."
+        )
+        raise CheckpointError(
+            f"The tokenizer of {place} has {known} ids, the model {rows} embeddings: they do not "
+            "belong together. Take the tokenizer that the model was trained with."
+            f"{advice if added else ''}"
+        )
 
 
 def _no_padding(tokenizer: PreTrainedTokenizerBase, model: nn.Module, place: object) -> str:

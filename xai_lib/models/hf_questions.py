@@ -1,0 +1,81 @@
+"""transformers models that answer questions on image regions, from a local folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from xai_lib.errors import CheckpointError, InputError
+from xai_lib.models.hf_models import pretrained
+from xai_lib.models.hf_texts import check_vocabulary, max_tokens, read_tokenizer
+from xai_lib.models.question_processor import QuestionProcessor
+from xai_lib.models.weightfiles import CONFIG_NAME, TOKENIZER_NAMES, check_weights, read_json
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+
+ARCHITECTURES = ("LxmertForQuestionAnswering", "VisualBertForQuestionAnswering")
+
+
+def load_question_folder(
+    folder: Path, tokenizer: PreTrainedTokenizerBase | None = None
+) -> tuple[nn.Module, QuestionProcessor]:
+    """Return the LXMERT or VisualBERT and the processor of a folder of `save_pretrained`.
+
+    tokenizer: the caller's, for a folder without one: the published VisualBERT checkpoints share
+    the tokenizer of another repository, bert-base-uncased. Raises CheckpointError where a file is
+    missing or damaged, where a parameter does not come from the file, and where tokenizer and model
+    do not belong together.
+    """
+    check_weights(folder)
+    if tokenizer is None:
+        if not any((folder / name).is_file() for name in TOKENIZER_NAMES):
+            raise CheckpointError(
+                f"{folder} has no tokenizer. VisualBERT's published checkpoints were trained with "
+                "that of bert-base-uncased: give tokenizer=transformers.AutoTokenizer."
+                "from_pretrained('google-bert/bert-base-uncased'), or save it into the folder."
+            )
+        tokenizer = read_tokenizer(folder)
+    import transformers
+
+    name = next(n for n in read_json(folder / CONFIG_NAME)["architectures"] if n in ARCHITECTURES)
+    model = pretrained(getattr(transformers, name), folder, "model that answers questions")
+    return model, question_processor(tokenizer, model, folder)
+
+
+def question_processor(
+    tokenizer: PreTrainedTokenizerBase, model: nn.Module, place: object
+) -> QuestionProcessor:
+    """Return the processor of a LXMERT or VisualBERT.
+
+    Raises CheckpointError unless the tokenizer has as many ids as the model has embeddings, and a
+    padding token. Both models go by the mask alone, so its number does not matter.
+    """
+    check_vocabulary(tokenizer, model, place)
+    if tokenizer.pad_token is None:
+        raise CheckpointError(
+            f"The tokenizer of {place} has no padding token: set tokenizer.pad_token and save it."
+        )
+    config = model.config
+    kind = config.model_type
+    dim = config.visual_feat_dim if kind == "lxmert" else config.visual_embedding_dim
+    try:
+        limit = max_tokens(model, tokenizer)
+        return QuestionProcessor(tokenizer, kind, dim, answers_of(config), limit)
+    except InputError as error:
+        raise CheckpointError(f"The tokenizer of {place} cannot be used: {error}") from error
+
+
+def answers_of(config: PreTrainedConfig) -> tuple[str, ...]:
+    """Return the answers in order, or () where the configuration does not name every one.
+
+    LXMERT's configuration counts its answers apart from its labels, and published ones leave the
+    two labels that transformers sets by itself.
+    """
+    labels = config.id2label or {}
+    count = config.num_qa_labels if config.model_type == "lxmert" else len(labels)
+    if len(labels) != count:
+        return ()
+    return tuple(str(labels[index]) for index in sorted(labels))
