@@ -1,0 +1,319 @@
+"""Train `clip-scenes`, a small CLIP, on generated scenes and their captions.
+
+    python data_scripts/train_clip.py
+
+A real `CLIPModel` on a WordPiece tokenizer of the captions' words. The image tower starts with the
+first layers of `vit-scenes`, the text tower from nothing. The loss is CLIP's (Radford et al. 2021,
+section 2.3) over scenes and captions, except that a caption that happens to be true of another
+scene of the batch is no negative there. Beside it the prompts of all classes classify the scene
+("a red star"), scenes without their object are to give every class the same probability, and every
+patch token learns which shape and colour cover it through linear heads that are dropped afterwards.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+import typer
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from torch import Tensor, nn
+from training import (
+    LOGS,
+    WEIGHTS,
+    Stage,
+    fit,
+    minutes,
+    read_card,
+    read_weights,
+    store,
+    write_card,
+    write_log,
+)
+from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerFast
+
+from xai_lib.datasets.attributes import (
+    ATTRIBUTE_CLASSES,
+    ATTRIBUTE_SIZE,
+    COLOURS,
+    PLACES,
+    SHAPES,
+    SIZES,
+    AttributeScene,
+    AttributeScenes,
+)
+from xai_lib.datasets.caption_evidence import (
+    Matcher,
+    labels_of,
+    measure_clip,
+    prove_clip_evidence,
+    zero_shot,
+)
+from xai_lib.datasets.captions import Caption, caption_of, prompts, vocabulary
+from xai_lib.datasets.wording import Draw
+from xai_lib.files import write_text
+from xai_lib.models.pair_processor import PairProcessor
+from xai_lib.models.processor import Processor
+
+NAME, TOKENIZER, START = "clip-scenes", "clip-scenes.tokenizer.json", "vit-scenes"
+BATCH, BLANK, HELD, LENGTH, PATCH = 128, 12, 512, 40, 8
+MEAN, STD = (0.5,) * 3, (0.25,) * 3
+UNKNOWN, BEGIN, END = "<|unk|>", "<|startoftext|>", "<|endoftext|>"
+WORDS = (SHAPES, COLOURS, SIZES, PLACES)
+# One object first; then two and three as well, of which a caption names one or two.
+MIXES = ((1,), (1, 1, 1, 2, 2, 3))
+STAGES = (
+    Stage(steps=900, size=ATTRIBUTE_SIZE, zoom=1.0, rate=1e-3, final=5e-4),
+    Stage(steps=1400, size=ATTRIBUTE_SIZE, zoom=1.0, rate=7e-4, final=2e-6),
+)
+TEMPLATES = ("{}", "a photo of {}", "a picture of {}", "an image of {}", "this is {}")
+TOWER = {"hidden_act": "gelu", "attention_dropout": 0.0}
+VISION = TOWER | {
+    "hidden_size": 128,
+    "intermediate_size": 384,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "image_size": ATTRIBUTE_SIZE,
+    "patch_size": PATCH,
+}
+TEXT = TOWER | {
+    "hidden_size": 96,
+    "intermediate_size": 288,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "max_position_embeddings": LENGTH,
+}
+
+
+def make_tokenizer() -> PreTrainedTokenizerFast:
+    """Return a lower-case WordPiece tokenizer of the captions' words and the ASCII characters.
+
+    As in CLIP a text begins with <|startoftext|>, ends with <|endoftext|>, whose id is the largest,
+    and is padded with the latter.
+    """
+    characters = [chr(code) for code in range(33, 127) if not chr(code).isupper()]
+    pieces = [UNKNOWN, *characters, *(f"##{c}" for c in characters)]
+    pieces += [word for word in vocabulary() if len(word) > 1] + [BEGIN, END]
+    ids = {piece: i for i, piece in enumerate(pieces)}
+    tokenizer = Tokenizer(models.WordPiece(ids, unk_token=UNKNOWN))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{BEGIN} $A {END}", special_tokens=[(t, ids[t]) for t in (BEGIN, END)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token=UNKNOWN, bos_token=BEGIN, eos_token=END,
+        pad_token=END, model_max_length=LENGTH, model_input_names=["input_ids", "attention_mask"],
+    )  # fmt: skip
+
+
+def kwargs_of(tokenizer: PreTrainedTokenizerFast) -> dict:
+    """Return what a `CLIPConfig` is made of, for the card."""
+    text = TEXT | {
+        "vocab_size": len(tokenizer),
+        "pad_token_id": tokenizer.pad_token_id,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+    }
+    return {"text_config": text, "vision_config": VISION, "projection_dim": 96}
+
+
+def start_from(model: CLIPModel, weights: dict[str, Tensor]) -> None:
+    """Fill the image tower with the first layers of a timm ViT of the same width."""
+    tower, width = model.vision_model, VISION["hidden_size"]
+    state = {
+        "embeddings.class_embedding": weights["cls_token"][0, 0],
+        "embeddings.patch_embedding.weight": weights["patch_embed.proj.weight"],
+    }
+    first, grid = weights["pos_embed"][0, :1], weights["pos_embed"][0, 1:]
+    side, new = math.isqrt(len(grid)), VISION["image_size"] // PATCH
+    grid = F.interpolate(grid.T.reshape(1, width, side, side), (new, new), mode="bicubic")
+    # CLIP's patch embedding has no bias of its own.
+    grid = grid.reshape(width, -1).T + weights["patch_embed.proj.bias"]
+    state["embeddings.position_embedding.weight"] = torch.cat((first, grid))
+    for layer in range(VISION["num_hidden_layers"]):
+        old, own = f"blocks.{layer}.", f"encoder.layers.{layer}."
+        pairs = {"norm1": "layer_norm1", "norm2": "layer_norm2", "attn.proj": "self_attn.out_proj"}
+        pairs |= {"mlp.fc1": "mlp.fc1", "mlp.fc2": "mlp.fc2"}
+        for kind in ("weight", "bias"):
+            parts = weights[f"{old}attn.qkv.{kind}"].chunk(3)
+            for letter, part in zip("qkv", parts, strict=True):
+                state[f"{own}self_attn.{letter}_proj.{kind}"] = part
+            state |= {f"{own}{b}.{kind}": weights[f"{old}{a}.{kind}"] for a, b in pairs.items()}
+    tower.load_state_dict(state, strict=False)
+    # CLIP's first norm makes tokens of deviation 1; the ViT's layers know smaller ones.
+    tower.pre_layrnorm.weight.data.fill_(state["embeddings.position_embedding.weight"].std())
+
+
+def attribute_table(scenes: list[AttributeScene]) -> Tensor:
+    """Return the index of each attribute of each object, (scenes, objects, 4), -1 if none."""
+    table = torch.full((len(scenes), max(len(s.objects) for s in scenes), len(WORDS)), -1)
+    for i, scene in enumerate(scenes):
+        for k, each in enumerate(scene.objects):
+            values = (each.shape, each.colour, each.size, each.place)
+            table[i, k] = torch.tensor([w.index(v) for w, v in zip(WORDS, values, strict=True)])
+    return table
+
+
+def true_of(captions: list[Caption], table: Tensor) -> Tensor:
+    """Return which captions are true of which scenes, bool (scenes, captions).
+
+    Caption i is of scene i. A caption is true where every mention fits some object.
+    """
+    kinds = ("shape", "colour", "size", "place")
+    truth = torch.ones(len(table), len(captions), dtype=torch.bool)
+    for j, caption in enumerate(captions):
+        for mention in caption.mentions:
+            said = torch.tensor([kind in mention.words for kind in kinds])
+            fits = ((table == table[j, mention.slot]) | ~said).all(-1) & (table[..., 0] >= 0)
+            truth[:, j] &= fits.any(1)
+    return truth
+
+
+def contrastive(logits: Tensor, truth: Tensor) -> Tensor:
+    """Return CLIP's symmetric cross-entropy; other captions that are true are no negatives."""
+    own = torch.eye(len(logits), dtype=torch.bool)
+    logits, wanted = logits.masked_fill(truth & ~own, -math.inf), torch.arange(len(logits))
+    return 0.5 * (F.cross_entropy(logits, wanted) + F.cross_entropy(logits.T, wanted))
+
+
+def learnt_caption(scene: AttributeScene, draw: Draw) -> Caption:
+    """Return a caption of one or two objects; some have lost words of some kinds of attribute."""
+    number = min(len(scene.objects), draw.pick((1, 1, 2)))
+    caption = caption_of(scene.objects, draw, draw.some(range(len(scene.objects)), number))
+    if draw.chance(0.1):
+        caption = caption.without(UNKNOWN, draw.some(("shape", "colour", "size", "place"), 1))
+    return caption
+
+
+def class_targets(table: Tensor) -> Tensor:
+    """Return equal shares of the objects' classes, (scenes, classes)."""
+    there = table[..., 0] >= 0
+    classes = (table[..., 1] * len(SHAPES) + table[..., 0]).clamp_min(0)
+    shares = (F.one_hot(classes, len(ATTRIBUTE_CLASSES)) * there[..., None]).sum(1)
+    return shares / shares.sum(1, keepdim=True)
+
+
+def token_loss(logits: Tensor, scenes: list[AttributeScene], table: Tensor) -> Tensor:
+    """Return the cross-entropy of what covers each patch: shape and colour, nothing last."""
+    split, loss = (len(SHAPES) + 1, len(COLOURS) + 1), 0
+    for axis, part in enumerate(logits.float().split(split, dim=-1)):
+        target = torch.zeros(len(scenes), VISION["image_size"] ** 2 // PATCH**2, split[axis])
+        for i, scene in enumerate(scenes):
+            cover = F.avg_pool2d(scene.masks.float(), PATCH).flatten(1)
+            target[i].index_add_(1, table[i, : len(cover), axis], cover.T)
+        target[..., -1] = 1 - target.sum(-1)
+        loss = loss + F.cross_entropy(part.flatten(0, 1), target.flatten(0, 1))
+    return loss
+
+
+def batch_losses(
+    model: CLIPModel, tokens: nn.Linear, processor: PairProcessor, scenes: list, key: tuple
+) -> dict[str, Tensor]:
+    """Return the loss terms of one batch of scenes with captions drawn from `key`."""
+    with torch.no_grad():
+        model.logit_scale.clamp_(max=math.log(60))
+    draw, count = Draw("template", *key), len(scenes)
+    captions = [learnt_caption(scene, Draw("caption", *key, i)) for i, scene in enumerate(scenes)]
+    asked = prompts(ATTRIBUTE_CLASSES, draw.pick(TEMPLATES))
+    blank = max(1, count * BLANK // BATCH)
+    images = torch.stack([s.image for s in scenes] + [s.without() for s in scenes[:blank]])
+    seen = model.vision_model(pixel_values=(images - MEAN[0]) / STD[0])
+    image = F.normalize(model.visual_projection(seen.pooler_output).float(), dim=-1)
+    read = processor.tokenize([caption.text for caption in captions] + asked)
+    text = F.normalize(model.get_text_features(**read).pooler_output.float(), dim=-1)
+    logits = model.logit_scale.exp() * image @ text.T
+    table = attribute_table(scenes)
+    even = torch.full((blank, len(asked)), 1 / len(asked))
+    return {
+        "pairs": contrastive(logits[:count, :count], true_of(captions, table)),
+        "class": F.cross_entropy(logits[:count, count:], class_targets(table)),
+        "blank": 0.1 * F.cross_entropy(logits[count:, count:], even),
+        "tokens": token_loss(tokens(seen.last_hidden_state[:count, 1:]), scenes, table),
+    }
+
+
+def train(
+    seed: int,
+    scale: float,
+    precision: torch.dtype,
+    start: dict[str, Tensor] | None,
+    batch: int = BATCH,
+    every: int = 100,
+) -> tuple[CLIPModel, PairProcessor, list]:
+    """Train a model; return it with its processor and the log."""
+    torch.manual_seed(seed)
+    tokenizer = make_tokenizer()
+    model = CLIPModel(CLIPConfig(**kwargs_of(tokenizer)))
+    if start is not None:
+        start_from(model, start)
+    processor = PairProcessor(Processor((ATTRIBUTE_SIZE,) * 2, MEAN, STD), tokenizer)
+    tokens = nn.Linear(VISION["hidden_size"], len(SHAPES) + len(COLOURS) + 2)
+    log = []
+    for number, stage in enumerate(STAGES):
+        held = AttributeScenes(HELD, (seed, 99, number), 1)[:]
+
+        def losses(step: int, number: int = number) -> dict[str, Tensor]:
+            scenes = AttributeScenes(batch, (seed, 1, number, step), MIXES[number])[:]
+            return batch_losses(model, tokens, processor, scenes, (seed, number, step))
+
+        def check(held: list = held) -> dict[str, float]:
+            matcher = Matcher(model, processor)
+            return {"held_out": zero_shot(matcher, [s.image for s in held], labels_of(held))}
+
+        log += fit([model, tokens], stage.scaled(scale), losses, check, every, precision)
+    return model.eval(), processor, log
+
+
+def main(
+    out: Annotated[Path, typer.Option(help="folder for weights and cards")] = WEIGHTS,
+    logs: Annotated[Path, typer.Option(help="folder for the training logs")] = LOGS,
+    seed: int = 0,
+    scale: Annotated[float, typer.Option(help="multiplies the number of steps")] = 1.0,
+    precision: Annotated[str, typer.Option(help="bfloat16 or float32")] = "float32",
+    threads: int = 2,
+    n: Annotated[int, typer.Option(help="scenes of each kind to measure on")] = 2000,
+):
+    """Train `clip-scenes` and store its weights (float16), card, tokenizer and log."""
+    torch.set_num_threads(threads)
+    start = read_weights(START)
+    model, processor, log = train(seed, scale, getattr(torch, precision), start)
+    write_log(NAME, log, logs)
+    tokenizer = processor.tokenizer
+    text = tokenizer.backend_tokenizer.to_str(pretty=True) + "\n"
+    write_text(out / TOKENIZER, text)
+    card = {
+        "library": "transformers",
+        "class": "transformers.CLIPModel",
+        "kwargs": json.loads(json.dumps(kwargs_of(tokenizer))),
+        "class_names": list(ATTRIBUTE_CLASSES),
+        "input": {
+            "kind": "image and text",
+            "size": [ATTRIBUTE_SIZE] * 2,
+            "mean": list(MEAN),
+            "std": list(STD),
+            "max_length": LENGTH,
+        },
+        "tokenizer": TOKENIZER,
+        "tokenizer_sha256": hashlib.sha256(text.encode()).hexdigest(),
+        "special_tokens": {"unk": UNKNOWN, "bos": BEGIN, "eos": END, "pad": END},
+        "trained_by": f"data_scripts/train_clip.py --seed {seed} --threads {threads}",
+        "seed": seed,
+        "image_tower_from": START,
+        "training_minutes": minutes(log),
+    }
+    store(model, NAME, card, out)
+    card = read_card(NAME, out)
+    card["metrics"] = measure_clip(model, processor, n=n, seed=1_000_001)
+    card["evidence"] = prove_clip_evidence(model, processor, n // 2, seed=1_000_002)
+    write_card(NAME, card, out)
+    print(card["metrics"], card["evidence"], flush=True)
+
+
+if __name__ == "__main__":
+    typer.run(main)
