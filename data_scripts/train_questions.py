@@ -1,0 +1,301 @@
+"""Train `lxmert-questions` and `visualbert-questions` from nothing on generated questions.
+
+    python data_scripts/train_questions.py
+
+A real `LxmertForQuestionAnswering` and a real `VisualBertForQuestionAnswering` on one tokenizer.
+Beside whole samples they see ones that lost regions or words: what is left of the objects decides
+the answer, and where nothing does any more, all answers that the question allows are to be equally
+likely. Every region also learns whether it decides, through a linear head that is dropped
+afterwards. The best check on validation questions is stored; those that the card measures on are of
+another seed.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import typer
+from torch import Tensor, nn
+from training import LOGS, WEIGHTS, Stage, fit, minutes, read_card, store, write_card, write_log
+from transformers import (
+    BertTokenizerFast,
+    LxmertConfig,
+    LxmertForQuestionAnswering,
+    VisualBertConfig,
+    VisualBertForQuestionAnswering,
+)
+
+from xai_lib.datasets.attributes import COLOURS, SHAPES, SIZES
+from xai_lib.datasets.question_evidence import (
+    measure_questions,
+    on_background,
+    prove_question_evidence,
+    without_words,
+)
+from xai_lib.datasets.question_scenes import DISTRACTORS, FEATURES, OBJECTS
+from xai_lib.datasets.question_wording import ANSWERS, COUNTS, PLURALS
+from xai_lib.datasets.questions import GeneratedQuestion, GeneratedQuestions
+from xai_lib.files import write_text
+from xai_lib.models.hf_questions import question_processor
+from xai_lib.models.question_processor import BOX, QuestionProcessor
+
+BATCH, HELD, LENGTH = 96, 800, 32
+TOKENIZER = "questions.tokenizer.json"
+SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+FUNCTION_WORDS = tuple(
+    word
+    for line in (
+        "what is the where how many are there a an objects object just left right above below of",
+        "colour shape size in it which any does do has have and or not to on at with picture image",
+    )
+    for word in line.split()
+)
+STEPS = {"lxmert-questions": 5000, "visualbert-questions": 5000}
+RATE, FINAL = 1e-3, 1e-5
+SHARED = {
+    "num_attention_heads": 4,
+    "max_position_embeddings": LENGTH,
+    "hidden_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": 0.0,
+    "pad_token_id": 0,
+}
+KWARGS = {
+    "lxmert-questions": SHARED
+    | {
+        "hidden_size": 96,
+        "intermediate_size": 192,
+        "l_layers": 2,
+        "r_layers": 1,
+        "x_layers": 3,
+        "visual_feat_dim": FEATURES,
+        "num_qa_labels": len(ANSWERS),
+    },
+    "visualbert-questions": SHARED
+    | {
+        "hidden_size": 128,
+        "intermediate_size": 256,
+        "num_hidden_layers": 5,
+        "visual_embedding_dim": FEATURES + BOX,
+    },
+}
+CLASSES = {
+    "lxmert-questions": (LxmertConfig, LxmertForQuestionAnswering),
+    "visualbert-questions": (VisualBertConfig, VisualBertForQuestionAnswering),
+}
+
+
+def make_tokenizer() -> BertTokenizerFast:
+    """Return a lower-case WordPiece tokenizer: the questions' words, and every ASCII character.
+
+    Characters stand for the words that are not listed, so that hardly one becomes [UNK].
+    """
+    characters = [chr(code) for code in range(33, 127) if not chr(code).isupper()]
+    words = [*FUNCTION_WORDS, *COLOURS, *SHAPES, *PLURALS.values(), *SIZES]
+    pieces = [*SPECIALS, *words, *characters, *(f"##{c}" for c in characters)]
+    vocabulary = {piece: i for i, piece in enumerate(dict.fromkeys(pieces))}
+    return BertTokenizerFast(vocab=vocabulary, model_max_length=LENGTH)
+
+
+def build(name: str, tokenizer: BertTokenizerFast) -> tuple[nn.Module, QuestionProcessor]:
+    """Return a model with random weights, and its processor."""
+    config, kind = CLASSES[name]
+    names = dict(enumerate(ANSWERS))
+    model = kind(config(**KWARGS[name], vocab_size=len(tokenizer), id2label=names))
+    return model, question_processor(tokenizer, model, name)
+
+
+def logits_of(output) -> Tensor:
+    """Return the scores of the answers, which LXMERT calls by another name."""
+    scores = getattr(output, "question_answering_score", None)
+    return output.logits if scores is None else scores
+
+
+def predictor(model: nn.Module, processor: QuestionProcessor):
+    """Return a function from samples to the model's logits."""
+    return lambda samples: logits_of(model(**processor.of(samples))).float()
+
+
+def shown(
+    sample: GeneratedQuestion, rng: np.random.Generator
+) -> tuple[GeneratedQuestion, tuple[str, ...]]:
+    """Return what to learn from, and the answers that shall be equally likely.
+
+    A half is whole. A quarter loses some or all regions that do not decide, to the background or
+    altogether. A tenth loses regions that do, another one the words that do; the rest words that
+    do not.
+    """
+    answer = ANSWERS[sample.label]
+    what, mask = rng.random(), ("[MASK]", "[MASK]", "[UNK]", "")[rng.integers(4)]
+    if what < 0.5:
+        return sample, (answer,)
+    part = (0.3, 0.6, 1.0)[rng.integers(3)]
+    lost = torch.from_numpy(rng.random(len(sample.regions)) < part)
+    if what < 0.75:
+        lost = lost & ~sample.regions
+        return _lose(sample, lost, rng), (answer,)
+    if what < 0.85:
+        lost = lost & sample.regions
+        answers = (answer,)
+        if lost.any():
+            left = int(sample.regions.sum() - lost.sum())
+            answers = {"count": (COUNTS[left],), "existence": ("no",)}.get(
+                sample.kind, sample.domain
+            )
+        return _lose(replace(sample, regions=sample.regions & ~lost), lost, rng), answers
+    if what < 0.95:
+        changed = without_words(sample, mask)
+        return replace(changed, regions=torch.zeros_like(sample.regions)), sample.domain
+    return _fewer_words(sample, mask, rng), (answer,)
+
+
+def _lose(sample: GeneratedQuestion, lost: Tensor, rng: np.random.Generator) -> GeneratedQuestion:
+    """Put the lost regions on the background, or half of the time leave them out if any is left."""
+    if rng.random() < 0.5 or lost.all():
+        return on_background(sample, lost, rng)
+    kept = ~lost
+    features, boxes = sample.features[kept], sample.boxes[kept]
+    return replace(sample, features=features, boxes=boxes, regions=sample.regions[kept])
+
+
+def _fewer_words(
+    sample: GeneratedQuestion, mask: str, rng: np.random.Generator
+) -> GeneratedQuestion:
+    pieces, end = [], 0
+    for start, stop in (*sample.rationale, (len(sample.question),) * 2):
+        gap = sample.question[end:start].split(" ")
+        pieces.append(" ".join(mask if w and rng.random() < 0.3 else w for w in gap))
+        pieces.append(sample.question[start:stop])
+        end = stop
+    return replace(sample, question=" ".join("".join(pieces).split()))
+
+
+def wanted(answers: Sequence[tuple[str, ...]]) -> Tensor:
+    """Return the distribution over all answers that makes each of these equally likely."""
+    target = torch.zeros(len(answers), len(ANSWERS))
+    for row, names in zip(target, answers, strict=True):
+        row[[ANSWERS.index(name) for name in names]] = 1 / len(names)
+    return target
+
+
+def region_states(output, regions: int) -> Tensor:
+    """Return the last hidden states of the regions that have a say in the answer.
+
+    LXMERT reads its answer from the language side: the last layer's regions come too late.
+    """
+    if getattr(output, "vision_hidden_states", None) is not None:
+        return output.vision_hidden_states[-2]
+    return output.hidden_states[-1][:, -regions:]
+
+
+def train(
+    name: str,
+    tokenizer: BertTokenizerFast,
+    seed: int,
+    steps: int,
+    precision: torch.dtype = torch.float32,
+    every: int = 250,
+):
+    """Train one model; return it as it was at its best check, its processor, and the log."""
+    torch.manual_seed(seed)
+    data = GeneratedQuestions(steps * BATCH, (seed, 10), images=False)
+    held = GeneratedQuestions(HELD, (seed, 11), images=False)
+    held = [held[i] for i in range(HELD)]
+    model, processor = build(name, tokenizer)
+    regions = nn.Linear(KWARGS[name]["hidden_size"], 1)
+    predict, best = predictor(model, processor), {"held_out": -1.0, "state": None}
+
+    def losses(step: int) -> dict[str, Tensor]:
+        rng = np.random.default_rng((seed, 12, step))
+        pairs = [shown(data[step * BATCH + i], rng) for i in range(BATCH)]
+        samples, answers = zip(*pairs, strict=True)
+        inputs = processor.of(samples)
+        output = model(**inputs, output_hidden_states=True)
+        mask = inputs["visual_attention_mask"].bool()
+        scores = regions(region_states(output, mask.size(1)))[..., 0][mask]
+        decide = torch.cat([sample.regions for sample in samples]).float()
+        return {
+            "answer": F.cross_entropy(logits_of(output), wanted(answers)),
+            "regions": F.binary_cross_entropy_with_logits(scores, decide),
+        }
+
+    @torch.no_grad()
+    def check() -> dict[str, float]:
+        parts = [held[i : i + 200] for i in range(0, HELD, 200)]
+        found = torch.cat([predict(part).argmax(1) for part in parts])
+        right = found == torch.tensor([sample.label for sample in held])
+        row = {"held_out": right.double().mean().item()}
+        for kind in ("attribute", "count", "existence", "relation"):
+            here = torch.tensor([sample.kind == kind for sample in held])
+            row[kind] = right[here].double().mean().item()
+        if row["held_out"] >= best["held_out"]:
+            best.update(held_out=row["held_out"], state=copy.deepcopy(model.state_dict()))
+        return row
+
+    most = OBJECTS + max(DISTRACTORS)
+    stage = Stage(steps=steps, size=most, zoom=1.0, rate=RATE, final=FINAL)
+    log = fit([model, regions], stage, losses, check, every, precision)
+    model.load_state_dict(best["state"])
+    return model.eval(), processor, log
+
+
+def main(
+    model: Annotated[str, typer.Option(help="one of the models, or all")] = "all",
+    out: Annotated[Path, typer.Option(help="folder for weights and cards")] = WEIGHTS,
+    logs: Annotated[Path, typer.Option(help="folder for the training logs")] = LOGS,
+    seed: int = 0,
+    scale: Annotated[float, typer.Option(help="multiplies the number of steps")] = 1.0,
+    precision: Annotated[str, typer.Option(help="bfloat16 or float32")] = "float32",
+    threads: int = 1,
+    n: Annotated[int, typer.Option(help="questions to measure on")] = 4000,
+):
+    """Train the models and store weights (float16), cards and logs, and their tokenizer."""
+    if model != "all" and model not in CLASSES:
+        raise typer.BadParameter(f"--model {model}: give all or one of {', '.join(CLASSES)}.")
+    torch.set_num_threads(threads)
+    tokenizer = make_tokenizer()
+    text = tokenizer.backend_tokenizer.to_str(pretty=True) + "\n"
+    write_text(out / TOKENIZER, text)
+    for name in [m for m in CLASSES if model in ("all", m)]:
+        print(name, flush=True)
+        steps = max(2, round(STEPS[name] * scale))
+        dtype = getattr(torch, precision)
+        network, processor, log = train(name, tokenizer, seed, steps, dtype)
+        write_log(name, log, logs)
+        card = {
+            "library": "transformers",
+            "class": f"transformers.{CLASSES[name][1].__name__}",
+            "kwargs": KWARGS[name] | {"vocab_size": len(tokenizer)},
+            "class_names": list(ANSWERS),
+            "input": {
+                "kind": "question",
+                "max_length": LENGTH,
+                "features": FEATURES,
+                "boxes": "x0, y0, x1, y1 in parts of the image"
+                + ("" if name.startswith("lxmert") else ", at the end of each feature vector"),
+            },
+            "tokenizer": TOKENIZER,
+            "tokenizer_sha256": hashlib.sha256(text.encode()).hexdigest(),
+            "trained_by": f"data_scripts/train_questions.py --model {name} --seed {seed} "
+            f"--threads {threads}",
+            "seed": seed,
+            "training_minutes": minutes(log),
+            "validation_accuracy": max(row["held_out"] for row in log),
+        }
+        store(network, name, card, out)
+        card, predict = read_card(name, out), predictor(network, processor)
+        card["metrics"] = measure_questions(predict, n, seed=1_000_001)
+        card["evidence"] = prove_question_evidence(predict, n // 2, seed=1_000_002)
+        write_card(name, card, out)
+        print(card["metrics"], card["evidence"], flush=True)
+
+
+if __name__ == "__main__":
+    typer.run(main)
