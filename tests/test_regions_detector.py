@@ -204,7 +204,9 @@ def test_an_image_does_not_depend_on_its_neighbours(detector, tmp_path):
 def test_both_weight_formats_and_both_configs_load(folder, detector):
     from_pickle = load_detector(folder)
     assert not from_pickle.training and from_pickle.class_names == ()
-    by_file = load_detector(folder / "pytorch_model.bin")
+    # Files as old as the published one are no zip archives yet.
+    torch.save(STATE, folder / "old.bin", _use_new_zipfile_serialization=False)
+    by_file = load_detector(folder / "old.bin")
     (folder / "pytorch_model.bin").unlink()
     save_file(STATE, folder / "model.safetensors")
     (folder / "config.yaml").unlink()

@@ -22,10 +22,11 @@ class RegionDetector(nn.Module):
     """A C4 Faster R-CNN with an attribute head, for looking at images and never for training it.
 
     Ren et al., "Faster R-CNN" (NeurIPS 2015), trained with attributes by Anderson et al.,
-    "Bottom-Up and Top-Down Attention" (CVPR 2018): the features that LXMERT and VisualBERT were
-    trained on. `config`: a DetectorConfig or the published config as a mapping. The weights are
-    random until `load_state_dict`; `load_detector` reads both from files. `class_names` and
-    `attribute_names` are empty where no vocabulary was read.
+    "Bottom-Up and Top-Down Attention" (CVPR 2018): with the published weights, the features that
+    LXMERT was trained on (docs/regions.md says which those of VisualBERT are). `config`: a
+    DetectorConfig or the published config as a mapping. The weights are random until
+    `load_state_dict`; `load_detector` reads both from files. `class_names` and `attribute_names`
+    are empty where no vocabulary was read.
     """
 
     def __init__(self, config: DetectorConfig | Mapping):

@@ -138,7 +138,11 @@ def _fill(detector: RegionDetector, weights: dict[str, Tensor], path: Path) -> N
 def _read_names(path: Path, count: int) -> tuple[str, ...]:
     if not path.is_file():
         return ()
-    names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line)
+    names = tuple(
+        line.strip()
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines()
+        if line
+    )
     if len(names) != count:
         raise CheckpointError(
             f"{path} has {len(names)} lines, the config {count} names: they belong to different "

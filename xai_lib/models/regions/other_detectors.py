@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from jaxtyping import Float
@@ -15,6 +15,8 @@ from xai_lib.models.regions.preprocess import read_rgb
 from xai_lib.models.regions.result import Regions, padded
 
 POOL = 7  # cells per side over which a box's features are averaged where there is no box head
+# What every torchvision detector has, in the order in which an image passes through them.
+PARTS = ("transform", "backbone")
 
 
 @torch.no_grad()
@@ -75,14 +77,13 @@ def _check(model: nn.Module, regions: int, min_score: float) -> None:
         raise OptionError("The model is in training mode and would ask for targets: model.eval().")
     if isinstance(regions, bool) or not isinstance(regions, int) or regions < 1:
         raise OptionError(f"regions is {regions!r}; expected a whole number of at least 1.")
-    if not 0 <= min_score <= 1:
+    if not isinstance(min_score, (int, float)) or not 0 <= min_score <= 1:
         raise OptionError(f"min_score is {min_score!r}; expected a probability in [0, 1].")
 
 
-PARTS = ("transform", "backbone")
-
-
-def _detect(model: nn.Module, image: Float[Tensor, "3 h w"]):
+def _detect(
+    model: nn.Module, image: Float[Tensor, "3 h w"]
+) -> tuple[dict[str, Tensor], Callable[[Tensor], Tensor]]:
     """Return the model's detections in one image, and what makes features of boxes in it.
 
     The transform and the backbone are listened to while the model runs, so that features come from
