@@ -26,9 +26,13 @@ LAYERS = (
     {"rules"},
     {"tracing"},
     {"refusals"},
-    {"borrowing", "input_checks", "inputs", "layout", "passes", "registry", "targets", "text"},
-    {"attribution"},
+    {
+        *("borrowing", "input_checks", "inputs", "layout", "passes", "registry", "targets", "text"),
+        *("stream_checks", "stream_layout", "streams"),
+    },
+    {"attribution", "finishing"},
     {"explainers"},
+    {"multimodal"},
     {"api"},
     {"windows"},
     {"models", "datasets"},
@@ -98,11 +102,12 @@ def test_environment_yml_is_the_same_environment():
 
 
 def test_extras_and_python_range():
-    assert set(PROJECT["optional-dependencies"]) == {"jax", "cluster", "captum", "dev"}
+    assert set(PROJECT["optional-dependencies"]) == {"jax", "cluster", "captum", "lmdb", "dev"}
     supported = SpecifierSet(PROJECT["requires-python"])
     assert [v for v in range(9, 17) if supported.contains(f"3.{v}")] == [11, 12, 13]
-    captum = {str(requirement) for requirement in requirements("captum")}
-    assert captum <= {str(requirement) for requirement in requirements("dev")}
+    for extra in ("captum", "lmdb"):
+        needed = {str(requirement) for requirement in requirements(extra)}
+        assert needed <= {str(requirement) for requirement in requirements("dev")}
 
 
 def test_every_third_party_import_is_a_dependency():
