@@ -47,7 +47,7 @@ from xai_lib.files import write_text
 from xai_lib.models.hf_questions import question_processor
 from xai_lib.models.question_processor import BOX, QuestionProcessor
 
-BATCH, HELD, LENGTH = 96, 800, 32
+BATCH, HELD, LENGTH = 64, 800, 32
 TOKENIZER = "questions.tokenizer.json"
 SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 FUNCTION_WORDS = tuple(
@@ -58,7 +58,7 @@ FUNCTION_WORDS = tuple(
     )
     for word in line.split()
 )
-STEPS = {"lxmert-questions": 5000, "visualbert-questions": 5000}
+STEPS = {"lxmert-questions": 4000, "visualbert-questions": 4000}
 RATE, FINAL = 1e-3, 1e-5
 SHARED = {
     "num_attention_heads": 4,
