@@ -34,6 +34,7 @@ LAYERS = (
     {"explainers"},
     {"multimodal"},
     {"api"},
+    {"heads"},
     {"windows"},
     {"models", "datasets"},
     {"evaluators"},

@@ -1,0 +1,7 @@
+"""Attention heads and layers: how much each counts, and models without some of them."""
+
+from xai_lib.heads.pruning import prune_heads
+from xai_lib.heads.ranking import HeadScores, ScoredSite
+from xai_lib.heads.scores import head_scores
+
+__all__ = ["HeadScores", "ScoredSite", "head_scores", "prune_heads"]

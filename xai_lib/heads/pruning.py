@@ -1,0 +1,73 @@
+"""A model with heads pruned for a while: `with xai.prune_heads(model, mask): ...`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from threading import local
+
+from torch import nn
+
+from xai_lib import pruned
+from xai_lib.borrowing import eager
+from xai_lib.heads.masks import HeadPlan, Heads, Key
+from xai_lib.inputs import unwrap
+from xai_lib.tracing import HeadMask, Trace
+
+
+@contextmanager
+def prune_heads(model: nn.Module, mask: Mapping[Key, Heads] | HeadMask) -> Iterator[nn.Module]:
+    """Prune attention heads inside the block: `with xai.prune_heads(model, mask): model(**inputs)`.
+
+    The attention probabilities of a head are multiplied by 0 after the softmax and nothing is
+    renormalised; values' projection, output projection with its bias, and residual connection stay
+    (Michel et al., NeurIPS 2019, section 2.2; the published pruning of LXMERT and VisualBERT).
+    mask: `HeadScores.mask(...)`, or {site: heads}. A site is the name of a module (all its calls),
+    (name, call) or the number of an attention call; heads are the numbers to prune, "all" (the
+    layer), or a tensor (heads,) or (samples, heads) that multiplies them: each sample its own mask.
+    Plain calls of the model see it pruned, and so do xai.explain, xai.head_scores and xai.trace.
+    Blocks may be nested. Afterwards the model is what it was, also after an error.
+    Raises InputError where the mask names a site or head that the model has not, has a wrong shape,
+    or prunes every head of every site; what only a pass can show is raised by the first pass.
+    """
+    model = unwrap(model)
+    plan = HeadPlan(model, mask)
+    outer = pruned.plan_of(model)
+    if outer is not None:
+        with pruned.active(model, outer.with_plan(plan)):
+            yield model
+        return
+    with eager(), pruned.active(model, plan), _masked_calls(model):
+        yield model
+
+
+@contextmanager
+def _masked_calls(model: nn.Module) -> Iterator[None]:
+    """Let plain calls of the model run under a trace that applies its mask."""
+    held = local()
+
+    def enter(module, args):
+        trace = None
+        if not pruned.is_traced(model):
+            trace = Trace(model, mask=pruned.mask_of(model), keep=False)
+            trace.__enter__()
+        held.traces = [*getattr(held, "traces", ()), trace]
+
+    def leave(module, args, output):
+        traces = getattr(held, "traces", None)
+        # Another hook may have failed before ours began a trace.
+        trace = traces.pop() if traces else None
+        if trace is not None:
+            trace.__exit__(None, None, None)
+            if output is not None:
+                trace.mask.check()
+
+    handles = [
+        model.register_forward_pre_hook(enter),
+        model.register_forward_hook(leave, prepend=True, always_call=True),
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,193 @@
+"""Scores of attention heads or layers, and what they rank: masks that prune a fraction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from xai_lib.errors import InputError, OptionError, unknown_name
+from xai_lib.tracing import HeadMask
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+LEVELS = ("head", "layer")
+ORDERS = ("positive", "negative")
+# How many of `total` stay, by the two published codes; products of floats, cut off. LXMERT's keeps
+# a rounded-down number, so that 60 heads at 0.9 leave 5; VisualBERT's prunes one, and leaves 6.
+COUNTS: dict[str, Callable[[float, int], int]] = {
+    "floor_kept": lambda fraction, total: int((1 - fraction) * total),
+    "floor_pruned": lambda fraction, total: total - int(fraction * total),
+}
+
+
+@dataclass(frozen=True)
+class ScoredSite:
+    """One attention call: its number in the pass, the module that makes it and its stream.
+
+    stream: that of the query side. layer: the how-manieth site of its stream, from 0. reached:
+    whether the prediction depends on it; sites that it does not depend on are never pruned.
+    """
+
+    call: int
+    name: str
+    stream: str
+    layer: int
+    kind: str
+    heads: int
+    reached: bool = True
+
+
+@dataclass(frozen=True)
+class HeadScores:
+    """How much each head counts: `values` (samples, heads of all sites in execution order).
+
+    At level="layer" there is one value for each site. target: class numbers as given to the
+    passes; logits: (samples, classes) of the model that was scored.
+    """
+
+    sites: tuple[ScoredSite, ...]
+    values: Tensor
+    method: str
+    level: str
+    target: Tensor
+    logits: Tensor
+
+    @property
+    def widths(self) -> list[int]:
+        """Number of values of each site."""
+        return [1 if self.level == "layer" else site.heads for site in self.sites]
+
+    @property
+    def candidates(self) -> Tensor:
+        """Which values may be pruned: bool (heads,)."""
+        reached = torch.tensor([site.reached for site in self.sites])
+        return reached.repeat_interleave(torch.tensor(self.widths))
+
+    @property
+    def table(self) -> DataFrame:
+        """One row a head in execution order; score is the mean over the samples."""
+        import pandas as pd
+
+        rows = []
+        columns = ("site", "call", "stream", "layer", "kind", "head", "score")
+        means = iter(self.values.mean(0).tolist())
+        for site, width in zip(self.sites, self.widths, strict=True):
+            for head in range(width):
+                place = (site.name, site.call, site.stream, site.layer, site.kind)
+                rows.append((*place, head, next(means)))
+        frame = pd.DataFrame(rows, columns=list(columns))
+        return frame.drop(columns="head") if self.level == "layer" else frame
+
+    def grid(self, stream: str, unreached: bool = False) -> Tensor:
+        """Return the scores of one stream, (samples, layers, heads), or (samples, layers, 1).
+
+        Sites that the prediction does not depend on are left out, as published: the last layer of
+        LXMERT's image stream; unreached=True has them, with zeros.
+        """
+        parts = self.values.split(self.widths, 1)
+        chosen = [
+            part
+            for site, part in zip(self.sites, parts, strict=True)
+            if site.stream == stream and (site.reached or unreached)
+        ]
+        if not chosen:
+            raise unknown_name("stream", stream, {site.stream for site in self.sites})
+        if len({part.shape[1] for part in chosen}) > 1:
+            raise InputError(f"The sites of stream {stream!r} have different numbers of heads.")
+        return torch.stack(chosen, 1)
+
+    def mask(
+        self,
+        fraction: float | Sequence[float],
+        order: str = "positive",
+        *,
+        counts: str = "floor_pruned",
+        per_sample: bool = False,
+    ) -> HeadMask:
+        """Return the mask that prunes a fraction of all heads (or layers), ranked by score.
+
+        order: "positive" prunes the largest scores first, "negative" the smallest. All streams are
+        ranked together. counts: how a fraction becomes a number: "floor_pruned" prunes
+        ⌊fraction·N⌋ (published for VisualBERT), "floor_kept" keeps ⌊(1-fraction)·N⌋ (LXMERT).
+        per_sample: rank each sample by its own scores (as published), else by the mean (as one
+        deploys). Several fractions give one row for each (and sample, the samples running fastest),
+        for a batch that holds the samples once for every fraction.
+        Raises OptionError for a fraction outside [0, 1] or one that leaves nothing.
+        """
+        kept = self.kept(fraction, order, counts=counts, per_sample=per_sample)
+        kept = kept[0] if kept.shape[0] == 1 and not per_sample else kept
+        parts = kept.to(self.logits.dtype).split(self.widths, -1)
+        return HeadMask({s.call: part for s, part in zip(self.sites, parts, strict=True)})
+
+    def kept(
+        self,
+        fraction: float | Sequence[float],
+        order: str = "positive",
+        *,
+        counts: str = "floor_pruned",
+        per_sample: bool = False,
+    ) -> Tensor:
+        """Return which heads a mask keeps, bool (rows, heads): see `mask`."""
+        if order not in ORDERS:
+            raise unknown_name("order", order, ORDERS)
+        if counts not in COUNTS:
+            raise unknown_name("counts", counts, COUNTS)
+        fractions = [fraction] if isinstance(fraction, int | float) else list(fraction)
+        candidates = self.candidates
+        total = int(candidates.sum())
+        scores = self.values if per_sample else self.values.mean(0, keepdim=True)
+        ranked = (scores if order == "negative" else -scores)[:, candidates.to(scores.device)]
+        # The place of each head among all, the first to keep being 0.
+        places = ranked.sort(dim=1, descending=True, stable=True).indices.argsort(1)
+        rows = []
+        for one in fractions:
+            keep = torch.ones_like(scores, dtype=torch.bool)
+            keep[:, candidates.to(scores.device)] = places < _count(one, total, counts)
+            rows.append(keep)
+        return torch.cat(rows)
+
+    def normalised(self) -> HeadScores:
+        """Return the scores divided by the L2 norm of their layer's means (Michel et al. 2019)."""
+        parts = self.values.split(self.widths, 1)
+        norms = [part.mean(0).norm() for part in parts]
+        scaled = [part / n if n else part for part, n in zip(parts, norms, strict=True)]
+        return replace(self, values=torch.cat(scaled, 1))
+
+    @classmethod
+    def joined(cls, parts: Sequence[HeadScores]) -> HeadScores:
+        """Return the scores of several batches as those of one."""
+        if not parts:
+            raise InputError("There are no scores to join.")
+        first = parts[0]
+        sites = []
+        for same in zip(*(part.sites for part in parts), strict=True):
+            if len({replace(site, reached=True) for site in same}) > 1:
+                raise InputError("Scores of different models, or of different passes of one.")
+            sites.append(replace(same[0], reached=any(site.reached for site in same)))
+        if len({(part.method, part.level) for part in parts}) > 1:
+            raise InputError("Scores of different methods or levels cannot be joined.")
+        return replace(
+            first,
+            sites=tuple(sites),
+            values=torch.cat([part.values for part in parts]),
+            target=torch.cat([part.target for part in parts]),
+            logits=torch.cat([part.logits for part in parts]),
+        )
+
+
+def _count(fraction: float, total: int, counts: str) -> int:
+    usable = isinstance(fraction, int | float) and not isinstance(fraction, bool)
+    if not usable or not 0 <= fraction <= 1:
+        raise OptionError(f"fraction is {fraction!r}; expected a number from 0 to 1.")
+    kept = COUNTS[counts](fraction, total)
+    if not kept:
+        raise OptionError(
+            f"fraction is {fraction!r}, which prunes all {total} of them, so that no token sees "
+            "another. Leave at least one: take a smaller fraction."
+        )
+    return kept

@@ -1,0 +1,57 @@
+"""A model's inputs as head scores need them: all streams in one pass, none in focus."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from xai_lib.errors import InputError, XAIError
+from xai_lib.inputs import Prepared, prepare
+from xai_lib.stream_layout import StreamsLayout
+from xai_lib.streams import CoupledInputs, prepare_streams
+
+
+@dataclass
+class AllStreams(CoupledInputs):
+    """All inputs of a model of several streams; pairwise: its scores are (images, texts)."""
+
+    pairwise: bool = False
+
+    def logits(self, output) -> Tensor:
+        """Return the scores, and note whether every image is scored with every text."""
+        self.pairwise = getattr(output, "logits_per_image", None) is not None
+        return super().logits(output)
+
+    def call(self, model, features: Tensor | None = None):
+        """Run the model; streams that do not pair are named before torch complains of shapes."""
+        try:
+            return super().call(model, features)
+        except RuntimeError as error:
+            sizes = self.sizes()
+            if isinstance(error, XAIError) or len(set(sizes.values())) == 1:
+                raise
+            counted = " and ".join(f"{count} of {stream}" for stream, count in sizes.items())
+            raise InputError(
+                f"inputs has {counted}, which do not pair; this model reads them together: "
+                "expected one of each for every sample."
+            ) from error
+
+    def sizes(self) -> dict[str, int]:
+        """Return the number of samples of each stream."""
+        return {s: len(self.extra[name]) for name, s in self.sources.items() if name in self.extra}
+
+
+def all_streams(model: nn.Module, inputs, position: int | None = None) -> Prepared:
+    """Return the checked inputs of a model, of whatever streams it has."""
+    found = prepare_streams(model, inputs, position)
+    if found is not None:
+        return AllStreams(found.everything, found.dtype, StreamsLayout(0, ()), **found.common())
+    prepared = prepare(model, inputs)
+    prepared.position = position
+    return prepared
+
+
+def is_pairwise(prepared: Prepared) -> bool:
+    """Whether the samples that a pass has shown are images, and their classes texts."""
+    return isinstance(prepared, AllStreams) and prepared.pairwise

@@ -1,0 +1,69 @@
+"""Which models are pruned just now: passes ask here for the head mask that counts for a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Protocol
+from weakref import WeakKeyDictionary
+
+from torch import nn
+
+from xai_lib.tracing import HeadMask
+
+
+class PassMask(HeadMask):
+    """A head mask for the length of one pass; `check` objects to what the pass did not bear out."""
+
+    def check(self) -> None: ...
+
+
+class Plan(Protocol):
+    """What is pruned; every pass gets a mask of its own, for `copies` of the batch."""
+
+    def for_pass(self, copies: int) -> PassMask: ...
+
+
+_ACTIVE: WeakKeyDictionary[nn.Module, Plan] = WeakKeyDictionary()
+_TRACED: ContextVar[tuple[int, ...]] = ContextVar("traced", default=())
+
+
+def plan_of(model: nn.Module) -> Plan | None:
+    """Return what is pruned of a model now, or None."""
+    return _ACTIVE.get(model)
+
+
+def mask_of(model: nn.Module, copies: int = 1) -> PassMask | None:
+    """Return the mask for a pass over `copies` of the batch; None where the model is whole."""
+    plan = _ACTIVE.get(model)
+    return None if plan is None else plan.for_pass(copies)
+
+
+@contextmanager
+def active(model: nn.Module, plan: Plan) -> Iterator[None]:
+    """Let `plan` count for `model` inside the block, and afterwards what counted before."""
+    before = _ACTIVE.get(model)
+    _ACTIVE[model] = plan
+    try:
+        yield
+    finally:
+        if before is None:
+            del _ACTIVE[model]
+        else:
+            _ACTIVE[model] = before
+
+
+@contextmanager
+def traced(model: nn.Module) -> Iterator[None]:
+    """Say that a trace applies the model's mask inside the block, so that nothing else needs to."""
+    token = _TRACED.set((*_TRACED.get(), id(model)))
+    try:
+        yield
+    finally:
+        _TRACED.reset(token)
+
+
+def is_traced(model: nn.Module) -> bool:
+    """Whether a trace that is active in this thread applies the model's mask."""
+    return id(model) in _TRACED.get()
