@@ -16,8 +16,8 @@ class Source:
     place: its official address. sha256, size (bytes): of `archive`, the published file; None where
     nobody publishes them. samples: in the whole original, or in `split`, which is opened where none
     is named. variable: the environment variable that points at it. kind: "file" or "folder".
-    script: of data_scripts, that fetches it, or "". modality: "image" or "text". evidence: what
-    says where a label's evidence lies: "masks", "rationales" or "no".
+    script: of data_scripts, that fetches it, or "". modality: "image", "text" or "question".
+    evidence: what says where a label's evidence lies: "masks", "rationales" or "no".
     """
 
     name: str
@@ -83,4 +83,16 @@ IMAGENET_VAL = Source(
     # As torchvision's prototype reader and others list them; not measured by us.
     sha256="c7e06a6c0baccf06d8dbeb6577d71efff84673a5dbdd50633ab44f8ea0456ae0",
     size=6_744_924_160,
+)
+VQA2 = Source(
+    name="vqa2",
+    title="VQA v2: Goyal et al., CVPR 2017, on COCO's images",
+    place="https://visualqa.org/download.html",
+    archive="the validation questions and annotations (or LXMERT's valid.json), COCO's val2014 or "
+    "region features, and trainval_label2ans.json, in one folder",
+    variable="XAI_VQA2",
+    kind="folder",
+    samples=214_354,
+    split="validation",
+    modality="question",
 )

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xai_lib.datasets.missing import GTSEGS, IMAGENET_VAL, Source
+from xai_lib.datasets.missing import GTSEGS, IMAGENET_VAL, VQA2, Source
 from xai_lib.datasets.text_sets import TextName, open_text_set
 from xai_lib.datasets.text_sources import TEXT_SOURCES
 from xai_lib.errors import OptionError, unknown_name
@@ -15,10 +15,11 @@ from xai_lib.errors import OptionError, unknown_name
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-    from xai_lib.datasets.base import ImageDataset, TextDataset
+    from xai_lib.datasets.base import ImageDataset, QuestionDataset, TextDataset
 
 _IMAGE_SOURCES = {source.name: source for source in (GTSEGS, IMAGENET_VAL)}
-_SOURCES = _IMAGE_SOURCES | TEXT_SOURCES
+_QUESTION_SOURCES = {VQA2.name: VQA2}
+_SOURCES = _IMAGE_SOURCES | TEXT_SOURCES | _QUESTION_SOURCES
 _IMAGES = ("scenes", "scenes-2", "digits")
 _TEXTS = ("reviews", "reviews-5", "topics")
 _FORMS = ("folder:PATH", "eraser:PATH", "csv:PATH", "hf:OWNER/NAME")
@@ -26,7 +27,7 @@ _FORMS = ("folder:PATH", "eraser:PATH", "csv:PATH", "hf:OWNER/NAME")
 
 def open_dataset(
     name: str, *, path: str | os.PathLike | None = None, revision: str | None = None
-) -> ImageDataset | TextDataset:
+) -> ImageDataset | TextDataset | QuestionDataset:
     """Return the data set `name`; samples are read when they are asked for.
 
     Images, embedded: "scenes" (10,000 scenes of one object that no model was trained on),
@@ -40,6 +41,10 @@ def open_dataset(
     "#train", "#validation" or "#test" after the name choose the split. Any data set in ERASER's
     layout: "eraser:PATH#SPLIT". Your own texts: "csv:PATH" with the header
     text[,label][,pair][,rationale][,id].
+
+    Questions on images, to be brought: "vqa2", in the folder `path`, as in "vqa2:PATH", or where
+    XAI_VQA2 points, with the files that `vqa.open_vqa` names; "#validation" (the default),
+    "#protocol" (10,000 of them, seed 1234, as published), "#train", "#minival" and "#nominival".
 
     Any image- or text-classification set of the Hugging Face hub in parquet: "hf:OWNER/NAME",
     "hf:OWNER/NAME@REVISION", "hf:OWNER/NAME@REVISION#SPLIT" (default: the validation split, else
@@ -57,12 +62,15 @@ def open_dataset(
     is_hub = kind == "hf" and bool(rest)
     is_folder = kind == "folder" and bool(rest)
     text = TextName.parse(name)
+    question = None if text else TextName.parse(name, _QUESTION_SOURCES)
     embedded = (*_IMAGES, *_TEXTS)
-    if not (is_hub or is_folder or text or name in embedded or name in _IMAGE_SOURCES):
+    known = is_hub or is_folder or text or question
+    if not (known or name in embedded or name in _IMAGE_SOURCES):
         raise unknown_name("data set", name, (*embedded, *_SOURCES, *_FORMS))
     if revision is not None and not is_hub:
         raise OptionError(f"The data set {name!r} has no revisions; only hf:OWNER/NAME has.")
-    takes_path = is_hub or name in _IMAGE_SOURCES or (text and text.kind in TEXT_SOURCES)
+    takes_path = is_hub or name in _IMAGE_SOURCES or question
+    takes_path = takes_path or (text and text.kind in TEXT_SOURCES)
     if path is not None and not takes_path:
         raise OptionError(f"The data set {name!r} takes no path; {', '.join(_SOURCES)} and hf: do.")
     if is_hub:
@@ -75,6 +83,8 @@ def open_dataset(
         return open_folder(rest)
     if text:
         return open_text_set(name, text, path)
+    if question:
+        return _open_questions(name, question, path)
     if name in _IMAGE_SOURCES:
         return _open_source(_IMAGE_SOURCES[name], path)
     return _open_embedded(name)
@@ -89,6 +99,15 @@ def _open_source(source: Source, path: str | os.PathLike | None) -> ImageDataset
     from xai_lib.datasets.imagenet import open_imagenet_val
 
     return open_imagenet_val(place)
+
+
+def _open_questions(text: str, name: TextName, path: str | os.PathLike | None) -> QuestionDataset:
+    from xai_lib.datasets.vqa import open_vqa
+
+    if name.place is not None and path is not None:
+        raise OptionError(f"{text!r} and path={os.fspath(path)!r} both say where it is.")
+    source = _QUESTION_SOURCES[name.kind]
+    return open_vqa(text, source.locate(name.place or path), name.split or source.split)
 
 
 def _open_embedded(name: str) -> ImageDataset | TextDataset:
@@ -106,9 +125,9 @@ def _open_embedded(name: str) -> ImageDataset | TextDataset:
 def datasets_table() -> DataFrame:
     """Return the known data sets: name, kind, samples, labels, evidence, present, where from.
 
-    kind: image or text. samples: of the split that is opened where none is named. evidence: what
-    says where in a sample the label's evidence lies. Nothing is opened: present says that
-    something lies where the environment variable points.
+    kind: image, text or question. samples: of the split that is opened where none is named.
+    evidence: what says where in a sample the label's evidence lies. Nothing is opened: present says
+    that something lies where the environment variable points.
     """
     import pandas as pd
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,8 +27,10 @@ class TextName:
     split: str | None = None
 
     @classmethod
-    def parse(cls, name: str) -> TextName | None:
+    def parse(cls, name: str, sources: Container[str] = TEXT_SOURCES) -> TextName | None:
         """Return the parts, or None if it is not the name of a text data set that lies in files.
+
+        sources: the names that stand for themselves, with or without a place and a split.
 
         A "#" that belongs to the path is taken for it where a file of that whole name exists.
         """
@@ -38,7 +41,7 @@ class TextName:
         if found and not (colon and Path(rest).expanduser().exists()):
             text, split = found["rest"], _WORDS.get(found["split"], found["split"])
         kind = kind if colon else text
-        if kind not in TEXT_SOURCES and not (kind in OWN_FORMS and text and colon):
+        if kind not in sources and not (kind in OWN_FORMS and text and colon):
             return None
         return cls(kind, text if colon else None, split)
 
