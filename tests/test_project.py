@@ -28,7 +28,7 @@ LAYERS = (
     {"refusals"},
     {
         *("borrowing", "input_checks", "inputs", "layout", "passes", "registry", "targets", "text"),
-        *("stream_checks", "stream_layout", "streams"),
+        *("pruned", "stream_checks", "stream_layout", "streams"),
     },
     {"attribution", "finishing"},
     {"explainers"},
