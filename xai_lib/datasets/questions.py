@@ -79,7 +79,7 @@ class GeneratedQuestions(QuestionDataset):
             image=self.scenes[index].image if self.images else None,
             answers={question.answer: 1.0},
             label=ANSWERS.index(question.answer),
-            regions=torch.from_numpy(np.isin(owners, question.deciding)),
+            regions=torch.tensor([owner in question.deciding for owner in owners.tolist()]),
             rationale=rationale,
             kind=question.kind,
             domain=question.domain,
