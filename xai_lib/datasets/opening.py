@@ -22,6 +22,7 @@ _QUESTION_SOURCES = {VQA2.name: VQA2}
 _SOURCES = _IMAGE_SOURCES | TEXT_SOURCES | _QUESTION_SOURCES
 _IMAGES = ("scenes", "scenes-2", "digits")
 _TEXTS = ("reviews", "reviews-5", "topics")
+_QUESTIONS = ("questions",)
 _FORMS = ("folder:PATH", "eraser:PATH", "csv:PATH", "hf:OWNER/NAME")
 
 
@@ -42,9 +43,10 @@ def open_dataset(
     layout: "eraser:PATH#SPLIT". Your own texts: "csv:PATH" with the header
     text[,label][,pair][,rationale][,id].
 
-    Questions on images, to be brought: "vqa2", in the folder `path`, as in "vqa2:PATH", or where
-    XAI_VQA2 points, with the files that `vqa.open_vqa` names; "#validation" (the default),
-    "#protocol" (10,000 of them, seed 1234, as published), "#train", "#minival" and "#nominival".
+    Questions on images, embedded: "questions" (10,000 on the regions of scenes of six objects). To
+    be brought: "vqa2", in the folder `path`, as in "vqa2:PATH", or where XAI_VQA2 points, with the
+    files that `vqa.open_vqa` names; "#validation" (the default), "#protocol" (10,000 of them, seed
+    1234, as published), "#train", "#minival" and "#nominival".
 
     Any image- or text-classification set of the Hugging Face hub in parquet: "hf:OWNER/NAME",
     "hf:OWNER/NAME@REVISION", "hf:OWNER/NAME@REVISION#SPLIT" (default: the validation split, else
@@ -63,7 +65,7 @@ def open_dataset(
     is_folder = kind == "folder" and bool(rest)
     text = TextName.parse(name)
     question = None if text else TextName.parse(name, _QUESTION_SOURCES)
-    embedded = (*_IMAGES, *_TEXTS)
+    embedded = (*_IMAGES, *_TEXTS, *_QUESTIONS)
     known = is_hub or is_folder or text or question
     if not (known or name in embedded or name in _IMAGE_SOURCES):
         raise unknown_name("data set", name, (*embedded, *_SOURCES, *_FORMS))
@@ -110,7 +112,11 @@ def _open_questions(text: str, name: TextName, path: str | os.PathLike | None) -
     return open_vqa(text, source.locate(name.place or path), name.split or source.split)
 
 
-def _open_embedded(name: str) -> ImageDataset | TextDataset:
+def _open_embedded(name: str) -> ImageDataset | TextDataset | QuestionDataset:
+    if name in _QUESTIONS:
+        from xai_lib.datasets.questions import GeneratedQuestions
+
+        return GeneratedQuestions()
     if name in _TEXTS:
         from xai_lib.datasets.generated_texts import open_embedded_text
 
@@ -147,6 +153,8 @@ def datasets_table() -> DataFrame:
         ("digits", "image", "360", "yes", "masks", has_digits, bundled),
     ]
     rows += [(name, "text", "10,000", "yes", "rationales", True, unseen) for name in _TEXTS]
+    both = "regions and rationales"
+    rows += [(name, "question", "10,000", "yes", both, True, unseen) for name in _QUESTIONS]
     for source in _SOURCES.values():
         place = source.looked_for()
         rows.append(

@@ -9,7 +9,7 @@ from torch import nn
 
 from xai_lib.errors import CheckpointError, InputError
 from xai_lib.models.hf_models import pretrained
-from xai_lib.models.hf_texts import check_vocabulary, max_tokens, read_tokenizer
+from xai_lib.models.hf_texts import check_vocabulary, read_tokenizer
 from xai_lib.models.question_processor import QuestionProcessor
 from xai_lib.models.weightfiles import CONFIG_NAME, TOKENIZER_NAMES, check_weights, read_json
 
@@ -62,7 +62,8 @@ def question_processor(
     kind = config.model_type
     dim = config.visual_feat_dim if kind == "lxmert" else config.visual_embedding_dim
     try:
-        limit = max_tokens(model, tokenizer)
+        # LXMERT's table of positions has a padding index, but starts at 0 all the same.
+        limit = min(config.max_position_embeddings, tokenizer.model_max_length)
         return QuestionProcessor(tokenizer, kind, dim, answers_of(config), limit)
     except InputError as error:
         raise CheckpointError(f"The tokenizer of {place} cannot be used: {error}") from error

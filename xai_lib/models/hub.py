@@ -75,9 +75,11 @@ def _is_whole(folder: Path) -> bool:
         check_weights(folder)
     except CheckpointError:
         return False
-    is_timm = "architecture" in read_json(folder / CONFIG_NAME)
+    config = read_json(folder / CONFIG_NAME)
+    # VisualBERT's repositories have no tokenizer: they share that of BERT.
+    alone = "architecture" in config or config.get("model_type") == "visual_bert"
     names = (PREPROCESSOR_NAME, *TOKENIZER_NAMES)
-    return is_timm or any((folder / name).is_file() for name in names)
+    return alone or any((folder / name).is_file() for name in names)
 
 
 def reach_hub() -> None:
