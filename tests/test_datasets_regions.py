@@ -189,6 +189,27 @@ def test_boxes_at_the_border_may_be_off_by_rounding(tmp_path):
     assert found.min() == 0 and found.max() == 1
 
 
+def test_files_of_another_kind_and_damaged_headers(tmp_path):
+    """numpy's own errors for these are of many types, one of them names pickles."""
+    (write_npz(tmp_path / "a") / f"{coco(73)}.npz").write_bytes(b"<html>404</html>")
+    with pytest.raises(InputError, match=r"begins with b'<html>'.*expected an \.npz file with"):
+        open_regions(tmp_path / "a")[73]
+    file = write_npy(tmp_path / "b") / f"{coco(73)}.npy"
+    content = file.read_bytes()
+    for wrong, message in (
+        (b"<html>404</html>", r"begins with b'<html>'.*expected the bytes of an \.npy file"),
+        (content.replace(b"}", b"("), "damaged or truncated"),
+        (content.replace(b"(5, 6)", b"(5, 7)"), "damaged or truncated"),
+        (b"", "begins with b''"),
+    ):
+        file.write_bytes(wrong)
+        with pytest.raises(InputError, match=rf"{coco(73)}\.npy' .*{message}"):
+            open_regions(tmp_path / "b")[73]
+    np.savez(tmp_path / "a" / f"{coco(73)}.npz", features=np.array([{}], object))
+    with pytest.raises(InputError, match=r"array 'features' of .*is a Python pickle"):
+        open_regions(tmp_path / "a")[73]
+
+
 @pytest.mark.parametrize("cut", [1, 60, 200])
 def test_truncated_numpy_files(tmp_path, cut):
     for folder, name in ((write_npz(tmp_path / "a"), ".npz"), (write_npy(tmp_path / "b"), ".npy")):

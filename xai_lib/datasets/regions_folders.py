@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
-import zipfile
-import zlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
@@ -20,19 +19,14 @@ from xai_lib.datasets.region_features import (
 )
 from xai_lib.errors import InputError
 
+NPY, ZIP = b"\x93NUMPY", b"PK\x03\x04"
 _INFO = "_info.npy"
-_DAMAGE = (
-    OSError,
-    EOFError,
-    ValueError,
-    KeyError,
-    TypeError,
-    NotImplementedError,
-    MemoryError,
-    SyntaxError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+_PROTOCOLS = range(2, 6)
+
+
+def is_pickle(data: bytes) -> bool:
+    """Say whether bytes are a pickle of protocol 2 to 5, as all of today's writers make."""
+    return len(data) > 2 and data[0] == 0x80 and data[1] in _PROTOCOLS and data.endswith(b".")
 
 
 def pickled(place: str, more: str = "") -> InputError:
@@ -45,37 +39,69 @@ def pickled(place: str, more: str = "") -> InputError:
     )
 
 
-def load_array(file: Path | BinaryIO, place: str) -> np.ndarray:
-    """Return the array of an .npy file; raise InputError for a pickle and for a damaged one."""
+def load_array(data: bytes, place: str, more: str = "") -> np.ndarray:
+    """Return the array in the bytes of an .npy file; raise InputError for a damaged one.
+
+    place: what to call it in an error. more: what else to do about a pickle.
+    """
+    if is_pickle(data):
+        raise pickled(place, more)
+    if not data.startswith(NPY):
+        raise InputError(f"{place} begins with {data[:6]!r}: expected the bytes of an .npy file.")
     try:
-        array = np.load(file, allow_pickle=False)
-    except _DAMAGE as error:
-        raise _unreadable(error, place) from error
-    if not isinstance(array, np.ndarray):
-        raise InputError(f"{place} is an archive of arrays: expected the one array of an .npy.")
-    return array
+        return np.load(io.BytesIO(data), allow_pickle=False)
+    except Exception as error:  # numpy raises whatever a damaged header leads it to
+        if str(error).startswith("Object arrays"):
+            raise pickled(place, more) from error
+        raise _damaged(error, place) from error
 
 
-def load_arrays(file: Path | BinaryIO, place: str) -> Regions:
-    """Return the regions in an .npz file; raise InputError for a damaged one."""
+def load_arrays(data: bytes, place: str) -> Regions:
+    """Return the regions in the bytes of an .npz file; raise InputError for a damaged one."""
+    if not data.startswith(ZIP):
+        raise InputError(f"{place} begins with {data[:6]!r}: expected an .npz file with {ARRAYS}.")
     try:
-        arrays = np.load(file, allow_pickle=False)
-        if isinstance(arrays, np.ndarray):
-            raise InputError(f"{place} is one array: expected an archive of {ARRAYS}.")
-        with arrays:
-            # Arrays are read as they are asked for: others, pickled ones among them, never are.
-            return regions_of(arrays, place)
-    except InputError:
-        raise
-    except _DAMAGE as error:
-        raise _unreadable(error, place) from error
+        archive = np.load(io.BytesIO(data), allow_pickle=False)
+    except Exception as error:  # as above
+        raise _damaged(error, place) from error
+    with archive:
+        return regions_of(_Arrays(archive, place), place)
 
 
-def _unreadable(error: Exception, place: str) -> InputError:
-    # numpy's word for arrays of Python objects and for files that are no arrays at all alike.
-    if isinstance(error, ValueError) and "pickle" in str(error):
-        return pickled(place)
-    return InputError(f"{place} cannot be read ({error}): the file is damaged or truncated.")
+class _Arrays(Mapping):
+    """An archive's arrays, read when they are asked for: pickled others never are."""
+
+    def __init__(self, archive: np.lib.npyio.NpzFile, place: str):
+        self._archive, self._place = archive, place
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        try:
+            return self._archive[name]
+        except Exception as error:  # as above, and whatever zipfile and zlib raise
+            what = f"The array {name!r} of {self._place}"
+            if str(error).startswith("Object arrays"):
+                raise pickled(what) from error
+            raise _damaged(error, what) from error
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._archive.files
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._archive.files)
+
+    def __len__(self) -> int:
+        return len(self._archive.files)
+
+
+def _damaged(error: Exception, place: str) -> InputError:
+    return InputError(f"{place} cannot be read ({error}): it is damaged or truncated.")
+
+
+def _bytes(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise InputError(f"Cannot read {str(file)!r}: {error.strerror or error}.") from error
 
 
 class _Folder(RegionFeatures):
@@ -107,7 +133,7 @@ class NpzRegions(_Folder):
 
     def _read(self, key: str, place: str) -> Regions:
         file = self.path / place
-        return load_arrays(file, repr(str(file)))
+        return load_arrays(_bytes(file), repr(str(file)))
 
 
 class NpyRegions(_Folder):
@@ -126,23 +152,15 @@ class NpyRegions(_Folder):
 
     def _read(self, key: str, place: str) -> Regions:
         file = self.path / place
-        features = load_array(file, repr(str(file)))
+        features = load_array(_bytes(file), repr(str(file)))
         return checked_regions(features, self._boxes(place), None, repr(str(file)))
 
     def _boxes(self, place: str) -> np.ndarray | None:
         info = self.path / (place.removesuffix(self.suffix) + _INFO)
         if not info.is_file():
             return None
-        try:
-            array = np.load(info, allow_pickle=False)
-        except _DAMAGE as error:
-            if isinstance(error, ValueError) and "pickle" in str(error):
-                raise pickled(
-                    repr(str(info)),
-                    f" Or take the files *{_INFO} away, to read the features without boxes.",
-                ) from error
-            raise _unreadable(error, repr(str(info))) from error
-        return array
+        more = f" Or take the files *{_INFO} away, to read the features without boxes."
+        return load_array(_bytes(info), repr(str(info)), more)
 
 
 def open_region_folder(path: Path) -> RegionFeatures:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xai_lib.datasets.region_features import RegionFeatures, Regions, checked_regions, regions_of
-from xai_lib.datasets.regions_folders import load_array, load_arrays, pickled
+from xai_lib.datasets.regions_folders import (
+    NPY,
+    ZIP,
+    is_pickle,
+    load_array,
+    load_arrays,
+    pickled,
+)
 from xai_lib.errors import InputError, OptionError
 
 if TYPE_CHECKING:
@@ -18,7 +24,6 @@ if TYPE_CHECKING:
 
 # MMF's list of all keys, pickled; the database knows its keys without it.
 _LIST = b"keys"
-_NPY, _ZIP, _PROTOCOLS = b"\x93NUMPY", b"PK\x03\x04", range(2, 6)
 _LONGEST_HEADER = 1 << 20
 # LMDB refuses to open a file twice in one process.
 _OPENING = threading.Lock()
@@ -47,11 +52,15 @@ class LmdbRegions(RegionFeatures):
             if not self._places:
                 raise InputError(f"The database {str(path)!r} has no images.")
             key, first = next(iter(self._places.items()))
-            if _is_pickle(bytes(transaction.get(first))):
-                raise pickled(self._where(key), " Or store the bytes of such a file as the value.")
+            self._refuse_pickle(bytes(transaction.get(first)), key)
 
     def _where(self, key: str) -> str:
         return f"The value of image {key!r} in {str(self.path)!r}"
+
+    def _refuse_pickle(self, data: bytes, key: str) -> None:
+        # A safetensors file, which begins with a length, may look like one.
+        if is_pickle(data) and not _is_safetensors(data):
+            raise pickled(self._where(key), " Or store the bytes of such a file as the value.")
 
     def _read(self, key: str, place: bytes) -> Regions:
         with self._reading() as transaction:
@@ -62,12 +71,11 @@ class LmdbRegions(RegionFeatures):
             raise InputError(f"{where} is gone: the database has changed since it was opened.")
         if _is_safetensors(data):
             return _from_safetensors(data, where)
-        if data.startswith(_NPY):
-            return checked_regions(load_array(io.BytesIO(data), where), None, None, where)
-        if data.startswith(_ZIP):
-            return load_arrays(io.BytesIO(data), where)
-        if _is_pickle(data):
-            raise pickled(where, " Or store the bytes of such a file as the value.")
+        self._refuse_pickle(data, key)
+        if data.startswith(NPY):
+            return checked_regions(load_array(data, where), None, None, where)
+        if data.startswith(ZIP):
+            return load_arrays(data, where)
         raise InputError(
             f"{where} begins with {data[:6]!r}: expected the bytes of an .npz, .npy or "
             "safetensors file."
@@ -108,12 +116,6 @@ class LmdbRegions(RegionFeatures):
                 f"{str(self.path)!r} cannot be read as an LMDB database ({error}): it is damaged, "
                 "or something else."
             ) from error
-
-
-def _is_pickle(data: bytes) -> bool:
-    """Say whether bytes are a pickle of protocol 2 or later, as every writer of databases makes."""
-    opening = len(data) > 2 and data[0] == 0x80 and data[1] in _PROTOCOLS
-    return opening and data.endswith(b".") and not _is_safetensors(data)
 
 
 def _is_safetensors(data: bytes) -> bool:
