@@ -6,8 +6,10 @@ A real `CLIPModel` on a WordPiece tokenizer of the captions' words. The image to
 first layers of `vit-scenes`, the text tower from nothing. The loss is CLIP's (Radford et al. 2021,
 section 2.3) over scenes and captions, except that a caption that happens to be true of another
 scene of the batch is no negative there. Beside it the prompts of all classes classify the scene
-("a red star"), scenes without their object are to give every class the same probability, and every
-patch token learns which shape and colour cover it through linear heads that are dropped afterwards.
+("a red star"), scenes without their object are to give every class the same probability, and through
+linear heads that are dropped afterwards every patch token learns which shape and colour cover it,
+and the image's feature the four attributes. As in FLIP (Li et al. 2023) most patches are dropped in
+the first stages, though never those of an object.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -61,15 +64,19 @@ from xai_lib.models.pair_processor import PairProcessor
 from xai_lib.models.processor import Processor
 
 NAME, TOKENIZER, START = "clip-scenes", "clip-scenes.tokenizer.json", "vit-scenes"
-BATCH, BLANK, HELD, LENGTH, PATCH = 128, 12, 512, 40, 8
+BATCH, BLANK, HELD, LENGTH, PATCH = 64, 6, 512, 40, 8
+TOKEN_WEIGHT = 2.0
 MEAN, STD = (0.5,) * 3, (0.25,) * 3
 UNKNOWN, BEGIN, END = "<|unk|>", "<|startoftext|>", "<|endoftext|>"
 WORDS = (SHAPES, COLOURS, SIZES, PLACES)
 # One object first; then two and three as well, of which a caption names one or two.
-MIXES = ((1,), (1, 1, 1, 2, 2, 3))
+MIXES = ((1,), (1, 1, 1, 2, 2, 3), (1, 1, 1, 2, 2, 3))
+# Patches that the image tower sees: most of the background is dropped until the last stage.
+SEEN = (20, 28, 64)
 STAGES = (
-    Stage(steps=900, size=ATTRIBUTE_SIZE, zoom=1.0, rate=1e-3, final=5e-4),
-    Stage(steps=1400, size=ATTRIBUTE_SIZE, zoom=1.0, rate=7e-4, final=2e-6),
+    Stage(steps=1600, size=ATTRIBUTE_SIZE, zoom=1.0, rate=1e-3, final=6e-4),
+    Stage(steps=1200, size=ATTRIBUTE_SIZE, zoom=1.0, rate=8e-4, final=2e-4),
+    Stage(steps=350, size=ATTRIBUTE_SIZE, zoom=1.0, rate=3e-4, final=2e-6),
 )
 TEMPLATES = ("{}", "a photo of {}", "a picture of {}", "an image of {}", "this is {}")
 TOWER = {"hidden_act": "gelu", "attention_dropout": 0.0}
@@ -146,8 +153,8 @@ def start_from(model: CLIPModel, weights: dict[str, Tensor]) -> None:
                 state[f"{own}self_attn.{letter}_proj.{kind}"] = part
             state |= {f"{own}{b}.{kind}": weights[f"{old}{a}.{kind}"] for a, b in pairs.items()}
     tower.load_state_dict(state, strict=False)
-    # CLIP's first norm makes tokens of deviation 1; the ViT's layers know smaller ones.
-    tower.pre_layrnorm.weight.data.fill_(state["embeddings.position_embedding.weight"].std())
+    # CLIP's first norm makes tokens of deviation 1; those of the ViT deviate by about this much.
+    tower.pre_layrnorm.weight.data.fill_(0.3)
 
 
 def attribute_table(scenes: list[AttributeScene]) -> Tensor:
@@ -199,23 +206,71 @@ def class_targets(table: Tensor) -> Tensor:
     return shares / shares.sum(1, keepdim=True)
 
 
-def token_loss(logits: Tensor, scenes: list[AttributeScene], table: Tensor) -> Tensor:
-    """Return the cross-entropy of what covers each patch: shape and colour, nothing last."""
-    split, loss = (len(SHAPES) + 1, len(COLOURS) + 1), 0
-    for axis, part in enumerate(logits.float().split(split, dim=-1)):
-        target = torch.zeros(len(scenes), VISION["image_size"] ** 2 // PATCH**2, split[axis])
-        for i, scene in enumerate(scenes):
-            cover = F.avg_pool2d(scene.masks.float(), PATCH).flatten(1)
-            target[i].index_add_(1, table[i, : len(cover), axis], cover.T)
-        target[..., -1] = 1 - target.sum(-1)
-        loss = loss + F.cross_entropy(part.flatten(0, 1), target.flatten(0, 1))
-    return loss
+class Helpers(nn.Module):
+    """Linear heads that are dropped after training: what covers each patch, what the image shows.
+
+    A patch says shape and colour, or nothing (the last index); the image's feature says all four
+    attributes of an only object.
+    """
+
+    def __init__(self, width: int, features: int):
+        super().__init__()
+        self.patches = nn.ModuleList(nn.Linear(width, len(words) + 1) for words in WORDS[:2])
+        self.image = nn.ModuleList(nn.Linear(features, len(words)) for words in WORDS)
+
+    def losses(
+        self, patches: Tensor, covers: Tensor, image: Tensor, table: Tensor
+    ) -> dict[str, Tensor]:
+        """Return the cross-entropies over patches and over images of one object.
+
+        covers: the area share of each object in each patch, (scenes, patches, objects).
+        """
+        patch_loss = 0.0
+        for axis, head in enumerate(self.patches):
+            kinds = F.one_hot(table[..., axis].clamp_min(0), head.out_features).float()
+            target = covers @ kinds
+            target[..., -1] = 1 - target[..., :-1].sum(-1)
+            patch_loss += F.cross_entropy(head(patches).flatten(0, 1), target.flatten(0, 1))
+        alone = (table[..., 0] >= 0).sum(1) == 1
+        found = [
+            F.cross_entropy(head(image[alone]), table[alone, 0, axis])
+            for axis, head in enumerate(self.image)
+        ]
+        terms = {"tokens": TOKEN_WEIGHT * patch_loss}
+        return terms | {"shape": found[0], "others": sum(found[1:])}
+
+
+def covers_of(scenes: list[AttributeScene], slots: int) -> Tensor:
+    """Return the area share of each object in each patch, (scenes, patches, slots)."""
+    found = torch.zeros(len(scenes), (VISION["image_size"] // PATCH) ** 2, slots)
+    for i, scene in enumerate(scenes):
+        shares = F.avg_pool2d(scene.masks.float(), PATCH).flatten(1)
+        found[i, :, : len(shares)] = shares.T
+    return found
+
+
+def see(model: CLIPModel, pixels: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the last states of the patches `kept` (batch, k) and the image's features."""
+    tower = model.vision_model
+    tokens = tower.embeddings(pixels)
+    index = torch.cat((torch.zeros_like(kept[:, :1]), kept + 1), 1)
+    tokens = tokens.gather(1, index[..., None].expand(-1, -1, tokens.shape[-1]))
+    states = tower.encoder(inputs_embeds=tower.pre_layrnorm(tokens)).last_hidden_state
+    return states[:, 1:], model.visual_projection(tower.post_layernorm(states[:, 0]))
 
 
 def batch_losses(
-    model: CLIPModel, tokens: nn.Linear, processor: PairProcessor, scenes: list, key: tuple
+    model: CLIPModel,
+    helpers: Helpers,
+    processor: PairProcessor,
+    scenes: list[AttributeScene],
+    seen: int,
+    key: tuple,
 ) -> dict[str, Tensor]:
-    """Return the loss terms of one batch of scenes with captions drawn from `key`."""
+    """Return the loss terms of one batch of scenes, `seen` patches of each.
+
+    What is drawn (captions, wording of the prompts, patches) follows from `key`.
+    """
     with torch.no_grad():
         model.logit_scale.clamp_(max=math.log(60))
     draw, count = Draw("template", *key), len(scenes)
@@ -223,18 +278,28 @@ def batch_losses(
     asked = prompts(ATTRIBUTE_CLASSES, draw.pick(TEMPLATES))
     blank = max(1, count * BLANK // BATCH)
     images = torch.stack([s.image for s in scenes] + [s.without() for s in scenes[:blank]])
-    seen = model.vision_model(pixel_values=(images - MEAN[0]) / STD[0])
-    image = F.normalize(model.visual_projection(seen.pooler_output).float(), dim=-1)
-    read = processor.tokenize([caption.text for caption in captions] + asked)
-    text = F.normalize(model.get_text_features(**read).pooler_output.float(), dim=-1)
-    logits = model.logit_scale.exp() * image @ text.T
     table = attribute_table(scenes)
+    covers = covers_of(scenes, table.shape[1])
+    # Patches of objects come first, then random ones.
+    order = (covers.sum(-1) > 0).float()
+    order = order + torch.rand(order.shape, generator=torch.Generator().manual_seed(hash(key)))
+    kept = order.topk(seen, dim=1).indices
+    states, projected = see(model, (images - MEAN[0]) / STD[0], torch.cat((kept, kept[:blank])))
+    image = F.normalize(projected.float(), dim=-1)
+    texts = ([caption.text for caption in captions], asked)
+    said, classes = (
+        F.normalize(model.get_text_features(**processor.tokenize(t)).pooler_output.float(), dim=-1)
+        for t in texts
+    )
+    scale = model.logit_scale.exp()
+    scores = scale * image @ classes.T
     even = torch.full((blank, len(asked)), 1 / len(asked))
+    covers = covers.gather(1, kept[..., None].expand(-1, -1, covers.shape[-1]))
     return {
-        "pairs": contrastive(logits[:count, :count], true_of(captions, table)),
-        "class": F.cross_entropy(logits[:count, count:], class_targets(table)),
-        "blank": 0.1 * F.cross_entropy(logits[count:, count:], even),
-        "tokens": token_loss(tokens(seen.last_hidden_state[:count, 1:]), scenes, table),
+        "pairs": contrastive(scale * image[:count] @ said.T, true_of(captions, table)),
+        "class": F.cross_entropy(scores[:count], class_targets(table)),
+        "blank": 0.1 * F.cross_entropy(scores[count:], even),
+        **helpers.losses(states[:count].float(), covers, projected[:count].float(), table),
     }
 
 
@@ -245,28 +310,32 @@ def train(
     start: dict[str, Tensor] | None,
     batch: int = BATCH,
     every: int = 100,
+    after: Callable[[CLIPModel], None] | None = None,
 ) -> tuple[CLIPModel, PairProcessor, list]:
-    """Train a model; return it with its processor and the log."""
+    """Train a model; return it with its processor and the log. after: called with it each stage."""
     torch.manual_seed(seed)
     tokenizer = make_tokenizer()
     model = CLIPModel(CLIPConfig(**kwargs_of(tokenizer)))
     if start is not None:
         start_from(model, start)
     processor = PairProcessor(Processor((ATTRIBUTE_SIZE,) * 2, MEAN, STD), tokenizer)
-    tokens = nn.Linear(VISION["hidden_size"], len(SHAPES) + len(COLOURS) + 2)
+    helpers = Helpers(VISION["hidden_size"], model.config.projection_dim)
     log = []
     for number, stage in enumerate(STAGES):
         held = AttributeScenes(HELD, (seed, 99, number), 1)[:]
 
         def losses(step: int, number: int = number) -> dict[str, Tensor]:
             scenes = AttributeScenes(batch, (seed, 1, number, step), MIXES[number])[:]
-            return batch_losses(model, tokens, processor, scenes, (seed, number, step))
+            key = (seed, number, step)
+            return batch_losses(model, helpers, processor, scenes, SEEN[number], key)
 
         def check(held: list = held) -> dict[str, float]:
             matcher = Matcher(model, processor)
             return {"held_out": zero_shot(matcher, [s.image for s in held], labels_of(held))}
 
-        log += fit([model, tokens], stage.scaled(scale), losses, check, every, precision)
+        log += fit([model, helpers], stage.scaled(scale), losses, check, every, precision)
+        if after is not None:
+            after(model)
     return model.eval(), processor, log
 
 

@@ -20,6 +20,7 @@ from xai_lib.models.hf_models import quiet, sentence
 from xai_lib.models.hf_texts import agree, max_tokens, read_tokenizer
 from xai_lib.models.hub import fetch_folder
 from xai_lib.models.loading import local_folder
+from xai_lib.models.text_processor import TextProcessor
 from xai_lib.models.weightfiles import check_weights
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def base_folder(base: str, revision: str | None = None) -> Iterator[Path]:
     if base in cards():
         with TemporaryDirectory() as place:
             model, processor = load_embedded(base)
-            if not hasattr(processor, "tokenizer"):
+            if not isinstance(processor, TextProcessor):
                 raise OptionError(f"The base {base!r} is a model of images; expected one of texts.")
             with quiet():
                 model.save_pretrained(place)

@@ -2,24 +2,32 @@
 
 A model is two files in `xai_lib/weights`: NAME.safetensors and its card NAME.json, both written by
 the training script. The card says which class of which library the weights belong to, and for a
-model of texts which file is its tokenizer.
+model that reads texts which file is its tokenizer.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from xai_lib.errors import CheckpointError
+from xai_lib.models.hf_questions import question_processor
 from xai_lib.models.hf_texts import agree
+from xai_lib.models.pair_processor import PairProcessor
 from xai_lib.models.processor import Processor
+from xai_lib.models.question_processor import QuestionProcessor
 from xai_lib.models.text_processor import TextProcessor
 from xai_lib.models.weightfiles import read_safetensors
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
 
@@ -42,7 +50,9 @@ def cards() -> dict[str, dict]:
 REINSTALL = "the installation is damaged, install xai-lib again."
 
 
-def load_embedded(name: str) -> tuple[nn.Module, Processor | TextProcessor]:
+def load_embedded(
+    name: str,
+) -> tuple[nn.Module, Processor | TextProcessor | PairProcessor | QuestionProcessor]:
     """Return the embedded model `name` in float32 and its processor.
 
     The weight file must have the sha256 of the card and fill every parameter of the model; anything
@@ -58,8 +68,9 @@ def load_embedded(name: str) -> tuple[nn.Module, Processor | TextProcessor]:
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{path} does not fit its card: {reason}") from error
-    is_text = card["library"] == "transformers"
-    return model.eval(), _text_processor(card, model) if is_text else _processor(card)
+    if card["library"] == "timm":
+        return model.eval(), _processor(card)
+    return model.eval(), _HF[_kind(card)][1](card, model)
 
 
 def _check_digest(path: Path, expected: str) -> None:
@@ -67,10 +78,15 @@ def _check_digest(path: Path, expected: str) -> None:
         raise CheckpointError(f"{path} is not the file that its card describes: {REINSTALL}")
 
 
+def _kind(card: dict) -> str:
+    return card["class"].rpartition(".")[2]
+
+
 def _build(card: dict) -> nn.Module:
-    kind = card["class"].rpartition(".")[2]
-    if card["library"] == "transformers" and kind == "BertForSequenceClassification":
-        return _build_bert(card)
+    kind = _kind(card)
+    if card["library"] == "transformers" and kind in _HF:
+        with torch.random.fork_rng(devices=[]):
+            return _HF[kind][0](card)
     from timm.models import deit, vision_transformer
 
     classes = {
@@ -80,7 +96,7 @@ def _build(card: dict) -> nn.Module:
     if card["library"] != "timm" or kind not in classes:
         raise CheckpointError(
             f"The card of {card['name']!r} names {card['library']} {card['class']}; known are "
-            f"timm's {', '.join(classes)} and transformers' BertForSequenceClassification."
+            f"timm's {', '.join(classes)} and transformers' {', '.join(_HF)}."
         )
     # Weights are about to be loaded: building must not disturb the caller's random numbers.
     with torch.random.fork_rng(devices=[]):
@@ -99,27 +115,59 @@ def _build_bert(card: dict) -> nn.Module:
         id2label=dict(enumerate(names)),
         label2id={name: index for index, name in enumerate(names)},
     )
-    with torch.random.fork_rng(devices=[]):
-        return BertForSequenceClassification(config)
+    return BertForSequenceClassification(config)
 
 
-def _text_processor(card: dict, model: nn.Module) -> TextProcessor:
+def _build_clip(card: dict) -> nn.Module:
+    from transformers import CLIPConfig, CLIPModel
+
+    return CLIPModel(CLIPConfig(**card["kwargs"]))
+
+
+def _build_questions(card: dict) -> nn.Module:
+    import transformers
+
+    kind = _kind(card)
+    config = getattr(transformers, kind.replace("ForQuestionAnswering", "Config"))
+    names = dict(enumerate(card["class_names"]))
+    return getattr(transformers, kind)(config(**card["kwargs"], id2label=names))
+
+
+def _tokenizer(card: dict, names: list[str], special: dict[str, str]) -> PreTrainedTokenizerFast:
+    """Return the card's tokenizer, which makes the inputs `names`; special: token by its role."""
     from transformers import PreTrainedTokenizerFast
 
-    path, limit = WEIGHTS / card["tokenizer"], card["input"]["max_length"]
+    path = WEIGHTS / card["tokenizer"]
     if not path.is_file():
         raise CheckpointError(f"{path} is missing: {REINSTALL}")
     _check_digest(path, card["tokenizer_sha256"])
-    names = ("pad", "unk", "cls", "sep", "mask")
-    special = {f"{name}_token": f"[{name.upper()}]" for name in names}
-    tokenizer = PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(
         tokenizer_file=str(path),
-        model_max_length=limit,
-        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
-        **special,
+        model_max_length=card["input"]["max_length"],
+        model_input_names=names,
+        **{f"{role}_token": token for role, token in special.items()},
     )
+
+
+def _bert_tokenizer(card: dict) -> PreTrainedTokenizerFast:
+    roles = ("pad", "unk", "cls", "sep", "mask")
+    names = ["input_ids", "token_type_ids", "attention_mask"]
+    return _tokenizer(card, names, {role: f"[{role.upper()}]" for role in roles})
+
+
+def _text_processor(card: dict, model: nn.Module) -> TextProcessor:
+    tokenizer = _bert_tokenizer(card)
     agree(tokenizer, model, card["name"])
-    return TextProcessor(tokenizer, tuple(card["class_names"]), limit)
+    return TextProcessor(tokenizer, tuple(card["class_names"]), card["input"]["max_length"])
+
+
+def _question_processor(card: dict, model: nn.Module) -> QuestionProcessor:
+    return question_processor(_bert_tokenizer(card), model, card["name"])
+
+
+def _pair_processor(card: dict, model: nn.Module) -> PairProcessor:
+    tokenizer = _tokenizer(card, ["input_ids", "attention_mask"], card["special_tokens"])
+    return PairProcessor(_processor(card), tokenizer, tuple(card["class_names"]))
 
 
 def _processor(card: dict) -> Processor:
@@ -131,3 +179,12 @@ def _processor(card: dict) -> Processor:
         tuple(card["input"]["std"]),
         tuple(card["class_names"]),
     )
+
+
+# How to build a model of transformers from its card, and its processor from card and model.
+_HF: dict[str, tuple[Callable, Callable]] = {
+    "BertForSequenceClassification": (_build_bert, _text_processor),
+    "CLIPModel": (_build_clip, _pair_processor),
+    "LxmertForQuestionAnswering": (_build_questions, _question_processor),
+    "VisualBertForQuestionAnswering": (_build_questions, _question_processor),
+}

@@ -26,7 +26,7 @@ def load_hf_folder(folder: Path) -> tuple[nn.Module, Processor]:
     from transformers import AutoModelForImageClassification
 
     model = pretrained(AutoModelForImageClassification, folder, "image classifier")
-    return model, _processor(folder, model)
+    return model, image_processor(folder, model)
 
 
 def pretrained(kind: type, folder: Path, what: str) -> nn.Module:
@@ -58,7 +58,8 @@ def pretrained(kind: type, folder: Path, what: str) -> nn.Module:
     return model.eval()
 
 
-def _processor(folder: Path, model: nn.Module) -> Processor:
+def image_processor(folder: Path, model: nn.Module) -> Processor:
+    """Return the image side's processor of a folder; CheckpointError where its file is damaged."""
     from transformers import AutoImageProcessor
 
     try:

@@ -45,11 +45,14 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
             f"{folder} has no tokenizer: copy tokenizer.json and tokenizer_config.json into it, or "
             "write them with tokenizer.save_pretrained(folder)."
         )
-    from transformers import AutoTokenizer
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     try:
         with quiet():
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            if not tokenizer.is_fast and (folder / "tokenizer.json").is_file():
+                # transformers has no fast class of SigLIP's, whose folders hold one all the same.
+                tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # the tokenizers library raises plain Exception for damaged files
         raise CheckpointError(
             f"The tokenizer in {folder} cannot be used ({sentence(error)}): copy its files again, "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from torch import nn
 
@@ -11,9 +12,13 @@ from xai_lib.errors import CheckpointError, OptionError, unknown_name
 from xai_lib.models.catalog import CHECKPOINTS, pinned_revision
 from xai_lib.models.embedded import cards, load_embedded
 from xai_lib.models.hf_models import load_hf_folder
+from xai_lib.models.hf_pairs import PAIRS, load_pair_folder
+from xai_lib.models.hf_questions import ARCHITECTURES, load_question_folder
 from xai_lib.models.hf_texts import load_text_folder, require_classifier
 from xai_lib.models.hub import fetch_folder
+from xai_lib.models.pair_processor import PairProcessor
 from xai_lib.models.processor import Processor
+from xai_lib.models.question_processor import QuestionProcessor
 from xai_lib.models.text_processor import TextProcessor
 from xai_lib.models.timm_models import load_timm, load_timm_folder
 from xai_lib.models.weightfiles import (
@@ -24,42 +29,69 @@ from xai_lib.models.weightfiles import (
     read_json,
 )
 
-Loaded = tuple[nn.Module, Processor | TextProcessor]
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Loaded = tuple[nn.Module, Processor | TextProcessor | PairProcessor | QuestionProcessor]
 
 
-def load(name: str | os.PathLike, *, revision: str | None = None) -> Loaded:
+def load(
+    name: str | os.PathLike,
+    *,
+    revision: str | None = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+) -> Loaded:
     """Return the model `name` in eval mode and float32, unmodified, and its processor.
 
-    A `Processor` for image classifiers, a `TextProcessor` for text classifiers. `name` is an
-    embedded model ("vit-scenes"; `xai models` lists them), "timm:NAME" or "hf:NAME"
-    for a checkpoint of the Hugging Face hub (at the commit, branch or tag `revision`), or the path
-    of a folder that holds `config.json` and `model.safetensors` as transformers' `save_pretrained`
-    or timm's `save_for_hf` write them. Pickled weights (.bin, .pth) are refused. Raises OptionError
-    for an unknown name and CheckpointError for files that are missing, damaged, or neither in the
-    local cache nor reachable.
+    A `Processor` for image classifiers, a `TextProcessor` for text classifiers, a `PairProcessor`
+    for models of images and texts such as CLIP, a `QuestionProcessor` for LXMERT and VisualBERT
+    that answer questions. `name` is an embedded model ("vit-scenes"; `xai models` lists them),
+    "timm:NAME" or "hf:NAME" for a checkpoint of the Hugging Face hub (at the commit, branch or tag
+    `revision`), or the path of a folder that holds `config.json` and `model.safetensors` as
+    transformers' `save_pretrained` or timm's `save_for_hf` write them. Pickled weights (.bin, .pth)
+    are refused. tokenizer: that of LXMERT or VisualBERT where the folder has none, as VisualBERT's
+    on the hub, which share that of bert-base-uncased. Raises OptionError for an unknown name and a
+    tokenizer that is not asked for, CheckpointError for files that are missing, damaged, or
+    neither in the local cache nor reachable.
     """
     if not isinstance(name, str | os.PathLike):
         raise OptionError(f"name is {name!r}; expected a model's name or the path of a folder.")
     text = os.fspath(name)
-    if text in cards():
-        return load_embedded(text)
     prefix, _, rest = text.partition(":")
+    if text in cards():
+        _refuse(tokenizer, text)
+        return load_embedded(text)
     if prefix in ("timm", "hf") and rest:
         revision = revision or pinned_revision(text)
-        return (
-            load_timm(rest, revision) if prefix == "timm" else _load(fetch_folder(rest, revision))
+        if prefix == "timm":
+            _refuse(tokenizer, text)
+            return load_timm(rest, revision)
+        return _load(fetch_folder(rest, revision), tokenizer)
+    return _load(local_folder(text, is_path=not isinstance(name, str)), tokenizer)
+
+
+def _refuse(tokenizer: object, name: object) -> None:
+    """Raise OptionError for a tokenizer that the caller brings to a model that has its own."""
+    if tokenizer is not None:
+        raise OptionError(
+            f"{name} takes no tokenizer=; only folders of {' and '.join(ARCHITECTURES)} do, which "
+            "may come without one."
         )
-    return _load(local_folder(text, is_path=not isinstance(name, str)))
 
 
-def _load(folder: Path) -> Loaded:
+def _load(folder: Path, tokenizer: PreTrainedTokenizerBase | None = None) -> Loaded:
     config = read_json(folder / CONFIG_NAME)
+    names = [str(name) for name in config.get("architectures") or []]
+    if any(name in ARCHITECTURES for name in names):
+        return load_question_folder(folder, tokenizer)
+    _refuse(tokenizer, folder)
     # timm's hub format names an architecture, transformers' a list of them.
     if "architecture" in config:
         return load_timm_folder(folder)
-    names = [str(name) for name in config.get("architectures") or []]
     if any(name.endswith("ForSequenceClassification") for name in names):
         return load_text_folder(folder)
+    if any(name in PAIRS for name in names):
+        return load_pair_folder(folder)
     if not (folder / PREPROCESSOR_NAME).is_file():
         require_classifier(names, folder)
     return load_hf_folder(folder)

@@ -59,4 +59,15 @@ class PairProcessor:
 
     def tokenize(self, texts: str | Sequence[str], *, truncate: bool = False) -> BatchEncoding:
         """Return input_ids and attention_mask alone, (texts, tokens); errors as above."""
-        return self._texts(texts, truncate=truncate)
+        encoded = self._texts(texts, truncate=truncate)
+        if self.pad_to is None:
+            return encoded
+        padded = self.tokenizer(
+            [text for (text,) in encoded.texts],
+            padding="max_length",
+            max_length=self.pad_to,
+            truncation=truncate,
+            return_tensors="pt",
+        )
+        padded.texts = encoded.texts
+        return padded
