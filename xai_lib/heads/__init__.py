@@ -3,5 +3,6 @@
 from xai_lib.heads.pruning import prune_heads
 from xai_lib.heads.ranking import HeadScores, ScoredSite
 from xai_lib.heads.scores import head_scores
+from xai_lib.heads.smaller import Smaller, smaller
 
-__all__ = ["HeadScores", "ScoredSite", "head_scores", "prune_heads"]
+__all__ = ["HeadScores", "ScoredSite", "Smaller", "head_scores", "prune_heads", "smaller"]

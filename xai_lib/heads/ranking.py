@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from xai_lib.errors import InputError, OptionError, unknown_name
 from xai_lib.tracing import HeadMask
@@ -108,6 +108,7 @@ class HeadScores:
         *,
         counts: str = "floor_pruned",
         per_sample: bool = False,
+        tied: bool = False,
     ) -> HeadMask:
         """Return the mask that prunes a fraction of all heads (or layers), ranked by score.
 
@@ -115,11 +116,13 @@ class HeadScores:
         ranked together. counts: how a fraction becomes a number: "floor_pruned" prunes
         ⌊fraction·N⌋ (published for VisualBERT), "floor_kept" keeps ⌊(1-fraction)·N⌋ (LXMERT).
         per_sample: rank each sample by its own scores (as published), else by the mean (as one
-        deploys). Several fractions give one row for each (and sample, the samples running fastest),
-        for a batch that holds the samples once for every fraction.
+        deploys). tied: rank and prune the calls of one module together, by their mean score: they
+        share their weights (LXMERT's cross-attention), so only this can be made permanent.
+        Several fractions give one row for each (and sample, the samples running fastest), for a
+        batch that holds the samples once for every fraction.
         Raises OptionError for a fraction outside [0, 1] or one that leaves nothing.
         """
-        kept = self.kept(fraction, order, counts=counts, per_sample=per_sample)
+        kept = self.kept(fraction, order, counts=counts, per_sample=per_sample, tied=tied)
         kept = kept[0] if kept.shape[0] == 1 and not per_sample else kept
         parts = kept.to(self.logits.dtype).split(self.widths, -1)
         return HeadMask({s.call: part for s, part in zip(self.sites, parts, strict=True)})
@@ -131,6 +134,7 @@ class HeadScores:
         *,
         counts: str = "floor_pruned",
         per_sample: bool = False,
+        tied: bool = False,
     ) -> Tensor:
         """Return which heads a mask keeps, bool (rows, heads): see `mask`."""
         if order not in ORDERS:
@@ -138,18 +142,31 @@ class HeadScores:
         if counts not in COUNTS:
             raise unknown_name("counts", counts, COUNTS)
         fractions = [fraction] if isinstance(fraction, int | float) else list(fraction)
-        candidates = self.candidates
-        total = int(candidates.sum())
+        groups = self._groups(tied).to(self.values.device)
         scores = self.values if per_sample else self.values.mean(0, keepdim=True)
-        ranked = (scores if order == "negative" else -scores)[:, candidates.to(scores.device)]
-        # The place of each head among all, the first to keep being 0.
+        total = int(groups.max()) + 1
+        # Groups of one where nothing is tied; -1 is what cannot be pruned.
+        weights = nn.functional.one_hot(groups + 1, total + 1)[:, 1:].to(scores)
+        weights = weights * self.candidates.to(weights)[:, None]
+        ranked = scores @ (weights / weights.sum(0))
+        ranked = ranked if order == "negative" else -ranked
+        # The place of each among all, the first to keep being 0.
         places = ranked.sort(dim=1, descending=True, stable=True).indices.argsort(1)
-        rows = []
-        for one in fractions:
-            keep = torch.ones_like(scores, dtype=torch.bool)
-            keep[:, candidates.to(scores.device)] = places < _count(one, total, counts)
-            rows.append(keep)
-        return torch.cat(rows)
+        places = nn.functional.pad(places, (0, 1), value=-1)[:, groups]
+        return torch.cat([places < _count(one, total, counts) for one in fractions])
+
+    def _groups(self, tied: bool) -> Tensor:
+        """Return for each value the number of what is kept or pruned together, -1 for never."""
+        known: dict[tuple, int] = {}
+        keys = [
+            (site.name if tied else site.call, head)
+            for site, width in zip(self.sites, self.widths, strict=True)
+            for head in range(width)
+        ]
+        for key, counts in zip(keys, self.candidates.tolist(), strict=True):
+            if counts:
+                known.setdefault(key, len(known))
+        return torch.tensor([known.get(key, -1) for key in keys])
 
     def normalised(self) -> HeadScores:
         """Return the scores divided by the L2 norm of their layer's means (Michel et al. 2019)."""
