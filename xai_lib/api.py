@@ -11,9 +11,12 @@ from xai_lib import registry
 from xai_lib.attribution import Attribution
 from xai_lib.borrowing import borrowed, eager
 from xai_lib.errors import MethodNotApplicableError, unknown_name
-from xai_lib.inputs import Prepared, prepare, unwrap
+from xai_lib.finishing import finished
+from xai_lib.inputs import prepare, unwrap
+from xai_lib.multimodal import explain_streams
 from xai_lib.passes import Call
 from xai_lib.refusals import PIXEL_METHODS
+from xai_lib.streams import prepare_streams
 from xai_lib.targets import Target, class_names, resolve_all
 from xai_lib.tracing import Trace
 
@@ -29,6 +32,7 @@ def explain(
     target: Target = None,
     *,
     targets=None,
+    position: int | None = None,
     compat: str | None = None,
     first_token: str = "keep",
     **options,
@@ -38,10 +42,15 @@ def explain(
     model: any unmodified timm, Hugging Face or torchvision transformer (or your own, if its
     attention is softmax(QKᵀ)V in torch operations). It comes back exactly as it was.
     inputs: pixels (batch, channels, H, W), normalised, or the dict that a processor or a tokenizer
-    returns (pixel_values, or input_ids with attention_mask).
+    returns (pixel_values, or input_ids with attention_mask). Models of text and image take both in
+    one dict (pixel_values, or visual_feats with visual_pos, or visual_embeds); their relevance is
+    in `att.streams`. CLIP scores every image with every text: its samples are the images and its
+    classes the texts.
     method: a name of `xai.methods()`; its options follow as keywords.
-    target: None (the predicted class), a class number, a class name where the model has names, or
-    one of these per sample. targets=[...]: several for every sample, sharing one forward pass.
+    target: None (the predicted class), a class number, a class name where the model has names, a
+    tuple (one, other) for why one rather than the other (the difference of their logits), or a list
+    with one of these per sample. targets=[...]: several for every sample, sharing a forward pass.
+    position: of (batch, rows, classes) logits, the row to explain (a detector's query, a token).
     compat: "reference" reproduces the published code where it differs from its paper
     (docs/conventions.md lists each case).
     first_token: "keep" what the first token ([CLS]) gets, or make it "zero" or the row's "min", as
@@ -54,63 +63,55 @@ def explain(
         raise unknown_name("first_token", first_token, FIRST_TOKEN)
     chosen = registry.find(method, options)
     model = unwrap(model)
-    prepared = prepare(model, inputs)
     names = class_names(model)
-    call = Call(
-        model,
-        prepared,
-        lambda logits: resolve_all(targets, target, logits, names),
-        reference=compat == "reference",
-    )
-    with borrowed(model):
-        output = chosen.function(call, **options)
-    layout = call.layout(call.run)
+
+    def choose(logits: Tensor) -> Tensor:
+        return resolve_all(targets, target, logits, names)
+
+    reference = compat == "reference"
+    streams = prepare_streams(model, inputs, position)
+    if streams is None:
+        prepared = prepare(model, inputs)
+        prepared.position = position
+        call = Call(model, prepared, choose, reference=reference)
+        with borrowed(model):
+            output = chosen.function(call, **options)
+        layout, found, logits = call.layout(call.run), call.targets, call.run.logits
+        given, stream = prepared.given, prepared.stream
+    else:
+        output, layout, found, logits = explain_streams(
+            model, streams, chosen, options, choose, reference
+        )
+        given, stream = streams.everything, "streams"
     relevance = output.relevance
     if relevance is None:
         relevance = layout.patch_sums(output.pixels)
-    if relevance.shape[1:] != (prepared.batch, layout.tokens):
+    if relevance.shape[1:] != (found.shape[1], layout.tokens):
         raise MethodNotApplicableError(
             f"{method!r} sees {relevance.shape[-1]} tokens where the model starts with "
             f"{layout.tokens}: it merges tokens on the way. {PIXEL_METHODS.capitalize()}."
         )
-    relevance = _finished(relevance, prepared, call.reference, first_token)
+    relevance = finished(relevance, layout, reference, first_token)
 
     def public(x):
         x = None if x is None else x.detach()
         return x if targets is not None or x is None else x[0]
 
+    against = found[..., 1]
     return Attribution(
         relevance=public(relevance),
-        target=public(call.targets),
-        logits=call.run.logits.detach(),
-        content=call.content(call.run),
+        target=public(found[..., 0]),
+        logits=logits.detach(),
+        content=layout.content_of(found.shape[1], logits.device),
         method=method,
         options=options | ({"compat": compat} if compat else {}),
         layout=layout,
-        inputs=(prepared.ids if prepared.stream == "text" else prepared.pixels).detach(),
+        inputs=given,
         pixels=public(output.pixels),
         class_names=names,
-        stream=prepared.stream,
+        stream=stream,
+        against=public(against) if (against >= 0).any() else None,
     )
-
-
-def _finished(relevance: Tensor, inputs: Prepared, reference: bool, first_token: str) -> Tensor:
-    """Return relevance (targets, batch, tokens) with the padding and the first token as asked."""
-    absent = None
-    if inputs.stream == "text" and not reference:
-        # What a method leaves there is rounding, or a constant that belongs to no token.
-        absent = ~inputs.present
-        relevance = relevance.masked_fill(absent, 0)
-    if first_token == "keep":
-        return relevance
-    relevance = relevance.detach().clone()
-    first = 0 if inputs.stream == "image" else inputs.present.long().argmax(1)
-    rows = torch.arange(relevance.shape[1], device=relevance.device)
-    # Nor is padding a row's least, or a text would depend on the others of its batch.
-    tokens = relevance if absent is None else relevance.masked_fill(absent, torch.inf)
-    replaced = 0 if first_token == "zero" else tokens.amin(-1)
-    relevance[:, rows, first] = replaced
-    return relevance
 
 
 @contextmanager

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from xai_lib.errors import MethodNotApplicableError, OptionError
+from xai_lib.errors import MethodNotApplicableError, OptionError, unknown_name
 from xai_lib.files import saveable, written
-from xai_lib.layout import TokenLayout
+from xai_lib.layout import Layout, TokenLayout
+from xai_lib.stream_layout import RegionLayout, StreamsLayout
+from xai_lib.streams import SOURCES
 from xai_lib.text import TextLayout, TextScores
 
 SUFFIXES = (".png", ".pdf", ".svg", ".safetensors")
@@ -33,7 +35,10 @@ class Attribution:
     content: (batch, tokens), False for class, distillation, register and padding tokens, and for
     what a tokenizer adds to a text. stream: "image" or "text".
     pixels: (batch, H, W) for methods that reach the input of an image model, else None.
-    inputs: the explained pixels (batch, channels, H, W), or token numbers (batch, tokens).
+    inputs: the explained pixels (batch, channels, H, W), token numbers (batch, tokens), or for
+    several streams ("streams") the dict of all inputs; then the tokens of the streams stand side by
+    side in `relevance`, `streams` has each alone and `part(name)` is an Attribution of one.
+    against: (batch,) the classes that the targets are explained against, None where there are none.
     """
 
     relevance: Tensor
@@ -42,20 +47,62 @@ class Attribution:
     content: Tensor
     method: str
     options: dict
-    layout: TokenLayout | TextLayout
-    inputs: Tensor = field(repr=False)
+    layout: Layout
+    inputs: Tensor | dict = field(repr=False)
     pixels: Tensor | None = field(default=None, repr=False)
     class_names: tuple[str, ...] | None = field(default=None, repr=False)
     stream: str = "image"
+    against: Tensor | None = None
 
     @property
     def streams(self) -> dict[str, Tensor]:
         """Relevance by stream; a single-stream model has one, equal to `relevance`."""
+        if isinstance(self.layout, StreamsLayout):
+            return {n: self.relevance[..., where] for n, where in self.layout.slices().items()}
         return {self.stream: self.relevance}
+
+    def part(self, stream: str) -> Attribution:
+        """Return the attribution of one stream alone: "image" or "text" as of a model of that kind.
+
+        After `targets=[...]` on a model that scores images with texts, every target has a text of
+        its own: the part's samples are then all pairs, those of the first target first.
+        """
+        if not isinstance(self.layout, StreamsLayout):
+            if stream != self.stream:
+                raise unknown_name("stream", stream, (self.stream,))
+            return self
+        if stream not in self.streams:
+            raise unknown_name("stream", stream, self.streams)
+        layout, relevance = self.layout.layout(stream), self.streams[stream]
+        where = self.layout.slices()[stream]
+        image = isinstance(layout, TokenLayout)
+        target, against, content = self.target, self.against, self.content[:, where]
+        if isinstance(layout, TextLayout) and len(layout.ids) > len(self.logits):
+            relevance, content = relevance.flatten(0, 1), layout.content
+            target = target.flatten()
+            against = None if against is None else against.flatten()
+        kinds = {TextLayout: "text", TokenLayout: "image", RegionLayout: "regions"}
+        return replace(
+            self,
+            relevance=relevance,
+            target=target,
+            against=against,
+            content=content,
+            layout=layout,
+            inputs=layout.ids if isinstance(layout, TextLayout) else self._input_of(stream),
+            pixels=self.pixels if image else None,
+            stream=kinds.get(type(layout), stream),
+        )
+
+    def _input_of(self, stream: str) -> Tensor | None:
+        """Return what a stream's tokens were made of."""
+        return next((x for name, x in self.inputs.items() if SOURCES.get(name) == stream), None)
 
     @property
     def grid(self) -> tuple[int, int]:
         """Rows and columns of the patch grid."""
+        if self.stream == "streams":
+            return self.part("image").grid
         if self.stream != "image":
             raise MethodNotApplicableError(
                 "A text has no patches; att.words() and att.tokens() are what you want."
@@ -71,6 +118,8 @@ class Attribution:
     def patches(self) -> Tensor:
         """Relevance of the patches in their grid: (..., rows, columns)."""
         grid = self.grid
+        if self.stream == "streams":
+            return self.part("image").patches
         return self.relevance[..., self.layout.patches].unflatten(-1, grid)
 
     def heatmap(self, size: int | tuple[int, int] | None = None) -> Tensor:
@@ -78,6 +127,8 @@ class Attribution:
 
         Shape (batch, H, W), in the units of the method; nothing is normalised or clamped.
         """
+        if self.stream == "streams":
+            return self.part("image").heatmap(size)
         grid = self.patches
         size = self.layout.size if size is None else (size, size) if isinstance(size, int) else size
         if not isinstance(size, tuple | list) or len(size) != 2 or min(size) < 1:
@@ -91,10 +142,14 @@ class Attribution:
 
         A word's score is the "max" of its pieces' (as in the papers), their "sum" or their "mean".
         """
+        if self.stream == "streams":
+            return self.part("text").words(reduce)
         return self._text_layout().word_scores(self.relevance, reduce)
 
     def tokens(self, specials: bool = False) -> list[TextScores]:
         """Return the tokens of each text with their scores; specials: also those like [CLS]."""
+        if self.stream == "streams":
+            return self.part("text").tokens(specials)
         return self._text_layout().token_scores(self.relevance, specials)
 
     def _text_layout(self) -> TextLayout:

@@ -114,7 +114,9 @@ def check_ids(model: nn.Module, ids, mask) -> None:
         if not mask.any(1).all():
             raise InputError("inputs['attention_mask'] has a row without a token: an empty text.")
     _check_vocabulary(model, ids)
-    positions = getattr(getattr(model, "config", None), "max_position_embeddings", None)
+    config = getattr(model, "config", None)
+    config = getattr(config, "text_config", None) or config
+    positions = getattr(config, "max_position_embeddings", None)
     if isinstance(positions, int) and 0 < positions < ids.shape[1]:
         raise InputError(
             f"inputs has {ids.shape[1]} tokens, the model takes {positions}. Explain long texts in "

@@ -11,7 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from xai_lib.errors import InputError, UnsupportedModelError
+from xai_lib.errors import InputError, OptionError, UnsupportedModelError
 from xai_lib.input_checks import (
     check_content,
     check_extra,
@@ -20,14 +20,21 @@ from xai_lib.input_checks import (
     check_pixels,
     takes_keyword,
 )
+from xai_lib.layout import Layout, TokenLayout
+from xai_lib.text import TextLayout
+from xai_lib.tracing import Trace
 
 
 @dataclass
 class Prepared(ABC):
     """Checked inputs of a batch; `extra` reaches the model as it came.
 
-    stream: "image" or "text". channel: the dimension of the features over which a method sums to
-    get one number per pixel or token. advice: how to make inputs that the model takes.
+    stream: "image", "text" or "regions". channel: the dimension of the features over which a method
+    sums to get one number per pixel or token. advice: how to make inputs that the model takes.
+    For models of several streams: fixed holds what belongs to all samples together (the texts that
+    an image is compared with); sources names the stream of each input that tokens are made of, and
+    focus the one to look at; transposed: samples are the columns of the scores (texts are explained
+    by images); position: the row of (batch, rows, classes) scores that is explained.
     """
 
     stream: ClassVar[str]
@@ -35,6 +42,11 @@ class Prepared(ABC):
     advice: ClassVar[str]
 
     extra: dict
+    fixed: dict = field(default_factory=dict, kw_only=True)
+    sources: dict[str, str] = field(default_factory=dict, kw_only=True)
+    focus: str | None = field(default=None, kw_only=True)
+    transposed: bool = field(default=False, kw_only=True)
+    position: int | None = field(default=None, kw_only=True)
 
     @property
     @abstractmethod
@@ -56,14 +68,28 @@ class Prepared(ABC):
     def samples(self) -> list[Tensor]:
         """Return the input of each sample alone, without padding."""
 
-    def repeated(self, copies: int) -> dict:
-        """Return `extra` for the whole batch, `copies` times over."""
-        return {
+    @abstractmethod
+    def layout(self, trace: Trace) -> Layout:
+        """Return where the tokens lie, once a pass has shown it."""
+
+    def forward(self, model, copies: int, **given):
+        """Run the model on what is `given` and on the rest, which is repeated `copies` times."""
+        rest = {
             name: value.repeat(copies, *[1] * (value.dim() - 1))
             if isinstance(value, Tensor) and value.dim() and value.shape[0] == self.batch
             else value
             for name, value in self.extra.items()
         }
+        everything = given | rest | self.fixed
+        for name, stream in self.sources.items():
+            if name in everything:
+                everything[name]._xai_origin = stream
+        return model(**everything)
+
+    def logits(self, output) -> Tensor:
+        """Return the (batch, classes) scores in what the model returned."""
+        logits = logits_of(output, self.position)
+        return logits.t() if self.transposed else logits
 
 
 @dataclass
@@ -85,15 +111,21 @@ class ImageInputs(Prepared):
     def dtype(self) -> torch.dtype:
         return self.pixels.dtype
 
+    @property
+    def given(self) -> Tensor:
+        return self.pixels
+
     def samples(self) -> list[Tensor]:
         return list(self.pixels)
+
+    def layout(self, trace: Trace) -> Layout:
+        return TokenLayout.of(trace, self.pixels)
 
     def call(self, model, features: Tensor | None = None):
         pixels = self.pixels if features is None else features
         if self.keyword is None:
             return model(pixels)
-        extra = self.repeated(pixels.shape[0] // self.batch)
-        return model(**{self.keyword: pixels}, **extra)
+        return self.forward(model, pixels.shape[0] // self.batch, **{self.keyword: pixels})
 
 
 @dataclass
@@ -126,9 +158,21 @@ class TextInputs(Prepared):
     def samples(self) -> list[Tensor]:
         return [row[kept] for row, kept in zip(self.ids, self.present, strict=True)]
 
+    def layout(self, trace: Trace) -> Layout:
+        return TextLayout.of(self.ids, self.present, self.special, self.encodings, self.texts)
+
     def call(self, model, features: Tensor | None = None):
         copies = 1 if features is None else features.shape[0] // self.batch
-        return model(input_ids=self.ids.repeat(copies, 1), **self.repeated(copies))
+        return self.forward(model, copies, input_ids=self.ids.repeat(copies, 1))
+
+    @property
+    def given(self) -> Tensor:
+        return self.ids
+
+    @property
+    def tokens(self) -> int:
+        """The length of the sequence whose embeddings are the features."""
+        return self.ids.shape[1]
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -167,7 +211,7 @@ def prepare(model: nn.Module, inputs) -> Prepared:
         check_pixels(model, inputs)
         return ImageInputs({}, fresh(inputs), None)
     if "input_ids" in inputs and "pixel_values" not in inputs:
-        return _prepare_text(model, inputs)
+        return prepare_text(model, inputs)
     if "pixel_values" not in inputs:
         raise InputError(
             f"inputs has the keys {sorted(inputs)}; expected 'pixel_values', as an image "
@@ -181,7 +225,8 @@ def prepare(model: nn.Module, inputs) -> Prepared:
     return ImageInputs(extra, fresh(pixels), keyword)
 
 
-def _prepare_text(model: nn.Module, inputs: Mapping) -> TextInputs:
+def prepare_text(model: nn.Module, inputs: Mapping) -> TextInputs:
+    """Check `inputs` with input_ids, as a tokenizer or a processor returns them."""
     check_modality(model, "input_ids", "pixel_values")
     ids = inputs["input_ids"]
     extra = {k: v for k, v in inputs.items() if k != "input_ids"}
@@ -224,19 +269,46 @@ def fresh(x: Tensor) -> Tensor:
         return x.detach().clone()
 
 
-def logits_of(output) -> Tensor:
-    """Return the (batch, classes) logits of whatever the model returned."""
-    logits = getattr(output, "logits", None)
+# What models call the scores that are explained, the first that is there.
+SCORES = ("logits", "logits_per_image", "question_answering_score", "itm_score", "itm_logits")
+
+
+def logits_of(output, position: int | None = None) -> Tensor:
+    """Return the (batch, classes) logits of whatever the model returned.
+
+    position: which row of (batch, rows, classes) logits, such as a detector's query or the place of
+    a token; negative ones count from the end.
+    """
+    logits = next((x for x in (getattr(output, n, None) for n in SCORES) if x is not None), None)
     if logits is None and isinstance(output, Mapping):
         logits = output.get("logits")
     if logits is None and isinstance(output, tuple | list) and output:
         logits = output[0]
     if logits is None and isinstance(output, Tensor):
         logits = output
+    if isinstance(logits, Tensor) and logits.dim() == 3 and position is not None:
+        return _row(logits, position)
+    if position is not None and isinstance(logits, Tensor):
+        raise OptionError(
+            f"position is {position!r}, but the model returned {tuple(logits.shape)} scores: one "
+            "row per sample, so there is nothing to choose. Leave position out."
+        )
     if not isinstance(logits, Tensor) or logits.dim() != 2:
         found = "no logits" if logits is None else f"a tensor of shape {tuple(logits.shape)}"
         raise UnsupportedModelError(
             f"The model returned {type(output).__name__} with {found}; expected (batch, classes) "
-            "logits. Put a classification head on a backbone, e.g. a small nn.Module around it."
+            "logits. Put a classification head on a backbone, e.g. a small nn.Module around it; of "
+            "(batch, rows, classes) logits choose a row with position=..."
         )
     return logits
+
+
+def _row(logits: Tensor, position: int | None) -> Tensor:
+    rows = logits.shape[1]
+    if not isinstance(position, int) or isinstance(position, bool) or not -rows <= position < rows:
+        raise OptionError(
+            f"The model returned {tuple(logits.shape)} scores: {rows} rows for each sample (tokens "
+            f"or detection queries), and position is {position!r}; expected an integer from "
+            f"{-rows} to {rows - 1} that says which of them to explain."
+        )
+    return logits[:, position]

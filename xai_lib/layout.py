@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -10,6 +11,14 @@ from torch.nn import functional as F
 
 from xai_lib.errors import MethodNotApplicableError
 from xai_lib.tracing import Trace
+
+
+class Layout(Protocol):
+    """Where the tokens of a batch lie: how many there are, and which of them hold content."""
+
+    tokens: int
+
+    def content_of(self, batch: int, device) -> Tensor: ...
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from xai_lib import pruned
 from xai_lib.borrowing import HALF, in_float32
 from xai_lib.errors import InputError, XAIError, unknown_name
-from xai_lib.inputs import Prepared, TextInputs, logits_of
-from xai_lib.layout import TokenLayout
+from xai_lib.inputs import Prepared, TextInputs
+from xai_lib.layout import Layout, TokenLayout
 from xai_lib.refusals import (
     is_about_writing,
     is_ours,
@@ -24,8 +25,7 @@ from xai_lib.refusals import (
     sequence_first,
     writes_in_place,
 )
-from xai_lib.text import TextLayout
-from xai_lib.tracing import Embeddings, Site, Trace
+from xai_lib.tracing import Chains, Embeddings, Site, Trace
 
 # Half-precision relevance is seeded with this and divided by it at the end, since the shares of a
 # token lie below the smallest fp16 number.
@@ -106,6 +106,11 @@ class Call:
     # Which of the tensors before the first attention the embeddings of a text are.
     _place: int = field(default=-1, init=False)
 
+    @property
+    def coupled(self) -> bool:
+        """Whether several sequences of tokens attend to each other and are looked at together."""
+        return bool(self.inputs.sources) and self.inputs.stream == "streams"
+
     def forward(
         self,
         features: Tensor | None = None,
@@ -124,10 +129,10 @@ class Call:
         wide = inputs.dtype in HALF and getattr(rules, "needs_float32", False)
         if wide:
             model = in_float32(model)
-        if inputs.stream == "text":
+        if isinstance(inputs, TextInputs):
             embeddings = self._embeddings(features, at_input)
         else:
-            embeddings, features = None, self._pixels(features, at_input, wide)
+            embeddings, features = None, self._given(features, at_input, wide)
         rows = inputs.batch if features is None else features.shape[0]
 
         def visit(site: Site) -> None:
@@ -137,14 +142,22 @@ class Call:
             object_to(guards)
             on_site(site)
 
+        mask = pruned.mask_of(self.model, rows // inputs.batch)
         trace = Trace(
-            self.model, on_site=visit if on_site else None, embeddings=embeddings, **options
+            self.model,
+            mask=mask,
+            on_site=visit if on_site else None,
+            embeddings=embeddings,
+            chains=Chains(focus=inputs.focus) if inputs.sources else None,
+            **options,
         )
         guards = trace.guards
         try:
-            with trace:
-                logits = logits_of(inputs.call(model, features))
+            with pruned.traced(self.model), trace:
+                logits = inputs.logits(inputs.call(model, features))
             trace.settle(logits)
+            if mask is not None:
+                mask.check()
         except RuntimeError as error:
             if isinstance(error, XAIError) or not is_about_writing(error):
                 raise
@@ -175,15 +188,17 @@ class Call:
             self.targets = self.choose_targets(logits.detach())
         return run
 
-    def _pixels(self, features: Tensor | None, at_input: bool, wide: bool) -> Tensor:
-        pixels = self.inputs.pixels if features is None else features
-        pixels = pixels.float() if wide else pixels
-        return pixels.detach().requires_grad_() if at_input and features is None else pixels
+    def _given(self, features: Tensor | None, at_input: bool, wide: bool) -> Tensor | None:
+        given = self.inputs.given if features is None else features
+        if given is None:
+            return None
+        given = given.float() if wide else given
+        return given.detach().requires_grad_() if at_input and features is None else given
 
     def _embeddings(self, features: Tensor | None, at_input: bool) -> Embeddings:
-        tokens = self.inputs.ids.shape[1]
+        tokens, words = self.inputs.tokens, self.inputs.ids.shape[1]
         if features is None:
-            return Embeddings(tokens, root=at_input)
+            return Embeddings(tokens, root=at_input, words=words)
         return Embeddings(tokens, supply=features, place=self._place)
 
     def _found(self, embeddings: Embeddings, given: Tensor | None, at_input: bool) -> Tensor | None:
@@ -199,22 +214,35 @@ class Call:
     @property
     def features(self) -> Tensor:
         """The pixels, or the embeddings of the first run, outside any graph."""
-        if self.inputs.stream == "image":
-            return self.inputs.pixels
+        if not isinstance(self.inputs, TextInputs):
+            return self.inputs.given
         if self.run.features is None:
             raise no_embeddings()
         return self.run.features.detach()
 
     def seed(self, target: Tensor, logits: Tensor, kind: str = "one") -> Tensor:
-        """Return rows that are 0 but at `target` (batch,), shaped as `logits` (k·batch, classes).
+        """Return rows that are 0 but at `target`, shaped as `logits` (k·batch, classes).
 
-        kind: "one" puts 1 there, "logit" the logit and "prob" its softmax probability.
+        target: (batch, 2) as `targets.resolve_pair` gives it, or (batch,) against nothing.
+        kind: "one" puts 1 there, "logit" the logit and "prob" its softmax probability; the same
+        with a minus sign at the class that the target is explained against.
         """
         if kind not in SEEDS:
             raise unknown_name("seed", kind, SEEDS)
-        columns = target.repeat(logits.shape[0] // target.shape[0]).unsqueeze(1)
-        values = SEEDS[kind](logits.detach()).gather(1, columns)
-        return torch.zeros_like(logits).scatter_(1, columns, values)
+        values = SEEDS[kind](logits.detach())
+        seed = torch.zeros_like(logits)
+        sides = target.unbind(1) if target.dim() == 2 else (target,)
+        for classes, sign in zip(sides, (1, -1), strict=False):
+            columns = classes.repeat(logits.shape[0] // target.shape[0]).unsqueeze(1)
+            # A target against nothing has NONE there.
+            there = (columns >= 0).to(values.dtype) * sign
+            columns = columns.clamp(min=0)
+            seed.scatter_add_(1, columns, values.gather(1, columns) * there)
+        return seed
+
+    def first_seed(self, run: Run) -> Tensor:
+        """Return the seed of the first target, for methods that explain all alike."""
+        return self.seed(self.targets[0], run.logits)
 
     def each_target(self, run: Run, explain: Callable[[Tensor], Tensor], seed="one") -> Tensor:
         """Stack explain(seed) over the targets: (targets, batch, ...)."""
@@ -225,14 +253,9 @@ class Call:
         size = max(1, samples // self.inputs.batch)
         return (slice(i, i + size) for i in range(0, count, size))
 
-    def layout(self, run: Run) -> TokenLayout | TextLayout:
+    def layout(self, run: Run) -> Layout:
         """Return where the tokens of this call lie."""
-        if isinstance(self.inputs, TextInputs):
-            inputs = self.inputs
-            return TextLayout.of(
-                inputs.ids, inputs.present, inputs.special, inputs.encodings, inputs.texts
-            )
-        return TokenLayout.of(run.trace, self.inputs.pixels)
+        return self.inputs.layout(run.trace)
 
     def content(self, run: Run) -> Tensor:
         """Return bool (batch, tokens): which tokens hold content (patches, words)."""
@@ -240,7 +263,10 @@ class Call:
 
     def require_token_sites(self, run: Run) -> None:
         """Refuse models whose sites do not see all tokens of a sample at once."""
-        if not TokenLayout.is_shared(run.trace, self.inputs.batch):
+        if self.coupled:
+            if any(rows != self.inputs.batch for rows, *_ in run.trace.shapes):
+                raise no_shared_tokens()
+        elif not TokenLayout.is_shared(run.trace, self.inputs.batch):
             raise no_shared_tokens()
         object_to(run.trace.guards)
 

@@ -51,6 +51,15 @@ def no_shared_tokens() -> MethodNotApplicableError:
     )
 
 
+def coupled_streams(method: str) -> MethodNotApplicableError:
+    """The model's streams attend to each other, for which the method is not defined."""
+    return MethodNotApplicableError(
+        f"{method!r} is defined for one sequence of tokens, and the streams of this model attend "
+        "to each other; 'generic_attention' and 'transformer_attribution' follow relevance through "
+        "cross-attention, and methods that reach the input take each stream on its own."
+    )
+
+
 def no_embeddings() -> MethodNotApplicableError:
     """No tensor of a text model is known to be its embeddings."""
     return MethodNotApplicableError(

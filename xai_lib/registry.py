@@ -34,7 +34,11 @@ CITATIONS = {
 
 @dataclass(frozen=True)
 class Method:
-    """One registered explainer. `needs` names the passes it takes beside the forward pass."""
+    """One registered explainer. `needs` names the passes it takes beside the forward pass.
+
+    streams: what it does where two streams attend to each other: "together" follows its maps
+    through both, "apart" explains each at the input, "one" is defined for one sequence only.
+    """
 
     name: str
     family: str
@@ -42,6 +46,7 @@ class Method:
     class_specific: bool
     needs: tuple[str, ...]
     cite: str
+    streams: str = "one"
 
     @property
     def options(self) -> dict[str, object]:
@@ -57,13 +62,22 @@ class Method:
 _METHODS: dict[str, Method] = {}
 
 
-def explainer(name: str, *, family: str, cite: str, needs=(), class_specific: bool = True):
+def explainer(
+    name: str,
+    *,
+    family: str,
+    cite: str,
+    needs=(),
+    class_specific: bool = True,
+    streams: str = "one",
+):
     """Register a function of a `Call` and keyword options as the explainer `name`."""
     if cite not in CITATIONS:
         raise KeyError(f"Add the citation {cite!r} to CITATIONS in xai_lib/registry.py.")
 
     def register(function: Callable) -> Callable:
-        _METHODS[name] = Method(name, family, function, class_specific, tuple(needs), cite)
+        needed = tuple(needs)
+        _METHODS[name] = Method(name, family, function, class_specific, needed, cite, streams)
         return function
 
     return register

@@ -1,4 +1,4 @@
-"""Which class to explain: predicted, by number, by name, or one per sample."""
+"""Which class to explain: predicted, by number, by name, one per sample, or one against another."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from torch import Tensor, nn
 
 from xai_lib.errors import TargetError, unknown_name
 
-Target = None | int | str | Sequence[int | str] | Tensor | np.ndarray | np.integer
+Target = None | int | str | tuple | Sequence | Tensor | np.ndarray | np.integer
+
+# Stands where nothing is explained against.
+NONE = -1
 
 
 def class_names(model: nn.Module) -> tuple[str, ...] | None:
@@ -30,10 +33,11 @@ def resolve(target: Target, logits: Tensor, names: tuple[str, ...] | None) -> Te
     target = _plain(target)
     if isinstance(target, int | str) and not isinstance(target, bool):
         return torch.full((batch,), _index(target, classes, names), device=logits.device)
-    if not isinstance(target, Sequence):
+    if not isinstance(target, Sequence) or isinstance(target, tuple):
         raise TargetError(
             f"target is {target!r}; expected None, a class number from 0 to {classes - 1}, a class "
-            "name, or one of these per sample."
+            "name, or a list with one of these per sample. xai.explain also takes a tuple "
+            "(one, other): why one rather than the other."
         )
     if len(target) != batch:
         raise TargetError(
@@ -44,16 +48,40 @@ def resolve(target: Target, logits: Tensor, names: tuple[str, ...] | None) -> Te
     return torch.tensor(chosen, device=logits.device)
 
 
+def resolve_pair(target: Target, logits: Tensor, names: tuple[str, ...] | None) -> Tensor:
+    """Return (batch, 2): the class that is explained, and the one it is explained against or NONE.
+
+    A tuple (one, other) asks for the difference of two logits; in a list, for its sample.
+    """
+    if isinstance(target, tuple):
+        if len(target) != 2:
+            raise TargetError(
+                f"target is the tuple {target!r}; a tuple means (one, other), the difference of "
+                "two logits. For one class per sample pass a list."
+            )
+        pair = torch.stack([resolve(one, logits, names) for one in target], 1)
+        if (pair[:, 0] == pair[:, 1]).any():
+            raise TargetError(f"target is {target!r}: a class against itself explains nothing.")
+        return pair
+    if isinstance(target, list) and any(isinstance(one, tuple) for one in target):
+        if len(target) != len(logits):
+            raise TargetError(f"target has {len(target)} entries for a batch of {len(logits)}.")
+        rows = zip(target, logits.split(1), strict=True)
+        return torch.cat([resolve_pair(one, row, names) for one, row in rows])
+    one = resolve(target, logits, names)
+    return torch.stack([one, torch.full_like(one, NONE)], 1)
+
+
 def resolve_all(targets, target: Target, logits: Tensor, names) -> Tensor:
-    """Return (targets, batch) class indices for `targets=[...]`, or (1, batch) for `target`."""
+    """Return (targets, batch, 2) for `targets=[...]`, or (1, batch, 2): see `resolve_pair`."""
     if targets is None:
-        return resolve(target, logits, names).unsqueeze(0)
+        return resolve_pair(target, logits, names).unsqueeze(0)
     if target is not None:
         raise TargetError("Both target and targets are given; expected one of them.")
     targets = _plain(targets)
     if isinstance(targets, str) or not isinstance(targets, Sequence) or not len(targets):
         raise TargetError(f"targets is {targets!r}; expected a list of at least one target.")
-    return torch.stack([resolve(t, logits, names) for t in targets])
+    return torch.stack([resolve_pair(t, logits, names) for t in targets])
 
 
 def _plain(target):

@@ -10,11 +10,11 @@ from xai_lib.explainers.mixing import (
     head_mean,
     mean_of_rows,
     min_max,
-    mix,
     positive_head_mean,
     readout_rows,
 )
 from xai_lib.explainers.output import Output
+from xai_lib.explainers.reading import Reader
 from xai_lib.passes import Call, Run
 from xai_lib.registry import check_range, explainer
 from xai_lib.tracing import Site
@@ -25,13 +25,27 @@ def _attention_only(call: Call, visit) -> tuple[Run, torch.Tensor]:
     run = call.forward(graph="readout", keep=False, on_site=visit)
     call.require_token_sites(run)
     readout = run.trace.readout
-    (grad,) = run.gradients([readout], call.seed(call.targets[0], run.logits))
+    (grad,) = run.gradients([readout], call.first_seed(run))
     return run, grad
 
 
-@explainer("raw_attention", family="attention", cite="vaswani2017", class_specific=False)
+@explainer(
+    "raw_attention",
+    family="attention",
+    cite="vaswani2017",
+    class_specific=False,
+    streams="together",
+)
 def raw_attention(call: Call, *, layer: int = -1, readout: int | None = None) -> Output:
-    """Attention of one layer, averaged over heads: E_h[A], in the rows the prediction reads."""
+    """Attention of one layer, averaged over heads: E_h[A], in the rows the prediction reads.
+
+    Where two streams attend to each other, the last map from what the head reads to each of them.
+    """
+    if call.coupled:
+        run = call.forward(graph="sites")
+        reader = Reader(call, run, layer=layer, readout=readout)
+        _, at_outputs = reader.split(run.gradients(reader.tensors, call.first_seed(run)))
+        return Output.agnostic(call, reader.last(map(head_mean, run.sites), at_outputs))
     maps: list[torch.Tensor] = []
     mixed: list[bool] = []
 
@@ -53,11 +67,18 @@ def raw_attention(call: Call, *, layer: int = -1, readout: int | None = None) ->
     return Output.agnostic(call, relevance)
 
 
-@explainer("rollout", family="attention", cite="abnar2020", class_specific=False)
+@explainer(
+    "rollout", family="attention", cite="abnar2020", class_specific=False, streams="together"
+)
 def rollout(
     call: Call, *, start_layer: int = 0, normalize_rows: bool = True, readout: int | None = None
 ) -> Output:
     """Attention rollout: R = Π_l (E_h[A_l] + I), each factor's rows normalised to sum to 1."""
+    if call.coupled:
+        run = call.forward(graph="sites", first_site=start_layer)
+        reader = Reader(call, run, start_layer, normalize_rows, readout)
+        _, at_outputs = reader.split(run.gradients(reader.tensors, call.first_seed(run)))
+        return Output.agnostic(call, reader.read(map(head_mean, reader.sites), at_outputs))
     mixer = TokenMixer(normalize_rows)
 
     def visit(site: Site) -> None:
@@ -72,13 +93,21 @@ def rollout(
     return Output.agnostic(call, mean_of_rows(mixer.R, readout_rows(grad, readout)))
 
 
-@explainer("attn_gradcam", family="attention x gradient", cite="selvaraju2017", needs=("gradient",))
+@explainer(
+    "attn_gradcam",
+    family="attention x gradient",
+    cite="selvaraju2017",
+    needs=("gradient",),
+    streams="together",
+)
 def attn_gradcam(call: Call, *, readout: int | None = None) -> Output:
     """Grad-CAM on the last attention: (E_h[w_h A_h])⁺, w_h the row's mean gradient over content.
 
     Of Chefer et al. (CVPR 2021, section 4). Content is the patches, or the tokens of the text.
     compat="reference" min-maxes the map as they do; on texts it averages over the whole map first.
     """
+    if call.coupled:
+        return _coupled_gradcam(call, readout)
     run = call.forward(graph="last")
     call.require_token_sites(run)
     site, content = run.sites[-1], call.content(run)
@@ -93,6 +122,22 @@ def attn_gradcam(call: Call, *, readout: int | None = None) -> Output:
         return mean_of_rows((weight * site.probs).mean(1), rows).clamp(min=0)
 
     return Output(call.each_target(run, explain).detach())
+
+
+def _coupled_gradcam(call: Call, readout: int | None) -> Output:
+    """Grad-CAM where streams attend to each other: w_h is the mean gradient over the whole map."""
+    run = call.forward(graph="sites")
+    reader = Reader(call, run, readout=readout)
+
+    def explain(seed):
+        grads, at_outputs = reader.split(run.gradients(reader.tensors, seed))
+        cams = [
+            (g.mean((-1, -2), keepdim=True) * s.probs.detach()).mean(1).clamp(min=0)
+            for s, g in zip(run.sites, grads, strict=True)
+        ]
+        return reader.last(cams, at_outputs)
+
+    return Output(call.each_target(run, explain))
 
 
 def _published_gradcam(call: Call, run: Run, grad, rows) -> torch.Tensor:
@@ -112,7 +157,11 @@ def _published_gradcam(call: Call, run: Run, grad, rows) -> torch.Tensor:
 
 
 @explainer(
-    "generic_attention", family="attention x gradient", cite="chefer2021iccv", needs=("gradient",)
+    "generic_attention",
+    family="attention x gradient",
+    cite="chefer2021iccv",
+    needs=("gradient",),
+    streams="together",
 )
 def generic_attention(
     call: Call,
@@ -121,24 +170,24 @@ def generic_attention(
     normalize_rows: bool = False,
     clamp_after_mean: bool = False,
     readout: int | None = None,
+    bimodal: dict | None = None,
 ) -> Output:
     """Generic attention explainability: R ← R + C R with C = E_h[(∇A ⊙ A)⁺] (ICCV 2021, Eq. 5-6).
 
-    clamp_after_mean: (E_h[∇A ⊙ A])⁺, as the code of Beyond Intuition compares against.
+    clamp_after_mean: (E_h[∇A ⊙ A])⁺, as the code of Beyond Intuition compares against. Where two
+    streams attend to each other, the bi-modal rules (Eq. 8-11); bimodal: ablations of these, see
+    `explainers.stream_mixer.StreamMixer`, e.g. {"normalize": False}.
     """
     run = call.forward(graph="sites", first_site=start_layer)
-    call.require_token_sites(run)
-    check_start(start_layer, len(run.sites))
-    sites = run.sites[start_layer:]
+    reader = Reader(call, run, start_layer, normalize_rows, readout, bimodal)
 
     def explain(seed):
-        *grads, at_output = run.gradients([*(s.probs for s in sites), sites[-1].output], seed)
+        grads, at_outputs = reader.split(run.gradients(reader.tensors, seed))
         maps = (
             positive_head_mean(grad * site.probs.detach(), clamp_after_mean)
-            for site, grad in zip(sites, grads, strict=True)
+            for site, grad in zip(reader.sites, grads, strict=True)
         )
-        R = mix(sites, maps, run.sites[:start_layer], normalize_rows)
-        return mean_of_rows(R, readout_rows(at_output, readout))
+        return reader.read(maps, at_outputs)
 
     return Output(call.each_target(run, explain))
 

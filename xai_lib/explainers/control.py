@@ -12,7 +12,7 @@ from xai_lib.passes import Call
 from xai_lib.registry import check_range, explainer
 
 
-@explainer("random", family="control", cite="samek2017", class_specific=False)
+@explainer("random", family="control", cite="samek2017", class_specific=False, streams="apart")
 def random(call: Call, *, seed: int = 0) -> Output:
     """Uniform random scores in [0, 1), the control of deletion experiments (Samek et al. 2017).
 

@@ -32,7 +32,7 @@ PRODUCT_REDUCTIONS: dict[str, Reduction] = {
 }
 
 
-@explainer("gradient", family="gradient", cite="simonyan2014", needs=("gradient",))
+@explainer("gradient", family="gradient", cite="simonyan2014", needs=("gradient",), streams="apart")
 def gradient(call: Call, *, reduce: str = "max_abs") -> Output:
     """Saliency: max_c |∂logit/∂x_c| (`reduce` over channels: "max_abs", "sum", "l2")."""
     reduction = _reduction(reduce, REDUCTIONS)
@@ -40,7 +40,13 @@ def gradient(call: Call, *, reduce: str = "max_abs") -> Output:
     return Output.at_input(call, reduction(grads, call.inputs.channel))
 
 
-@explainer("gradient_x_input", family="gradient", cite="shrikumar2017", needs=("gradient",))
+@explainer(
+    "gradient_x_input",
+    family="gradient",
+    cite="shrikumar2017",
+    needs=("gradient",),
+    streams="apart",
+)
 def gradient_x_input(call: Call, *, reduce: str = "sum", seed: str = "one") -> Output:
     """Gradient times input: Σ_c x_c · ∂logit/∂x_c.
 
@@ -57,6 +63,7 @@ def gradient_x_input(call: Call, *, reduce: str = "sum", seed: str = "one") -> O
     family="gradient",
     cite="sundararajan2017",
     needs=("gradient", "20 backward passes"),
+    streams="apart",
 )
 def integrated_gradients(
     call: Call,
@@ -83,7 +90,7 @@ def integrated_gradients(
     x = call.features
     start = torch.as_tensor(baseline, dtype=x.dtype, device=x.device).detach()
     shapes = [(), x.shape[1:], x.shape]
-    if call.inputs.stream == "text":
+    if call.inputs.stream != "image":
         shapes.append(x.shape[2:])
     if start.shape not in shapes or not start.isfinite().all():
         raise OptionError(
@@ -101,7 +108,11 @@ def integrated_gradients(
 
 
 @explainer(
-    "smoothgrad", family="gradient", cite="smilkov2017", needs=("gradient", "20 backward passes")
+    "smoothgrad",
+    family="gradient",
+    cite="smilkov2017",
+    needs=("gradient", "20 backward passes"),
+    streams="apart",
 )
 def smoothgrad(
     call: Call,
@@ -140,7 +151,7 @@ def smoothgrad(
 def _range(call: Call, x: Tensor) -> Tensor:
     """Return max - min of each sample, (batch, 1, ...); padding does not count."""
     absent = None
-    if call.inputs.stream == "text":
+    if call.inputs.stream != "image":
         absent = ~call.inputs.present.unsqueeze(-1)
     high = x if absent is None else x.masked_fill(absent, -torch.inf)
     low = x if absent is None else x.masked_fill(absent, torch.inf)

@@ -63,7 +63,7 @@ def bi_head(
         start = _start(call, depth // 4 if start_layer is None else start_layer, depth)
     sites, kept = run.sites[start:], _present(call)
     if not sites:
-        return Output(run.logits.new_zeros(*call.targets.shape, call.layout(run).tokens))
+        return Output(run.logits.new_zeros(*call.targets.shape[:2], call.layout(run).tokens))
 
     def explain(seed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         *grads, at_output = run.gradients([*(s.probs for s in sites), sites[-1].output], seed)

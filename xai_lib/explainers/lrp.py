@@ -8,13 +8,12 @@ from torch.nn import functional as F
 from xai_lib.errors import OptionError, unknown_name
 from xai_lib.explainers.mixing import (
     accumulation_dtype,
-    check_start,
     mean_of_rows,
-    mix,
     positive_head_mean,
     readout_rows,
 )
 from xai_lib.explainers.output import Output
+from xai_lib.explainers.reading import Reader
 from xai_lib.layout import TokenLayout
 from xai_lib.passes import Call, Run
 from xai_lib.registry import check_range, explainer
@@ -36,18 +35,12 @@ def rule_set(call: Call, rules: str, alpha: float) -> ZPlus:
     return ZPlus(Switch(), split=split, alpha=float(alpha), whole_batch=call.reference)
 
 
-def _site_run(call: Call, start_layer: int, rules: str, alpha: float) -> Run:
-    run = call.forward(graph="sites", first_site=start_layer, rules=rule_set(call, rules, alpha))
-    call.require_token_sites(run)
-    check_start(start_layer, len(run.sites))
-    return run
-
-
 @explainer(
     "transformer_attribution",
     family="LRP x gradient",
     cite="chefer2021cvpr",
     needs=("gradient", "relevance"),
+    streams="together",
 )
 def transformer_attribution(
     call: Call,
@@ -57,26 +50,29 @@ def transformer_attribution(
     alpha: float = 1.0,
     normalize_rows: bool = False,
     readout: int | None = None,
+    bimodal: dict | None = None,
 ) -> Output:
     """Transformer attribution: R = Π_l (I + E_h[(∇A_l ⊙ R_{A_l})⁺]) (CVPR 2021, Eq. 13-14).
 
     ∇A is the gradient of the target's logit at the attention probabilities and R_A their relevance.
+    Where two streams attend to each other, with the bi-modal rules of ICCV 2021 (`bimodal` as in
+    generic_attention).
     """
-    run = _site_run(call, start_layer, rules, alpha)
-    sites = run.sites[start_layer:]
+    run = call.forward(graph="sites", first_site=start_layer, rules=rule_set(call, rules, alpha))
+    reader = Reader(call, run, start_layer, normalize_rows, readout, bimodal)
 
     def explain(seed):
-        probs = [s.probs for s in sites]
-        *grads, at_output = run.gradients([*probs, sites[-1].output], seed)
-        relevances = run.relevances(probs, seed)
+        grads, at_outputs = reader.split(run.gradients(reader.tensors, seed))
+        relevances = run.relevances([s.probs for s in reader.sites], seed)
         maps = (positive_head_mean(g * r) for g, r in zip(grads, relevances, strict=True))
-        R = mix(sites, maps, run.sites[:start_layer], normalize_rows)
-        return mean_of_rows(R, readout_rows(at_output, readout))
+        return reader.read(maps, at_outputs)
 
     return Output(call.each_target(run, explain))
 
 
-@explainer("lrp_rollout", family="LRP", cite="chefer2021cvpr", needs=("relevance",))
+@explainer(
+    "lrp_rollout", family="LRP", cite="chefer2021cvpr", needs=("relevance",), streams="together"
+)
 def lrp_rollout(
     call: Call,
     *,
@@ -87,19 +83,17 @@ def lrp_rollout(
     readout: int | None = None,
 ) -> Output:
     """Rollout of attention relevance: R = Π_l (I + E_h[R_{A_l}⁺]), without gradient."""
-    run = _site_run(call, start_layer, rules, alpha)
-    sites = run.sites[start_layer:]
+    run = call.forward(graph="sites", first_site=start_layer, rules=rule_set(call, rules, alpha))
+    reader = Reader(call, run, start_layer, normalize_rows, readout)
 
     def explain(seed):
-        *relevances, at_output = run.relevances([*(s.probs for s in sites), sites[-1].output], seed)
-        maps = map(positive_head_mean, relevances)
-        R = mix(sites, maps, run.sites[:start_layer], normalize_rows)
-        return mean_of_rows(R, readout_rows(at_output, readout))
+        relevances, at_outputs = reader.split(run.relevances(reader.tensors, seed))
+        return reader.read(map(positive_head_mean, relevances), at_outputs)
 
     return Output(call.each_target(run, explain))
 
 
-@explainer("partial_lrp", family="LRP", cite="voita2019", needs=("relevance",))
+@explainer("partial_lrp", family="LRP", cite="voita2019", needs=("relevance",), streams="together")
 def partial_lrp(
     call: Call,
     *,
@@ -113,6 +107,8 @@ def partial_lrp(
 
     gradient: weight it by the gradient first, E_h[(∇A ⊙ R_A)⁺] (an ablation of CVPR 2021).
     """
+    if call.coupled:
+        return _coupled_partial_lrp(call, layer, rule_set(call, rules, alpha), gradient, readout)
     if layer == -1:
         run = call.forward(graph="last", rules=rule_set(call, rules, alpha))
     else:
@@ -130,7 +126,21 @@ def partial_lrp(
     return Output(call.each_target(run, explain))
 
 
-@explainer("lrp", family="LRP", cite="bach2015", needs=("relevance",))
+def _coupled_partial_lrp(call: Call, layer: int, rules: ZPlus, gradient: bool, readout) -> Output:
+    run = call.forward(graph="sites", rules=rules)
+    reader = Reader(call, run, layer=layer, readout=readout)
+
+    def explain(seed):
+        relevances, at_outputs = reader.split(run.relevances(reader.tensors, seed))
+        if gradient:
+            grads, _ = reader.split(run.gradients(reader.tensors, seed))
+            relevances = [r * g for r, g in zip(relevances, grads, strict=True)]
+        return reader.last(map(positive_head_mean, relevances), at_outputs)
+
+    return Output(call.each_target(run, explain))
+
+
+@explainer("lrp", family="LRP", cite="bach2015", needs=("relevance",), streams="apart")
 def lrp(call: Call, *, rules: str = "zplus", alpha: float = 1.0) -> Output:
     """Full LRP to tokens and pixels; z^B at the patch embedding (Montavon et al. 2017).
 
@@ -143,7 +153,7 @@ def lrp(call: Call, *, rules: str = "zplus", alpha: float = 1.0) -> Output:
     return to_input(call, run, lambda tensors, seed: run.relevances(tensors, seed))
 
 
-@explainer("attnlrp", family="LRP", cite="achtibat2024", needs=("relevance",))
+@explainer("attnlrp", family="LRP", cite="achtibat2024", needs=("relevance",), streams="apart")
 def attnlrp(call: Call) -> Output:
     """AttnLRP: R = x ⊙ g, g the backward pass under the paper's rules (see rules.AttnLRP)."""
     run = call.forward(at_input=True, rules=AttnLRP(Switch()))
@@ -157,7 +167,7 @@ def attnlrp(call: Call) -> Output:
 
 def to_input(call: Call, run: Run, propagate) -> Output:
     """Collect relevance at the token embeddings, where tokens stay apart, and at the pixels."""
-    if call.inputs.stream == "text":
+    if call.inputs.stream != "image":
         return Output(
             call.each_target(run, lambda seed: propagate([run.features], seed)[0].sum(-1))
         )

@@ -24,7 +24,9 @@ HEADS = ("separate", "all")
 REDUCTIONS = {"abs_sum": torch.abs, "sum": lambda R: R}
 
 
-@explainer("gradient_sensitivity", family="gradient", cite="wu2021", needs=("gradient",))
+@explainer(
+    "gradient_sensitivity", family="gradient", cite="wu2021", needs=("gradient",), streams="apart"
+)
 def gradient_sensitivity(call: Call, *, seed: str = "one") -> Output:
     """Gradient sensitivity: ‖∂logit/∂x‖², the squared norm over a token's (or pixel's) dimensions.
 
@@ -36,7 +38,7 @@ def gradient_sensitivity(call: Call, *, seed: str = "one") -> Output:
     return Output.at_input(call, grads.square().sum(call.inputs.channel))
 
 
-@explainer("lrp_alpha_beta", family="LRP", cite="wu2021", needs=("relevance",))
+@explainer("lrp_alpha_beta", family="LRP", cite="wu2021", needs=("relevance",), streams="apart")
 def lrp_alpha_beta(
     call: Call,
     *,
@@ -101,7 +103,7 @@ def lat(call: Call, *, heads: str = "separate", readout: int | None = None) -> O
     run = call.forward(graph="readout", keep=False, on_site=visit)
     call.require_token_sites(run)
     call.require_distributions(run)
-    (grad,) = run.gradients([run.trace.readout], call.seed(call.targets[0], run.logits))
+    (grad,) = run.gradients([run.trace.readout], call.first_seed(run))
     if heads == "separate" and len(set(counts)) > 1:
         raise MethodNotApplicableError(
             f"The layers of this model have different numbers of heads ({sorted(set(counts))}), so "

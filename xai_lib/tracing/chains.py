@@ -45,15 +45,17 @@ def state_of(x) -> State | None:
 
 
 class Chains:
-    """Follows chains from the inputs that `sources` names by stream.
+    """Follows chains from the inputs that `sources` names by stream, or that are named already.
 
-    focus: the streams whose sites are met; sites of other chains run as they are. None: all.
+    focus: the stream whose sites are met; sites of other chains run as they are. None: all.
     """
 
-    def __init__(self, sources: Mapping[str, tuple[Tensor, ...]], focus: str | None = None):
+    def __init__(
+        self, sources: Mapping[str, tuple[Tensor, ...]] | None = None, focus: str | None = None
+    ):
         self.focus = focus
         self.found: list[Chain] = []
-        for name, tensors in sources.items():
+        for name, tensors in (sources or {}).items():
             for x in tensors:
                 x._xai_origin = name
 

@@ -15,17 +15,25 @@ from xai_lib.tracing.sites import Site
 class Embeddings:
     """Watches the (batch, tokens, dim) tensors that a model makes before its first attention.
 
-    root: start the graph at the first of them, the word embeddings, so that a gradient reaches the
-    embeddings. supply, place: use the tensor `supply` for the one that is made as number `place`.
+    root: start the graph at the first of them, the embeddings of the `words` words (all tokens but
+    where an image shares their sequence), so that a gradient reaches the embeddings. supply, place:
+    use the tensor `supply` for the one that is made as number `place`.
     found: the embeddings, once the first block has taken them up; `place` is then their number.
     supplied: whether `supply` has been put in place.
     exchanges: whether tensors of the model are replaced, which it must not write into.
     """
 
     def __init__(
-        self, tokens: int, *, root: bool = False, supply: Tensor | None = None, place: int = -1
+        self,
+        tokens: int,
+        *,
+        root: bool = False,
+        supply: Tensor | None = None,
+        place: int = -1,
+        words: int | None = None,
     ):
         self.tokens, self.root, self.supply = tokens, root, supply
+        self.words = tokens if words is None else words
         self.place = place
         self.exchanges = root or supply is not None
         self.found: Tensor | None = None
@@ -36,13 +44,15 @@ class Embeddings:
 
     def after(self, name: str, output: Tensor) -> Tensor:
         """Take note of what an operation before the first attention made; return what to use."""
-        if output.dim() != 3 or output.shape[1] != self.tokens or not output.is_floating_point():
+        if output.dim() != 3 or not output.is_floating_point():
+            return output
+        if self.root and name == "embedding" and output.shape[1] == self.words:
+            output = output.detach().requires_grad_()
+            self.root = False
+        if output.shape[1] != self.tokens:
             return output
         if self.supply is not None and len(self._made) == self.place:
             output, self.supplied = self.supply, True
-        elif self.root and name == "embedding":
-            output = output.detach().requires_grad_()
-            self.root = False
         self._made.append(output)
         return output
 

@@ -89,7 +89,7 @@ def _read(model: nn.Module, inputs, finish) -> tuple[Tensor, object, str]:
     """Return logits (classes,), `finish(call, run, rows)` or None, and why it is None."""
     model = unwrap(model)
     prepared: Prepared = prepare(model, inputs)
-    call = Call(model, prepared, lambda logits: logits.argmax(-1)[None])
+    call = Call(model, prepared, lambda logits: resolve_all(None, None, logits, None))
     maps: list[Tensor] = []
     with borrowed(model):
         try:

@@ -1,0 +1,209 @@
+"""Explanations of models of several streams: how a model's streams meet decides how each is read.
+
+A first pass without a graph shows which sequences attend to which (`tracing.chains`):
+  towers: they never do, and meet in a score (CLIP): each stream is explained on its own;
+  joint: one sequence holds all streams (VisualBERT, ViLT): explained as one text would be;
+  coupled: they look at each other (LXMERT, BLIP, DETR, BART): maps between tokens are followed
+    through self- and cross-attention together (Chefer et al., ICCV 2021), and methods that reach
+    the input take one stream at a time, the others being constant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from xai_lib.borrowing import borrowed
+from xai_lib.errors import InputError, MethodNotApplicableError, XAIError
+from xai_lib.explainers.output import Output
+from xai_lib.layout import Layout
+from xai_lib.passes import Call
+from xai_lib.refusals import coupled_streams
+from xai_lib.registry import Method
+from xai_lib.stream_layout import PlainLayout, RegionLayout, StreamsLayout, image_layout
+from xai_lib.streams import REGIONS, StreamInputs
+from xai_lib.targets import NONE
+from xai_lib.text import TextLayout
+from xai_lib.tracing import Chain, Chains, Trace
+
+AGAINST = "against"
+
+
+@dataclass(frozen=True)
+class Structure:
+    """How the streams of a model meet, as one pass of it showed.
+
+    kind: "towers", "joint", "coupled", or "single" where one stream alone is attended to. chains:
+    the sequences that attend. logits: (batch, classes). pairwise: classes are the other stream.
+    """
+
+    kind: str
+    chains: tuple[Chain, ...]
+    logits: Tensor
+    pairwise: bool
+    grid: tuple[int, int] | None
+    patch: tuple[int, int] | None
+
+    @classmethod
+    def of(cls, model: nn.Module, inputs: StreamInputs) -> Structure:
+        """Run the model once and look."""
+        crossed: list[bool] = []
+        view = inputs.whole(StreamsLayout(0, ()))
+        trace = Trace(
+            model,
+            chains=Chains(),
+            keep=False,
+            on_site=lambda site: crossed.append(site.kind == "cross"),
+        )
+        sizes = inputs.sizes()
+        try:
+            with torch.no_grad(), trace:
+                output = view.call(model)
+            trace.settle(view.logits(output).detach())
+        except (RuntimeError, ValueError, AssertionError, IndexError) as error:
+            if isinstance(error, XAIError):
+                raise
+            raise InputError(
+                f"The model refused inputs with {_counted(sizes)}: {error} {view.advice}"
+            ) from error
+        logits = view.logits(output)
+        pairwise = not any(crossed) and _is_pairwise(output, logits, sizes)
+        if not pairwise and len(set(sizes.values())) > 1:
+            raise InputError(
+                f"inputs has {_counted(sizes)}, which do not pair; this model reads them together: "
+                "expected one of each for every sample."
+            )
+        chains = tuple(chain for chain in trace.chains.found if chain.sites)
+        return cls(_kind(chains, crossed), chains, logits, pairwise, trace.grid, trace.patch)
+
+    def chain(self, name: str) -> Chain | None:
+        """Return the chain of a stream, its own or the part of a joint one, or None."""
+        every = [*self.chains, *(p[0] for c in self.chains for p in c.parts if p[0] is not None)]
+        return next((c for c in every if c.name == name), None)
+
+
+def explain_streams(
+    model: nn.Module, inputs: StreamInputs, method: Method, options: dict, choose, reference: bool
+) -> tuple[Output, StreamsLayout, Tensor, Tensor]:
+    """Return what the method finds, where its tokens lie, the targets and the logits.
+
+    choose: logits -> targets (targets, batch, 2), see `targets.resolve_all`.
+    """
+    with borrowed(model):
+        structure = Structure.of(model, inputs)
+        targets = choose(structure.logits)
+
+        def run(view, wanted: Tensor = targets) -> tuple[Output, Call]:
+            call = Call(model, view, lambda logits: wanted, reference=reference)
+            return method.function(call, **options), call
+
+        if structure.kind == "joint":
+            layout = _joint_layout(inputs, structure)
+            output, _ = run(inputs.joint(layout))
+        elif structure.kind == "coupled" and method.streams != "apart":
+            if method.streams == "one":
+                raise coupled_streams(method.name)
+            layout = _layouts(inputs, structure, structure.chains)
+            output, _ = run(inputs.whole(layout))
+        else:
+            output, layout = _stream_by_stream(inputs, structure, targets, run)
+    return output, layout, targets, structure.logits
+
+
+def _stream_by_stream(
+    inputs: StreamInputs, structure: Structure, targets: Tensor, run: Callable
+) -> tuple[Output, StreamsLayout]:
+    """Explain each stream on its own and put the results side by side."""
+    relevances: dict[str, Tensor] = {}
+    layouts: dict[str, Layout] = {}
+    pixels = None
+    for name in inputs.names:
+        if name == "decoder" or structure.chain(name) is None:
+            continue
+        if name == "text" and structure.pairwise:
+            relevances |= _of_texts(inputs, targets, run, layouts)
+            continue
+        output, call = run(inputs.focused(name, pairwise=structure.pairwise))
+        layouts[name] = call.layout(call.run)
+        pixels = pixels if output.pixels is None else output.pixels
+        found = output.relevance
+        relevances[name] = layouts[name].patch_sums(output.pixels) if found is None else found
+    if not layouts:
+        raise MethodNotApplicableError("No input stream of this model is attended to.")
+    device = targets.device
+    relevance = torch.cat([r.to(device) for r in relevances.values()], -1)
+    return Output(relevance, pixels), StreamsLayout.side_by_side(layouts)
+
+
+def _of_texts(inputs: StreamInputs, targets: Tensor, run: Callable, layouts) -> dict[str, Tensor]:
+    """Explain the texts that the targets name, each by the image it is scored against."""
+    count, batch, _ = targets.shape
+    found = {}
+    images = torch.arange(batch, device=targets.device).repeat(count)
+    for name, side, sign in (("text", 0, 1), (AGAINST, 1, -1)):
+        rows = targets[..., side].flatten()
+        if (rows < 0).any():
+            continue
+        view = inputs.texts_against(rows)
+        output, call = run(view, torch.stack([images, torch.full_like(images, NONE)], 1)[None])
+        found[name] = sign * output.relevance[0].unflatten(0, (count, batch))
+        layouts[name] = call.layout(call.run)
+    return found
+
+
+def _joint_layout(inputs: StreamInputs, structure: Structure) -> StreamsLayout:
+    (chain,) = structure.chains
+    parts, start = [], 0
+    for part, _, tokens in chain.parts:
+        if part is not None:
+            parts.append((part.name, start, _layout(inputs, structure, part.name, tokens)))
+        start += tokens
+    return StreamsLayout(start, tuple(parts))
+
+
+def _layouts(inputs: StreamInputs, structure: Structure, chains) -> StreamsLayout:
+    """Return the streams of a coupled model side by side, the inputs' first."""
+    names = [*inputs.names, *(c.name for c in chains if c.name not in inputs.names)]
+    found = {}
+    for name in names:
+        chain = structure.chain(name)
+        if chain is not None and not chain.parts:
+            found[name] = _layout(inputs, structure, name, chain.tokens)
+    return StreamsLayout.side_by_side(found)
+
+
+def _layout(inputs: StreamInputs, structure: Structure, name: str, tokens: int) -> Layout:
+    keyword = inputs.names.get(name)
+    text = inputs.text
+    if name == "text" and text is not None and tokens == text.ids.shape[1]:
+        return TextLayout.of(text.ids, text.present, text.special, text.encodings, text.texts)
+    if keyword in REGIONS:
+        boxes, present = inputs.regions()
+        return RegionLayout(present, boxes)
+    if keyword == "pixel_values":
+        pixels = inputs.everything[keyword]
+        return image_layout(tokens, structure.grid, structure.patch, pixels)
+    return PlainLayout(tokens)
+
+
+def _kind(chains: tuple[Chain, ...], crossed: list[bool]) -> str:
+    if any(crossed) or any(part and part.sites for c in chains for part, *_ in c.parts):
+        return "coupled"
+    if len(chains) == 1:
+        return "joint" if chains[0].parts else "single"
+    return "towers"
+
+
+def _is_pairwise(output, logits: Tensor, sizes: dict[str, int]) -> bool:
+    """Whether scores are those of every image with every text."""
+    if set(sizes) != {"image", "text"} or tuple(logits.shape) != (sizes["image"], sizes["text"]):
+        return False
+    # BLIP's itm_score is of this kind without its matching head, which attends to the image.
+    return any(getattr(output, n, None) is not None for n in ("logits_per_image", "itm_score"))
+
+
+def _counted(sizes: dict[str, int]) -> str:
+    return " and ".join(f"{n} of {stream}" for stream, n in sizes.items())

@@ -1,0 +1,61 @@
+"""Checks of image regions: what a detector saw, before a model of text and image reads it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from xai_lib.errors import InputError
+
+
+def check_regions(model: nn.Module, inputs: dict, name: str) -> None:
+    """Raise an InputError unless `inputs[name]` are region features that fit model and boxes."""
+    features = inputs[name]
+    if not isinstance(features, Tensor) or features.dim() != 3 or not features.is_floating_point():
+        raise InputError(
+            f"inputs[{name!r}] is {_shape(features)}; expected float features of shape (batch, "
+            "regions, dim), as a detector or a file of region features gives them."
+        )
+    if not features.shape[1]:
+        raise InputError(f"inputs[{name!r}] has no regions; expected at least one for each image.")
+    if not torch.isfinite(features).all():
+        raise InputError(f"inputs[{name!r}] holds NaN or Inf; expected finite features.")
+    config = getattr(model, "config", None)
+    width = getattr(config, "visual_feat_dim", getattr(config, "visual_embedding_dim", None))
+    if isinstance(width, int) and features.shape[2] != width:
+        raise InputError(
+            f"inputs[{name!r}] has features of {features.shape[2]} numbers, the model takes "
+            f"{width}: they come from another detector than the one it was trained with."
+        )
+    _check_boxes(inputs, features)
+    mask = inputs.get("visual_attention_mask")
+    if mask is not None and tuple(mask.shape) != tuple(features.shape[:2]):
+        raise InputError(
+            f"inputs['visual_attention_mask'] is {_shape(mask)}; expected "
+            f"{tuple(features.shape[:2])}: 1 for each region, 0 for padding."
+        )
+    if mask is not None and not mask.bool().any(1).all():
+        raise InputError("inputs['visual_attention_mask'] leaves an image without regions.")
+
+
+def _check_boxes(inputs: dict, features: Tensor) -> None:
+    boxes = inputs.get("visual_pos")
+    if boxes is None:
+        return
+    expected = (*features.shape[:2], 4)
+    if not isinstance(boxes, Tensor) or tuple(boxes.shape) != expected:
+        raise InputError(
+            f"inputs['visual_pos'] is {_shape(boxes)} for {features.shape[1]} regions; expected "
+            f"boxes of shape {expected}."
+        )
+    # A detector may step over the border by rounding.
+    if not ((boxes >= -0.01) & (boxes <= 1.01)).all():
+        low, high = float(boxes.min()), float(boxes.max())
+        raise InputError(
+            f"inputs['visual_pos'] reaches from {low:g} to {high:g}; expected boxes x0, y0, x1, y1 "
+            "in parts of the image's width and height, from 0 to 1: divide pixels by its size."
+        )
+
+
+def _shape(x) -> str:
+    return f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__

@@ -1,0 +1,94 @@
+"""Where the tokens of several streams lie: side by side, each stream with its own layout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from xai_lib.layout import Layout, TokenLayout
+
+
+@dataclass(frozen=True)
+class RegionLayout:
+    """Image regions of a batch, as a detector found them.
+
+    boxes: (batch, regions, 4), x0, y0, x1, y1 in parts of the image's width and height, or None
+    where the model is given none. present: (batch, regions), False for padding.
+    """
+
+    present: Tensor
+    boxes: Tensor | None = None
+
+    @property
+    def tokens(self) -> int:
+        return self.present.shape[1]
+
+    def content_of(self, batch: int, device) -> Tensor:
+        """Return bool (batch, regions): True for regions that are no padding."""
+        return self.present
+
+
+@dataclass(frozen=True)
+class PlainLayout:
+    """Tokens of which nothing is known but their number, such as a decoder's queries."""
+
+    tokens: int
+
+    def content_of(self, batch: int, device) -> Tensor:
+        """Return bool (batch, tokens), all True."""
+        return torch.ones(batch, self.tokens, dtype=torch.bool, device=device)
+
+
+@dataclass(frozen=True)
+class StreamsLayout:
+    """`parts`: (stream, its first token, its layout), in the order of the tokens."""
+
+    tokens: int
+    parts: tuple[tuple[str, int, Layout], ...]
+
+    @classmethod
+    def side_by_side(cls, layouts: dict[str, Layout]) -> StreamsLayout:
+        """Put streams one after the other."""
+        parts, start = [], 0
+        for name, layout in layouts.items():
+            parts.append((name, start, layout))
+            start += layout.tokens
+        return cls(start, tuple(parts))
+
+    def slices(self) -> dict[str, slice]:
+        """Return where each stream's tokens are."""
+        return {name: slice(start, start + part.tokens) for name, start, part in self.parts}
+
+    def layout(self, stream: str) -> Layout:
+        """Return the layout of one stream."""
+        return next(part for name, _, part in self.parts if name == stream)
+
+    def content_of(self, batch: int, device) -> Tensor:
+        """Return bool (batch, tokens): what holds content in each stream; False between streams."""
+        content = torch.zeros(batch, self.tokens, dtype=torch.bool, device=device)
+        for name, where in self.slices().items():
+            content[:, where] = self.layout(name).content_of(batch, device)
+        return content
+
+    def patch_sums(self, pixels: Tensor) -> Tensor:
+        """Sum a pixel map over the patches of the image stream; 0 for all other tokens."""
+        _, start, part = next(p for p in self.parts if isinstance(p[2], TokenLayout))
+        sums = part.patch_sums(pixels)
+        return F.pad(sums, (start, self.tokens - start - part.tokens))
+
+
+def image_layout(tokens: int, grid, patch, pixels: Tensor) -> TokenLayout:
+    """Return the layout of an image whose stream has `tokens` tokens after a grid of patches."""
+    size = tuple(pixels.shape[-2:])
+    if grid is None or grid[0] * grid[1] > tokens:
+        return TokenLayout(tokens, 0, None, size)
+    return TokenLayout(tokens, tokens - grid[0] * grid[1], grid, size, patch)
+
+
+def repeated(layout: StreamsLayout, name: str, part: Layout) -> StreamsLayout:
+    """Return `layout` with another layout of the same length for the stream `name`."""
+    parts = tuple((n, start, part if n == name else old) for n, start, old in layout.parts)
+    return replace(layout, parts=parts)
