@@ -12,6 +12,8 @@ from xai_lib.datasets.base import (
 from xai_lib.datasets.digits import DIGIT_CLASSES, DigitBatch, handwritten_digits
 from xai_lib.datasets.opening import datasets_table, open_dataset
 from xai_lib.datasets.prompts import class_prompts, imagenet_names
+from xai_lib.datasets.question_samples import SampleQuestions, sample_questions
+from xai_lib.datasets.questions import GeneratedQuestions
 from xai_lib.datasets.region_features import open_regions
 from xai_lib.datasets.samples import Samples, sample_images
 from xai_lib.datasets.scenes import SCENE_CLASSES, SceneBatch, Scenes
@@ -22,10 +24,12 @@ __all__ = [
     "SCENE_CLASSES",
     "Dataset",
     "DigitBatch",
+    "GeneratedQuestions",
     "ImageDataset",
     "QuestionDataset",
     "QuestionSample",
     "Sample",
+    "SampleQuestions",
     "SampleTexts",
     "Samples",
     "SceneBatch",
@@ -39,5 +43,6 @@ __all__ = [
     "open_dataset",
     "open_regions",
     "sample_images",
+    "sample_questions",
     "sample_texts",
 ]
