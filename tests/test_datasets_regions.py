@@ -346,6 +346,7 @@ def test_a_damaged_line_is_one_images_error(tmp_path, fields, message):
         ([tsv_line(42), "1\t2\t3"], "Line 2 of .* has 3 fields between tabs; expected 10: img_id"),
         ([tsv_line(42) + "\tmore"], "Line 1 of .* has 11 fields"),
         ([tsv_line(42), tsv_line(73, num_boxes="many")], "Line 2 .*num_boxes is 'many'"),
+        ([tsv_line(42), tsv_line(73, num_boxes="9" * 30)], "Line 2 .*num_boxes is '9999"),
         ([tsv_line(42), tsv_line(42)], "Line 2 of .*a second time"),
         ([""], "has no lines: expected img_id"),
         ([tsv_line(42), tsv_line(73)[:-40]], "Line 2 .*breaks off.*the file is truncated"),

@@ -167,6 +167,18 @@ def test_copies_and_fingerprints(tmp_path):
     assert len({entry["digest"] for entry in prints}) == len(prints)
 
 
+def test_half_a_character_is_part_of_the_fingerprint(tmp_path):
+    """JSON may hold surrogates without their other half, which UTF-8 cannot."""
+    records = lxmert_records()
+    records[0]["sent"] = "what \ud83d?"
+    (write_vqa(tmp_path) / "valid.json").write_text(json.dumps(records))
+    data = open_dataset("vqa2", path=tmp_path)
+    first = data.fingerprint()
+    records[0]["sent"] = "what \ud83e?"
+    (tmp_path / "valid.json").write_text(json.dumps(records))
+    assert open_dataset("vqa2", path=tmp_path).fingerprint() != first
+
+
 def test_missing_says_what_where_and_how(tmp_path, monkeypatch):
     monkeypatch.delenv("XAI_VQA2", raising=False)
     with pytest.raises(MissingDataError, match=r"visualqa\.org.*set XAI_VQA2 to it"):

@@ -90,7 +90,7 @@ class RegionFeatures(ABC):
         for key in keys:
             size = self._size(key, self._places[key]) if key in self._places else -1
             total += max(size, 0)
-            digest.update(f"{key}\0{size}\n".encode())
+            digest.update(f"{key!a}\0{size}\n".encode())
         return {
             "format": self.format,
             "images": len(keys),

@@ -115,7 +115,8 @@ class TsvRegions(RegionFeatures):
         return f"Line {number} of {str(self.path)!r}, image {image!r}"
 
     def _number(self, field: bytes, place: str, name: str) -> int:
-        if not field.isdigit() or not int(field):
+        # Nothing in an image is counted in billions; a damaged number must not be sought out.
+        if not field.isdigit() or len(field) > 9 or not int(field):
             raise InputError(
                 f"{place}: its {name} is {field[:20].decode('utf-8', 'replace')!r}; expected a "
                 "whole number from 1."

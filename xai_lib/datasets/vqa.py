@@ -110,19 +110,20 @@ class VQA(QuestionDataset):
 
     def fingerprint(self) -> dict[str, str | int]:
         """Return number, bytes and a digest of questions, answers, and images' names and sizes."""
-        digest, total = hashlib.sha256("\n".join(self.class_names).encode()), 0
-        for question in self._questions:
-            record = f"{question.key}\0{image_key(question.image)}\0{question.text}\0".encode()
-            digest.update(record + repr(sorted(question.answers.items())).encode())
+        digest, total = hashlib.sha256(ascii(self.class_names).encode()), 0
+        for key, image, text, answers in self._questions:
+            # As ASCII: JSON may hold half characters, which UTF-8 cannot.
+            record = ascii((key, image_key(image), text, sorted(answers.items()))).encode()
+            digest.update(record)
             total += len(record)
         images = dict.fromkeys(question.image for question in self._questions)
         if self.regions is not None:
             seen = self.regions.fingerprint(images)
-            digest.update(repr(sorted(seen.items())).encode())
+            digest.update(ascii(sorted(seen.items())).encode())
             total += seen["bytes"]
         if self.images is not None:
             sizes = self.images.sizes(images)
-            digest.update(repr(sorted(sizes.items())).encode())
+            digest.update(ascii(sorted(sizes.items())).encode())
             total += sum(sizes.values())
         return stated(self.name, len(self), total, digest.hexdigest())
 

@@ -21,7 +21,7 @@ def read_json(path: Path, object_hook=None) -> Any:
     text = decode(data, repr(str(path)))
     try:
         return json.loads(text, object_hook=object_hook)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{str(path)!r} is no JSON, damaged or truncated: {error}.") from error
 
 
