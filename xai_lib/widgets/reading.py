@@ -13,6 +13,7 @@ from xai_lib.errors import MethodNotApplicableError
 from xai_lib.explainers.mixing import readout_rows
 from xai_lib.inputs import Prepared, logits_of, prepare, unwrap
 from xai_lib.passes import Call, Run
+from xai_lib.targets import resolve_all
 from xai_lib.text import TextLayout
 from xai_lib.tracing import Site
 
