@@ -6,10 +6,10 @@ A real `CLIPModel` on a WordPiece tokenizer of the captions' words. The image to
 first layers of `vit-scenes`, the text tower from nothing. The loss is CLIP's (Radford et al. 2021,
 section 2.3) over scenes and captions, except that a caption that happens to be true of another
 scene of the batch is no negative there. Beside it the prompts of all classes classify the scene
-("a red star"), scenes without their object are to give every class the same probability, and through
-linear heads that are dropped afterwards every patch token learns which shape and colour cover it,
-and the image's feature the four attributes. As in FLIP (Li et al. 2023) most patches are dropped in
-the first stages, though never those of an object.
+("a red star"), scenes without their object are to give every class the same probability, and
+through linear heads that are dropped afterwards every patch token learns which shape and colour
+cover it, and the image's feature the four attributes. As in FLIP (Li et al. 2023) half of the
+patches are dropped at first, though none of an object where that is possible.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerFast
 from xai_lib.datasets.attributes import (
     ATTRIBUTE_CLASSES,
     ATTRIBUTE_SIZE,
+    CAPTION_ZOOM,
     COLOURS,
     PLACES,
     SHAPES,
@@ -64,19 +65,18 @@ from xai_lib.models.pair_processor import PairProcessor
 from xai_lib.models.processor import Processor
 
 NAME, TOKENIZER, START = "clip-scenes", "clip-scenes.tokenizer.json", "vit-scenes"
-BATCH, BLANK, HELD, LENGTH, PATCH = 64, 6, 512, 40, 8
+BATCH, BLANK, HELD, LENGTH, PATCH = 64, 6, 384, 40, 8
 TOKEN_WEIGHT = 2.0
 MEAN, STD = (0.5,) * 3, (0.25,) * 3
 UNKNOWN, BEGIN, END = "<|unk|>", "<|startoftext|>", "<|endoftext|>"
 WORDS = (SHAPES, COLOURS, SIZES, PLACES)
-# One object first; then two and three as well, of which a caption names one or two.
-MIXES = ((1,), (1, 1, 1, 2, 2, 3), (1, 1, 1, 2, 2, 3))
-# Patches that the image tower sees: most of the background is dropped until the last stage.
-SEEN = (20, 28, 64)
+# One object first; then two as well, of which a caption names one or both.
+MIXES = ((1,), (1, 1, 2))
+# Patches that the image tower sees: half of the background is dropped in the first stage.
+SEEN = (32, 64)
 STAGES = (
-    Stage(steps=1600, size=ATTRIBUTE_SIZE, zoom=1.0, rate=1e-3, final=6e-4),
-    Stage(steps=1200, size=ATTRIBUTE_SIZE, zoom=1.0, rate=8e-4, final=2e-4),
-    Stage(steps=350, size=ATTRIBUTE_SIZE, zoom=1.0, rate=3e-4, final=2e-6),
+    Stage(steps=1000, size=ATTRIBUTE_SIZE, zoom=CAPTION_ZOOM, rate=1e-3, final=6e-4),
+    Stage(steps=900, size=ATTRIBUTE_SIZE, zoom=CAPTION_ZOOM, rate=7e-4, final=2e-6),
 )
 TEMPLATES = ("{}", "a photo of {}", "a picture of {}", "an image of {}", "this is {}")
 TOWER = {"hidden_act": "gelu", "attention_dropout": 0.0}
@@ -322,11 +322,12 @@ def train(
     helpers = Helpers(VISION["hidden_size"], model.config.projection_dim)
     log = []
     for number, stage in enumerate(STAGES):
-        held = AttributeScenes(HELD, (seed, 99, number), 1)[:]
+        held = AttributeScenes(HELD, (seed, 99, number), 1, zoom=stage.zoom)[:]
 
         def losses(step: int, number: int = number) -> dict[str, Tensor]:
-            scenes = AttributeScenes(batch, (seed, 1, number, step), MIXES[number])[:]
             key = (seed, number, step)
+            place = (seed, 1, number, step)
+            scenes = AttributeScenes(batch, place, MIXES[number], zoom=CAPTION_ZOOM)[:]
             return batch_losses(model, helpers, processor, scenes, SEEN[number], key)
 
         def check(held: list = held) -> dict[str, float]:

@@ -7,6 +7,7 @@ import torch
 
 from xai_lib.datasets.attributes import (
     ATTRIBUTE_CLASSES,
+    CAPTION_ZOOM,
     COLOURS,
     PLACES,
     SHAPES,
@@ -118,11 +119,35 @@ def test_attributes_are_even_and_independent():
     assert len({thing.name for thing in drawn}) == len(ATTRIBUTE_CLASSES) == 64
 
 
+def test_scenes_with_captions_have_larger_objects_that_do_not_overlap():
+    plain = AttributeScenes(60, seed=3, objects=(1, 2))[:]
+    large = AttributeScenes(60, seed=3, objects=(1, 2), zoom=CAPTION_ZOOM)[:]
+    for one, two in zip(plain, large, strict=True):
+        if len(one.objects) == 1:
+            assert two.objects == one.objects and torch.equal(two.background, one.background)
+            ratio = two.masks.sum() / one.masks.sum()
+            assert 1.6 < ratio < 2.8
+        else:
+            spots = [divmod(PLACES.index(thing.place), 3) for thing in two.objects]
+            assert max(abs(a - b) for a, b in zip(*spots, strict=True)) == 2
+
+
 @pytest.mark.parametrize(
-    "wrong", [{"objects": 0}, {"objects": (1, 7)}, {"objects": ()}, {"n": 0}, {"size": 16}]
+    "wrong",
+    [
+        {"zoom": 1.5, "objects": 3},
+        {"zoom": 3},
+        {"objects": 0},
+        {"objects": (1, 7)},
+        {"objects": ()},
+        {"n": 0},
+        {"size": 16},
+    ],
 )
 def test_impossible_scenes_are_refused(wrong):
-    with pytest.raises((InputError, OptionError), match=r"need n >= 1|is not possible"):
+    with pytest.raises(
+        (InputError, OptionError), match=r"need n >= 1|is not possible|give a number"
+    ):
         AttributeScenes(**{"n": 4} | wrong)
 
 

@@ -8,6 +8,7 @@ import torch
 
 import xai_lib as xai
 from xai_lib.datasets import Scenes, datasets_table, handwritten_digits, open_dataset
+from xai_lib.datasets.attributes import CAPTION_ZOOM, AttributeScenes
 from xai_lib.datasets.generated import EVALUATION_SEED, SceneImages
 from xai_lib.doctor import examine
 from xai_lib.errors import OptionError
@@ -30,6 +31,20 @@ def test_scenes_are_lazy_fixed_and_masked(name, objects):
         assert set(sample.mask.unique().tolist()) == {0, 1}
     keys = {data[index].key for index in (0, 1, 2, 500)}
     assert len(keys) == 4
+
+
+@pytest.mark.parametrize(("name", "objects"), [("attribute-scenes", 1), ("attribute-scenes-2", 2)])
+def test_attribute_scenes_are_lazy_fixed_and_masked(name, objects):
+    data = pickle.loads(pickle.dumps(open_dataset(name)))
+    assert len(data) == 10_000 and data.has_masks and len(data.class_names) == 64
+    scenes = AttributeScenes(10_000, (EVALUATION_SEED, objects), objects, zoom=CAPTION_ZOOM)
+    for index in (0, 1, 9_999):
+        sample, scene, slot = data[index], scenes[index], index % objects
+        assert torch.equal(sample.image, scene.image)
+        assert torch.equal(sample.mask == 1, scene.masks[slot])
+        assert data.class_names[sample.label] == scene.objects[slot].name
+    with pytest.raises(IndexError):
+        data[10_000]
 
 
 def test_two_objects_are_asked_for_in_turn():
@@ -89,9 +104,10 @@ def test_only_one_block_of_scenes_is_held_and_none_is_pickled():
     assert len(pickle.dumps(data)) < 2_000
 
 
-@pytest.mark.parametrize("name", ["scenes", "scenes-2", "digits"])
+@pytest.mark.parametrize("name", ["scenes", "scenes-2", "digits", "attribute-scenes"])
 def test_fingerprints_tell_sets_apart(name):
-    prints = {n: open_dataset(n).fingerprint() for n in ("scenes", "scenes-2", "digits")}
+    names = ("scenes", "scenes-2", "digits", "attribute-scenes", "attribute-scenes-2")
+    prints = {n: open_dataset(n).fingerprint() for n in names}
     assert open_dataset(name).fingerprint() == prints[name]
     others = [value for other, value in prints.items() if other != name]
     assert prints[name] not in others

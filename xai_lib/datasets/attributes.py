@@ -48,6 +48,8 @@ PLACES = (
 )  # fmt: skip
 ATTRIBUTE_CLASSES = tuple(f"{colour} {shape}" for colour in COLOURS for shape in SHAPES)
 ATTRIBUTE_SIZE, MAX_ATTRIBUTE_OBJECTS = 64, 6
+# Of the scenes that have captions: one or two objects, half as large again.
+CAPTION_ZOOM = 1.5
 _DISTRACTORS = 3
 _COARSE, _FINE = 3, 8
 
@@ -101,7 +103,8 @@ class AttributeScenes:
     `objects` is the number of objects per scene, 1 to 6, or a sequence of such numbers from which
     each scene draws one. Every object has a cell of the 3 x 3 grid for itself (its place), and no
     two objects of a scene share both shape and colour; sharing one of them is made likely, so that
-    there is something to count. `size` is the image side in pixels. `scenes[i]` is one
+    there is something to count. `size` is the image side in pixels; `zoom` multiplies the radii,
+    and above 1 a scene has at most two objects, in cells that do not touch. `scenes[i]` is one
     `AttributeScene`, `scenes[a:b]` or `scenes[list]` a list of them; painting happens on access and
     is faster for many. Raises InputError and OptionError for numbers out of range.
 
@@ -116,16 +119,20 @@ class AttributeScenes:
         seed: int | Sequence[int] = 0,
         objects: int | Sequence[int] = 1,
         size: int = ATTRIBUTE_SIZE,
+        zoom: float = 1.0,
     ):
         counts = [objects] if isinstance(objects, int) else list(objects)
         if n < 1 or size < 32:
             raise InputError(f"Scenes need n >= 1 and size >= 32 pixels, got n={n}, size={size}.")
-        if not counts or not set(counts) <= set(range(1, MAX_ATTRIBUTE_OBJECTS + 1)):
+        most = MAX_ATTRIBUTE_OBJECTS if zoom <= 1 else 2
+        if not counts or not set(counts) <= set(range(1, most + 1)):
             raise OptionError(
-                f"objects={objects!r} is not possible: give a number from 1 to "
-                f"{MAX_ATTRIBUTE_OBJECTS}, or a sequence of such numbers."
+                f"objects={objects!r} is not possible: give a number from 1 to {most}, or a "
+                "sequence of such numbers."
             )
-        self.n, self.counts, self.size = n, counts, size
+        if not 0.8 <= zoom <= CAPTION_ZOOM:
+            raise OptionError(f"zoom={zoom!r}: give a number from 0.8 to {CAPTION_ZOOM}.")
+        self.n, self.counts, self.size, self.zoom = n, counts, size, zoom
         self.seed = (seed,) if isinstance(seed, int) else tuple(seed)
 
     def __len__(self) -> int:
@@ -149,6 +156,8 @@ class AttributeScenes:
         rng = np.random.default_rng((*self.seed, row))
         number = self.counts[rng.integers(len(self.counts))]
         cells = rng.permutation(len(PLACES))[:number]
+        while self.zoom > 1 and number == 2 and _touch(*cells):
+            cells = rng.permutation(len(PLACES))[:number]
         kinds = rng.integers((len(SHAPES), len(COLOURS), len(SIZES)), size=(number, 3))
         share = rng.random((number, 2))
         taken: set[tuple[int, int]] = set()
@@ -221,7 +230,7 @@ class AttributeScenes:
         """Return radii (k,) and centres (k, 2) in pixels."""
         size, cell = self.size, self.size / 3
         low, high = torch.tensor([_RADII[each.size] for each in found]).unbind(1)
-        radius = size * (low + (high - low) * u[:, 0])
+        radius = size * self.zoom * (low + (high - low) * u[:, 0])
         places = torch.tensor([PLACES.index(each.place) for each in found])
         centre = (torch.stack((places % 3, places // 3), 1) + 0.5) * cell
         room = (cell / 2 - radius).clamp_min(size / 32)[:, None]
@@ -256,6 +265,11 @@ class AttributeScenes:
             )  # fmt: skip
             image[here] += alpha[:, None] * (colour - image[here])
         return image
+
+
+def _touch(one: int, other: int) -> bool:
+    """Say whether two cells of the 3 x 3 grid share an edge or a corner."""
+    return max(abs(one // 3 - other // 3), abs(one % 3 - other % 3)) < 2
 
 
 def boxes_of(masks: Bool[Tensor, "k h w"]) -> Float[Tensor, "k 4"]:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from xai_lib.datasets.attributes import (
     ATTRIBUTE_CLASSES,
+    CAPTION_ZOOM,
     PLACES,
     SIZES,
     AttributeScene,
@@ -84,7 +85,7 @@ def retrieval(images: Float[Tensor, "n d"], texts: Float[Tensor, "n d"], group: 
 
 def one_of_each(groups: int, seed: Sequence[int]) -> list[AttributeScene]:
     """Return `groups` times one scene of every class, in the order of the classes."""
-    scenes = AttributeScenes(100_000, seed, 1)
+    scenes = AttributeScenes(100_000, seed, 1, zoom=CAPTION_ZOOM)
     waiting: dict[str, list[int]] = {name: [] for name in ATTRIBUTE_CLASSES}
     row = 0
     while min(map(len, waiting.values())) < groups:
@@ -101,7 +102,7 @@ def measure_clip(model: CLIPModel, processor: PairProcessor, n: int, seed: int) 
     whose classes are the two best.
     """
     matcher = Matcher(model, processor)
-    one, two = (AttributeScenes(n, (seed, k), k)[:] for k in (1, 2))
+    one, two = (AttributeScenes(n, (seed, k), k, zoom=CAPTION_ZOOM)[:] for k in (1, 2))
     images = [scene.image for scene in one]
     sizes = torch.tensor([SIZES.index(s.objects[0].size) for s in one])
     places = torch.tensor([PLACES.index(s.objects[0].place) for s in one])
@@ -135,7 +136,7 @@ def prove_clip_evidence(model: CLIPModel, processor: PairProcessor, n: int, seed
     what is left is 1/8); `only_words` with nothing but them (sufficiency).
     """
     matcher = Matcher(model, processor)
-    one, two = (AttributeScenes(n, (seed, k), k)[:] for k in (1, 2))
+    one, two = (AttributeScenes(n, (seed, k), k, zoom=CAPTION_ZOOM)[:] for k in (1, 2))
     label = labels_of(one)
     half = n // 2
     left = [s.without(int(i >= half)) for i, s in enumerate(two)]

@@ -6,6 +6,12 @@ import hashlib
 
 import torch
 
+from xai_lib.datasets.attributes import (
+    ATTRIBUTE_CLASSES,
+    ATTRIBUTE_SIZE,
+    CAPTION_ZOOM,
+    AttributeScenes,
+)
 from xai_lib.datasets.base import BACKGROUND, FOREGROUND, ImageDataset, Sample
 from xai_lib.datasets.digits import DIGIT_CLASSES, DigitBatch, handwritten_digits
 from xai_lib.datasets.scenes import SCENE_CLASSES, SCENE_SIZE, Scenes
@@ -59,6 +65,43 @@ class SceneImages(ImageDataset):
             "samples": self.n,
             "seed": EVALUATION_SEED,
             "pixels": SCENE_SIZE,
+            "digest": digest.hexdigest(),
+        }
+
+
+class AttributeImages(ImageDataset):
+    """10,000 scenes of plain objects in 8 shapes and 8 colours; scene i depends on i alone.
+
+    The label is colour and shape of one object, the mask its pixels: of two objects, sample i asks
+    for object i % 2, and the other one is background.
+    """
+
+    class_names = ATTRIBUTE_CLASSES
+    has_masks = True
+
+    def __init__(self, name: str = "attribute-scenes", objects: int = 1, n: int = SCENES):
+        self.name, self.objects, self.n = name, objects, n
+        self._scenes = AttributeScenes(n, (EVALUATION_SEED, objects), objects, zoom=CAPTION_ZOOM)
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __getitem__(self, index: int) -> Sample:
+        index = range(self.n)[index]
+        scene, slot = self._scenes[index], index % self.objects
+        mask = torch.where(scene.masks[slot], FOREGROUND, BACKGROUND).to(torch.int8)
+        label = ATTRIBUTE_CLASSES.index(scene.objects[slot].name)
+        return Sample(f"scene-{index:05d}", scene.image, label, mask)
+
+    def fingerprint(self) -> dict[str, str | int]:
+        """Return name, number, seed, size and the digest of what the first scenes show."""
+        shown = [self._scenes.objects(i) for i in range(min(self.n, _BLOCK))]
+        digest = hashlib.sha256(repr(shown).encode())
+        return {
+            "dataset": self.name,
+            "samples": self.n,
+            "seed": EVALUATION_SEED,
+            "pixels": ATTRIBUTE_SIZE,
             "digest": digest.hexdigest(),
         }
 

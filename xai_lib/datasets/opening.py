@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _IMAGE_SOURCES = {source.name: source for source in (GTSEGS, IMAGENET_VAL)}
 _QUESTION_SOURCES = {VQA2.name: VQA2}
 _SOURCES = _IMAGE_SOURCES | TEXT_SOURCES | _QUESTION_SOURCES
-_IMAGES = ("scenes", "scenes-2", "digits")
+_IMAGES = ("scenes", "scenes-2", "attribute-scenes", "attribute-scenes-2", "digits")
 _TEXTS = ("reviews", "reviews-5", "topics")
 _QUESTIONS = ("questions",)
 _FORMS = ("folder:PATH", "eraser:PATH", "csv:PATH", "hf:OWNER/NAME")
@@ -32,9 +32,10 @@ def open_dataset(
     """Return the data set `name`; samples are read when they are asked for.
 
     Images, embedded: "scenes" (10,000 scenes of one object that no model was trained on),
-    "scenes-2" (two objects; sample i asks for object i % 2), "digits" (the 360 held-out ones). To
-    be brought: "gtsegs" and "imagenet-val", at `path` or where XAI_GTSEGS and XAI_IMAGENET_VAL
-    point. Any folder of images: "folder:PATH".
+    "scenes-2" (two objects; sample i asks for object i % 2), "attribute-scenes" and
+    "attribute-scenes-2" (the same with plain objects of 8 shapes in 8 colours, for `clip-scenes`),
+    "digits" (the 360 held-out ones). To be brought: "gtsegs" and "imagenet-val", at `path` or where
+    XAI_GTSEGS and XAI_IMAGENET_VAL point. Any folder of images: "folder:PATH".
 
     Texts, embedded: "reviews", "reviews-5" and "topics", none of them trained on. To be brought:
     "movies" (ERASER), "20newsgroups", "sst2", "sst3", "sst5", "imdb", "semeval", "qnli", "mrpc",
@@ -121,10 +122,12 @@ def _open_embedded(name: str) -> ImageDataset | TextDataset | QuestionDataset:
         from xai_lib.datasets.generated_texts import open_embedded_text
 
         return open_embedded_text(name)
-    from xai_lib.datasets.generated import DigitImages, SceneImages
+    from xai_lib.datasets.generated import AttributeImages, DigitImages, SceneImages
 
     if name == "digits":
         return DigitImages()
+    if name.startswith("attribute-scenes"):
+        return AttributeImages(name, objects=2 if name.endswith("-2") else 1)
     return SceneImages(name, objects=2 if name == "scenes-2" else 1)
 
 
@@ -139,19 +142,13 @@ def datasets_table() -> DataFrame:
 
     has_digits = find_spec("sklearn") is not None
     unseen, bundled = "generated, seed never trained on", "bundled with scikit-learn, held-out part"
+    asked = {"-2": f"{unseen}; one of two objects is asked for"}
     rows = [
-        ("scenes", "image", "10,000", "yes", "masks", True, unseen),
-        (
-            "scenes-2",
-            "image",
-            "10,000",
-            "yes",
-            "masks",
-            True,
-            f"{unseen}; one of two objects is asked for",
-        ),
-        ("digits", "image", "360", "yes", "masks", has_digits, bundled),
+        (name, "image", "10,000", "yes", "masks", True, asked.get(name[-2:], unseen))
+        for name in _IMAGES
+        if name != "digits"
     ]
+    rows.append(("digits", "image", "360", "yes", "masks", has_digits, bundled))
     rows += [(name, "text", "10,000", "yes", "rationales", True, unseen) for name in _TEXTS]
     both = "regions and rationales"
     rows += [(name, "question", "10,000", "yes", both, True, unseen) for name in _QUESTIONS]
