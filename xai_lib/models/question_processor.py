@@ -73,7 +73,8 @@ class QuestionProcessor:
         Returned: input_ids, attention_mask, token_type_ids, all (n, tokens); visual_attention_mask
         (n, regions); for LXMERT visual_feats (n, regions, dim) and visual_pos (n, regions, 4); for
         VisualBERT visual_embeds (n, regions, feature_dim) and visual_token_type_ids, all 1. The
-        questions travel along as `.texts`, a tuple of one string each. Raises InputError for
+        questions travel along as `.texts`, a tuple of one string each, and the boxes as `.boxes`,
+        (n, regions, 4) or None, so that an explanation can draw them. Raises InputError for
         questions, features and boxes that do not pair, have another shape, are not finite or not
         in parts of the image, and for a question that is longer than `max_length`.
         """
@@ -88,8 +89,9 @@ class QuestionProcessor:
             self._region_features(i, *pair) for i, pair in enumerate(zip(seen, places, strict=True))
         ]
         encoded["visual_attention_mask"] = _mask(embedded)
+        encoded.boxes = None if boxes is None else _padded(places)
         if self.kind == "lxmert":
-            encoded["visual_feats"], encoded["visual_pos"] = _padded(embedded), _padded(places)
+            encoded["visual_feats"], encoded["visual_pos"] = _padded(embedded), encoded.boxes
         else:
             encoded["visual_embeds"] = _padded(embedded)
             encoded["visual_token_type_ids"] = torch.ones_like(encoded["visual_attention_mask"])
