@@ -339,3 +339,14 @@ def test_the_model_comes_back_as_it_was(case):
     assert {name: dict(getattr(model, name)) for name in hooks} == before
     assert sorted(vars(model)) == attributes
     assert all(p.requires_grad for p in model.parameters())
+
+
+def test_the_same_share_of_every_layer(case):
+    _, model, inputs = case
+    scores = xai.head_scores(model, inputs)
+    for order in ("positive", "negative"):
+        kept = scores.kept([0.5, 0.2], order, per_layer=True)
+        assert kept.unflatten(1, (2, 2)).sum(-1).tolist() == [[1, 1], [2, 2]]
+        stays = scores.values.mean(0).unflatten(0, (2, 2))
+        stays = stays.argmin(1) if order == "positive" else stays.argmax(1)
+        assert kept[0].unflatten(0, (2, 2))[range(2), stays].all()

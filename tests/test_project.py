@@ -39,12 +39,12 @@ LAYERS = (
     {"models", "datasets"},
     {"evaluators"},
     {"runs"},
-    {"finetuning"},
+    {"finetuning", "pruning"},
     {"plots"},
     {"reporting"},
     {"widgets"},
     {"doctor", "bench"},
-    {"cli_evaluate", "cli_explain", "cli_finetune", "cli_rationales"},
+    {"cli_evaluate", "cli_explain", "cli_finetune", "cli_prune", "cli_rationales"},
     {"cli"},
 )
 # Named at their only use, where a heavy or circular import would cost everybody else.

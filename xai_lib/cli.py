@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xai_lib import cli_evaluate, cli_explain, cli_finetune, cli_rationales
+from xai_lib import cli_evaluate, cli_explain, cli_finetune, cli_prune, cli_rationales
 from xai_lib.errors import RunInterrupted, XAIError
 
 if TYPE_CHECKING:
@@ -96,6 +96,7 @@ app.command()(cli_evaluate.evaluate)
 app.command()(cli_evaluate.plan)
 app.command()(cli_evaluate.datasets)
 app.command()(cli_finetune.finetune)
+app.command()(cli_prune.prune)
 app.add_typer(cli_rationales.app, name="rationales")
 
 

@@ -109,6 +109,7 @@ class HeadScores:
         counts: str = "floor_pruned",
         per_sample: bool = False,
         tied: bool = False,
+        per_layer: bool = False,
     ) -> HeadMask:
         """Return the mask that prunes a fraction of all heads (or layers), ranked by score.
 
@@ -118,11 +119,13 @@ class HeadScores:
         per_sample: rank each sample by its own scores (as published), else by the mean (as one
         deploys). tied: rank and prune the calls of one module together, by their mean score: they
         share their weights (LXMERT's cross-attention), so only this can be made permanent.
+        per_layer: rank the heads of each site by themselves, so that as many go everywhere.
         Several fractions give one row for each (and sample, the samples running fastest), for a
         batch that holds the samples once for every fraction.
         Raises OptionError for a fraction outside [0, 1] or one that leaves nothing.
         """
-        kept = self.kept(fraction, order, counts=counts, per_sample=per_sample, tied=tied)
+        options = {"counts": counts, "per_sample": per_sample, "tied": tied, "per_layer": per_layer}
+        kept = self.kept(fraction, order, **options)
         kept = kept[0] if kept.shape[0] == 1 and not per_sample else kept
         parts = kept.to(self.logits.dtype).split(self.widths, -1)
         return HeadMask({s.call: part for s, part in zip(self.sites, parts, strict=True)})
@@ -135,6 +138,7 @@ class HeadScores:
         counts: str = "floor_pruned",
         per_sample: bool = False,
         tied: bool = False,
+        per_layer: bool = False,
     ) -> Tensor:
         """Return which heads a mask keeps, bool (rows, heads): see `mask`."""
         if order not in ORDERS:
@@ -150,10 +154,25 @@ class HeadScores:
         weights = weights * self.candidates.to(weights)[:, None]
         ranked = scores @ (weights / weights.sum(0))
         ranked = ranked if order == "negative" else -ranked
-        # The place of each among all, the first to keep being 0.
-        places = ranked.sort(dim=1, descending=True, stable=True).indices.argsort(1)
-        places = nn.functional.pad(places, (0, 1), value=-1)[:, groups]
-        return torch.cat([places < _count(one, total, counts) for one in fractions])
+        together = self._layers(groups) if per_layer else [torch.arange(total)]
+        rows = []
+        for one in fractions:
+            keep = ranked.new_ones(len(ranked), total + 1, dtype=torch.bool)
+            for columns in together:
+                # The place of each among those it competes with, the first to keep being 0.
+                order_of = ranked[:, columns].sort(dim=1, descending=True, stable=True).indices
+                keep[:, columns] = order_of.argsort(1) < _count(one, len(columns), counts)
+            rows.append(keep[:, groups])
+        return torch.cat(rows)
+
+    def _layers(self, groups: Tensor) -> list[Tensor]:
+        """Return the groups of each site that may be pruned, each group once."""
+        found, met = [], set()
+        for part in groups.split(self.widths):
+            new = [group for group in part.tolist() if group >= 0 and group not in met]
+            met.update(new)
+            found += [torch.tensor(new)] if new else []
+        return found
 
     def _groups(self, tied: bool) -> Tensor:
         """Return for each value the number of what is kept or pruned together, -1 for never."""

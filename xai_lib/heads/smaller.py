@@ -57,10 +57,10 @@ def smaller(model: nn.Module, mask: HeadMask, sites: Sequence[ScoredSite]) -> Sm
     model = unwrap(model)
     pruned = pruned_heads(mask, sites)
     heads = {site.name: site.heads for site in sites}
-    before = _size(model)
+    before = size_of(model)
     cut = _cut(model, pruned, heads) if any(pruned.values()) else None
     if cut is not None:
-        return Smaller(*cut, (before, _size(cut[0])))
+        return Smaller(*cut, (before, size_of(cut[0])))
     zeroed = copy.deepcopy(model)
     for name, gone in pruned.items():
         _zero(zeroed.get_submodule(name), name, gone, heads[name])
@@ -87,7 +87,8 @@ def pruned_heads(mask: HeadMask, sites: Sequence[ScoredSite]) -> dict[str, list[
     return {name: (~calls[0]).nonzero().flatten().tolist() for name, calls in found.items()}
 
 
-def _size(model: nn.Module) -> int:
+def size_of(model: nn.Module) -> int:
+    """Return the number of parameters."""
     return sum(p.numel() for p in model.parameters())
 
 
@@ -146,7 +147,7 @@ def _cut(
     size = model.get_submodule(next(iter(pruned))).v_proj.out_features // total
     fewer = copy.deepcopy(config)
     fewer.num_attention_heads, fewer.head_dim = width, size
-    found = _built(type(model), fewer, state, model)
+    found = built(type(model), fewer, state, model)
     return None if found is None else (found, _some(removed), _some(zeroed))
 
 
@@ -163,7 +164,7 @@ def _keep_rows(
             state[key] = blocks.flatten(dim, dim + 1)
 
 
-def _built(kind: type, config, state: dict[str, Tensor], like: nn.Module) -> nn.Module | None:
+def built(kind: type, config, state: dict[str, Tensor], like: nn.Module) -> nn.Module | None:
     """Return a model of this configuration with these weights, None where its shapes are others."""
     try:
         with torch.device("meta"):
