@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from xai_lib.bench import evaluation, measure, texts
+from xai_lib.bench import evaluation, measure, streams, texts
 from xai_lib.bench.measure import Setting, explanation
 from xai_lib.bench.report import write
 from xai_lib.registry import all_methods
@@ -30,7 +30,7 @@ TARGETS = {
     "bi_head": {1: 9.0},
     "bi_token": {1: 9.0},
 }
-PARTS = ("import", "ratios", "texts", "memory", "scaling", "evaluation")
+PARTS = ("import", "ratios", "texts", "streams", "memory", "scaling", "evaluation")
 STEPPED = ("integrated_gradients", "smoothgrad", "bi_head", "bi_token")
 SWEPT = ("rollout", "generic_attention", "transformer_attribution", "attnlrp", "lrp")
 
@@ -132,6 +132,9 @@ def main() -> None:
     if wanted("texts"):
         print("Ratios to B, BERT-base, float32", flush=True)
         tables["text_ratios"] = texts.ratios(texts.TextSetting(), rounds)
+    if wanted("streams"):
+        print("Ratios to B, LXMERT and CLIP ViT-B/32, float32", flush=True)
+        tables["stream_ratios"] = streams.ratios(rounds)
     if wanted("memory"):
         print("Peak memory at batch 8", flush=True)
         tables["memory"] = memory(base)
@@ -153,6 +156,9 @@ def main() -> None:
     if torch.cuda.is_available() and wanted("texts"):
         gpu_texts = texts.TextSetting(device="cuda")
         tables["gpu_text_ratios"] = texts.ratios(gpu_texts, rounds, batches=(64,))
+    if torch.cuda.is_available() and wanted("streams"):
+        gpu_streams = streams.LxmertSetting(device="cuda")
+        tables["gpu_stream_ratios"] = streams.ratios(rounds, batches=(64,), base=gpu_streams)
     write(tables, environment(torch.get_num_threads()), arguments.out)
     print(f"Written to {arguments.out}/")
 

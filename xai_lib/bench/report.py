@@ -14,6 +14,7 @@ TITLES = {
     "import": "Import",
     "ratios": "Ratios",
     "text_ratios": "Ratios on texts",
+    "stream_ratios": "Ratios on text and image",
     "memory": "Memory",
     "scaling": "Scaling",
     "perturbation_stream": "Perturbation stream",
@@ -21,12 +22,16 @@ TITLES = {
     "gpu_float32": "GPU, float32",
     "gpu_bfloat16": "GPU, bfloat16",
     "gpu_text_ratios": "GPU, ratios on texts",
+    "gpu_stream_ratios": "GPU, ratios on text and image",
     "gpu_perturbation_stream": "GPU, perturbation stream",
 }
 NOTES = {
     "ratios": "Time over B's.",
     "text_ratios": "Time over B's, BERT-base with random weights, without padding; B's gradient is "
     "that at the word embeddings.",
+    "stream_ratios": "Time over B's, random weights. LXMERT of its published size on 20 tokens and 36 "
+    "regions, B's gradient at word embeddings and regions; CLIP ViT-B/32, where B is one image with "
+    "one text.",
     "perturbation_stream": "Images per second of the perturbation evaluator's stream over those of "
     "plain forward passes at the same batch size, ranking and masking included; ViT-B/16, float32.",
     "memory_of_a_run": "Resident memory of the process that computes, after each shard: "
