@@ -29,9 +29,9 @@ NOTES = {
     "ratios": "Time over B's.",
     "text_ratios": "Time over B's, BERT-base with random weights, without padding; B's gradient is "
     "that at the word embeddings.",
-    "stream_ratios": "Time over B's, random weights. LXMERT of its published size on 20 tokens and 36 "
-    "regions, B's gradient at word embeddings and regions; CLIP ViT-B/32, where B is one image with "
-    "one text.",
+    "stream_ratios": "Time over B's, random weights. LXMERT of its published size on 20 tokens and "
+    "36 regions, B's gradient at word embeddings and regions; CLIP ViT-B/32, where B is one image "
+    "with one text.",
     "perturbation_stream": "Images per second of the perturbation evaluator's stream over those of "
     "plain forward passes at the same batch size, ranking and masking included; ViT-B/16, float32.",
     "memory_of_a_run": "Resident memory of the process that computes, after each shard: "
