@@ -17,7 +17,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -30,9 +29,11 @@ from training import (
     LOGS,
     WEIGHTS,
     Stage,
+    by_stage,
     fit,
     minutes,
     read_card,
+    read_log,
     read_weights,
     store,
     write_card,
@@ -303,61 +304,53 @@ def batch_losses(
     }
 
 
-def train(
-    seed: int,
-    scale: float,
-    precision: torch.dtype,
-    start: dict[str, Tensor] | None,
-    batch: int = BATCH,
-    every: int = 100,
-    after: Callable[[CLIPModel], None] | None = None,
-) -> tuple[CLIPModel, PairProcessor, list]:
-    """Train a model; return it with its processor and the log. after: called with it each stage."""
+def new_model(seed: int, start: dict[str, Tensor] | None) -> tuple[CLIPModel, PairProcessor]:
+    """Return a model before training and its processor; start: a ViT's weights for its images."""
     torch.manual_seed(seed)
     tokenizer = make_tokenizer()
     model = CLIPModel(CLIPConfig(**kwargs_of(tokenizer)))
     if start is not None:
         start_from(model, start)
-    processor = PairProcessor(Processor((ATTRIBUTE_SIZE,) * 2, MEAN, STD), tokenizer)
+    return model, PairProcessor(Processor((ATTRIBUTE_SIZE,) * 2, MEAN, STD), tokenizer)
+
+
+def train_stage(
+    model: CLIPModel,
+    processor: PairProcessor,
+    number: int,
+    seed: int,
+    scale: float,
+    precision: torch.dtype,
+    batch: int = BATCH,
+    every: int = 50,
+) -> list[dict[str, float]]:
+    """Train for one stage, with new helpers; return the log."""
+    if number:
+        # The first stage's helpers follow the model in the random numbers of the seed.
+        torch.manual_seed(seed + 1000 * number)
+    stage = STAGES[number].scaled(scale)
     helpers = Helpers(VISION["hidden_size"], model.config.projection_dim)
-    log = []
-    for number, stage in enumerate(STAGES):
-        held = AttributeScenes(HELD, (seed, 99, number), 1, zoom=stage.zoom)[:]
+    held = AttributeScenes(HELD, (seed, 99, number), 1, zoom=CAPTION_ZOOM)[:]
 
-        def losses(step: int, number: int = number) -> dict[str, Tensor]:
-            key = (seed, number, step)
-            place = (seed, 1, number, step)
-            scenes = AttributeScenes(batch, place, MIXES[number], zoom=CAPTION_ZOOM)[:]
-            return batch_losses(model, helpers, processor, scenes, SEEN[number], key)
+    def losses(step: int) -> dict[str, Tensor]:
+        key = (seed, number, step)
+        place = (seed, 1, number, step)
+        scenes = AttributeScenes(batch, place, MIXES[number], zoom=CAPTION_ZOOM)[:]
+        return batch_losses(model, helpers, processor, scenes, SEEN[number], key)
 
-        def check(held: list = held) -> dict[str, float]:
-            matcher = Matcher(model, processor)
-            return {"held_out": zero_shot(matcher, [s.image for s in held], labels_of(held))}
+    def check() -> dict[str, float]:
+        matcher = Matcher(model, processor)
+        return {"held_out": zero_shot(matcher, [s.image for s in held], labels_of(held))}
 
-        log += fit([model, helpers], stage.scaled(scale), losses, check, every, precision)
-        if after is not None:
-            after(model)
-    return model.eval(), processor, log
+    log = fit([model, helpers], stage, losses, check, every, precision)
+    model.eval()
+    return log
 
 
-def main(
-    out: Annotated[Path, typer.Option(help="folder for weights and cards")] = WEIGHTS,
-    logs: Annotated[Path, typer.Option(help="folder for the training logs")] = LOGS,
-    seed: int = 0,
-    scale: Annotated[float, typer.Option(help="multiplies the number of steps")] = 1.0,
-    precision: Annotated[str, typer.Option(help="bfloat16 or float32")] = "float32",
-    threads: int = 2,
-    n: Annotated[int, typer.Option(help="scenes of each kind to measure on")] = 2000,
-):
-    """Train `clip-scenes` and store its weights (float16), card, tokenizer and log."""
-    torch.set_num_threads(threads)
-    start = read_weights(START)
-    model, processor, log = train(seed, scale, getattr(torch, precision), start)
-    write_log(NAME, log, logs)
-    tokenizer = processor.tokenizer
-    text = tokenizer.backend_tokenizer.to_str(pretty=True) + "\n"
-    write_text(out / TOKENIZER, text)
-    card = {
+def describe(tokenizer: PreTrainedTokenizerFast, log: list, trained_by: str, seed: int) -> dict:
+    """Return the card before the model is measured."""
+    text = tokenizer_text(tokenizer)
+    return {
         "library": "transformers",
         "class": "transformers.CLIPModel",
         "kwargs": json.loads(json.dumps(kwargs_of(tokenizer))),
@@ -372,12 +365,45 @@ def main(
         "tokenizer": TOKENIZER,
         "tokenizer_sha256": hashlib.sha256(text.encode()).hexdigest(),
         "special_tokens": {"unk": UNKNOWN, "bos": BEGIN, "eos": END, "pad": END},
-        "trained_by": f"data_scripts/train_clip.py --seed {seed} --threads {threads}",
+        "trained_by": trained_by,
         "seed": seed,
         "image_tower_from": START,
         "training_minutes": minutes(log),
     }
-    store(model, NAME, card, out)
+
+
+def tokenizer_text(tokenizer: PreTrainedTokenizerFast) -> str:
+    """Return the tokenizer as the text of its file."""
+    return tokenizer.backend_tokenizer.to_str(pretty=True) + "\n"
+
+
+def main(
+    out: Annotated[Path, typer.Option(help="folder for weights and cards")] = WEIGHTS,
+    logs: Annotated[Path, typer.Option(help="folder for the training logs")] = LOGS,
+    seed: int = 0,
+    scale: Annotated[float, typer.Option(help="multiplies the number of steps")] = 1.0,
+    precision: Annotated[str, typer.Option(help="bfloat16 or float32")] = "float32",
+    threads: int = 2,
+    n: Annotated[int, typer.Option(help="scenes of each kind to measure on")] = 2000,
+    resume: Annotated[int, typer.Option(help="stages already in the stored weights")] = 0,
+):
+    """Train `clip-scenes` and store its weights (float16), card, tokenizer and log."""
+    if resume not in range(len(STAGES)):
+        raise typer.BadParameter(f"--resume {resume}: give 0 to {len(STAGES) - 1} trained stages.")
+    torch.set_num_threads(threads)
+    log = []
+    command = f"data_scripts/train_clip.py --seed {seed} --threads {threads}"
+    model, processor = new_model(seed, None if resume else read_weights(START))
+    if resume:
+        command += f" --resume {resume}"
+        model.load_state_dict(read_weights(NAME, out))
+        log = [row for rows in by_stage(read_log(NAME, logs))[:resume] for row in rows]
+    write_text(out / TOKENIZER, tokenizer_text(processor.tokenizer))
+    for number in range(resume, len(STAGES)):
+        log += train_stage(model, processor, number, seed, scale, getattr(torch, precision))
+        # Rounded to float16 after each stage, so that an interrupted run goes on exactly.
+        write_log(NAME, log, logs)
+        store(model, NAME, describe(processor.tokenizer, log, command, seed), out)
     card = read_card(NAME, out)
     card["metrics"] = measure_clip(model, processor, n=n, seed=1_000_001)
     card["evidence"] = prove_clip_evidence(model, processor, n // 2, seed=1_000_002)

@@ -65,7 +65,7 @@ class ZeroShotClassifier(nn.Module):
         given = {key: value.to(device) for key, value in given.items()}
         names = _names(prompts, class_names, len(ids))
         self.model = model
-        self.register_buffer("text_features", _text_features(model, given), persistent=False)
+        self.register_buffer("text_features", _text_features(model, given))
         self.config = SimpleNamespace(
             id2label=dict(enumerate(names)),
             label2id={name: i for i, name in enumerate(names)},

@@ -11,7 +11,7 @@ import torch
 
 from xai_lib.errors import CheckpointError, OptionError
 from xai_lib.evaluators import Subject
-from xai_lib.models import TextProcessor, load
+from xai_lib.models import PairProcessor, TextProcessor, load, zero_shot
 from xai_lib.models.timm_models import architecture
 from xai_lib.runs.config import RunConfig
 from xai_lib.runs.evaluate import Place
@@ -67,6 +67,8 @@ def plan(
     measured, specs = config.build()
     where = Place(device).torch_device()
     network, processor, weights = _model(model)
+    if isinstance(processor, PairProcessor):
+        network, processor = zero_shot(network, processor)
     kind = "text" if isinstance(processor, TextProcessor) else "image"
     check_modality(measured.modality, f"The model {model!r}", kind)
     subject = Subject(network.to(where, getattr(torch, dtype)), processor, batch_size)

@@ -27,7 +27,7 @@ from xai_lib.evaluators import (
     evaluator_class,
 )
 from xai_lib.inputs import logits_of
-from xai_lib.models import Processor, TextProcessor, load
+from xai_lib.models import PairProcessor, Processor, TextProcessor, load, zero_shot
 from xai_lib.runs.classes import are_names, class_places
 from xai_lib.runs.config import RunConfig, Shard, as_json
 from xai_lib.runs.fingerprints import model_fingerprint, tokenizer_fingerprint
@@ -84,6 +84,9 @@ class Work:
                     f"{config.dataset!r} does not have. `xai datasets` shows which has."
                 )
         network, processor = model or load(config.model, revision=config.model_revision)
+        if isinstance(processor, PairProcessor):
+            names = processor.class_names or dataset.class_names
+            network, processor = zero_shot(network, processor, names)
         modality = "text" if isinstance(processor, TextProcessor) else "image"
         check_modality(evaluator.modality, f"The model {config.model!r}", modality)
         if model is None:
