@@ -29,6 +29,7 @@ class Site:
       probs are no distributions: entries may be negative.
     query, key: the chain whose tokens look and the one they look at, each with its version, where
       the trace follows chains (`chains.Chains`); ordinal: the how-manieth site of its chain.
+    call: the number of the attention call in the pass; those out of a trace's focus count as well.
     """
 
     index: int
@@ -44,6 +45,7 @@ class Site:
     query: State | None = None
     key: State | None = None
     ordinal: int = 0
+    call: int = 0
 
     @property
     def kind(self) -> str:

@@ -231,6 +231,7 @@ class Trace(Handlers, TorchFunctionMode):
             self._embeddings.clear()
         self.shapes.append((probs.shape[0], *probs.shape[-2:]))
         site = Site(index, caller_name(self._names), probs, value)
+        site.call = self._calls - 1
         site.mixes_heads = mark_of(given)[0] == "talked"
         self.mixes_heads |= site.mixes_heads
         self._queries, self._recent = site.queries, probs
