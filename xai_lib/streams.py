@@ -133,13 +133,15 @@ class JointInputs(TextInputs):
 class StreamInputs:
     """The checked inputs of a model of several streams, and one view of them per question.
 
-    everything: all inputs by name, copied. names: the input behind each stream.
+    everything: all inputs by name, copied. names: the input behind each stream. boxes: of regions
+    whose model takes none (VisualBERT), where the processor left them beside the inputs.
     """
 
     everything: dict
     names: dict[str, str]
     text: TextInputs | None
     position: int | None
+    boxes: Tensor | None = None
 
     @property
     def sources(self) -> dict[str, str]:
@@ -239,7 +241,7 @@ class StreamInputs:
         mask = self.everything.get("visual_attention_mask")
         if mask is None:
             mask = torch.ones(features.shape[:2], device=features.device)
-        return self.everything.get("visual_pos"), mask.bool()
+        return self.everything.get("visual_pos", self.boxes), mask.bool()
 
 
 def prepare_streams(model: nn.Module, inputs, position: int | None) -> StreamInputs | None:
@@ -277,7 +279,8 @@ def prepare_streams(model: nn.Module, inputs, position: int | None) -> StreamInp
     for name in REGIONS:
         if name in inputs:
             check_regions(model, everything, name)
-    prepared = StreamInputs(everything, names, text, position)
+    boxes = getattr(inputs, "boxes", None)
+    prepared = StreamInputs(everything, names, text, position, boxes)
     if min(prepared.sizes().values()) == 0:
         raise InputError(f"inputs holds {prepared.sizes()} samples; expected at least one of each.")
     return prepared

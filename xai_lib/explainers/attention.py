@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from xai_lib.errors import OptionError
 from xai_lib.explainers.mixing import (
     TokenMixer,
     check_start,
@@ -17,7 +18,7 @@ from xai_lib.explainers.output import Output
 from xai_lib.explainers.reading import Reader
 from xai_lib.passes import Call, Run
 from xai_lib.registry import check_range, explainer
-from xai_lib.tracing import Site
+from xai_lib.tracing import HeadMask, Site
 
 
 def _attention_only(call: Call, visit) -> tuple[Run, torch.Tensor]:
@@ -73,10 +74,16 @@ def raw_attention(call: Call, *, layer: int = -1, readout: int | None = None) ->
 def rollout(
     call: Call, *, start_layer: int = 0, normalize_rows: bool = True, readout: int | None = None
 ) -> Output:
-    """Attention rollout: R = Π_l (E_h[A_l] + I), each factor's rows normalised to sum to 1."""
+    """Attention rollout: R = Π_l (E_h[A_l] + I), each factor's rows normalised to sum to 1.
+
+    Where two streams attend to each other, R of the tokens that look takes the same share of R of
+    those they look at, R^q ← (R^q + A R^k) / 2. compat="reference": each stream's rollout over its
+    self-attention, joined by the last cross-attention, (R^qq)ᵀ A R^kk, as ICCV 2021 compares with.
+    """
     if call.coupled:
         run = call.forward(graph="sites", first_site=start_layer)
-        reader = Reader(call, run, start_layer, normalize_rows, readout)
+        published = {"carry": False, "normalize": False} if call.reference else None
+        reader = Reader(call, run, start_layer, normalize_rows, readout, published)
         _, at_outputs = reader.split(run.gradients(reader.tensors, call.first_seed(run)))
         return Output.agnostic(call, reader.read(map(head_mean, reader.sites), at_outputs))
     mixer = TokenMixer(normalize_rows)
@@ -171,23 +178,33 @@ def generic_attention(
     clamp_after_mean: bool = False,
     readout: int | None = None,
     bimodal: dict | None = None,
+    head_mask: HeadMask | None = None,
 ) -> Output:
     """Generic attention explainability: R ← R + C R with C = E_h[(∇A ⊙ A)⁺] (ICCV 2021, Eq. 5-6).
 
     clamp_after_mean: (E_h[∇A ⊙ A])⁺, as the code of Beyond Intuition compares against. Where two
     streams attend to each other, the bi-modal rules (Eq. 8-11); bimodal: ablations of these, see
-    `explainers.stream_mixer.StreamMixer`, e.g. {"normalize": False}.
+    `explainers.stream_mixer.StreamMixer`, e.g. {"normalize": False}. head_mask: heads left out of
+    E_h, which still divides by all of them, while the model is whole (the published pruned
+    visualisations of LXMERT and VisualBERT; `xai.prune_heads` explains the pruned model instead).
     """
+    if not isinstance(head_mask, HeadMask | None):
+        raise OptionError(
+            f"head_mask is {type(head_mask).__name__}; expected what HeadScores.mask(...) returns."
+        )
     run = call.forward(graph="sites", first_site=start_layer)
     reader = Reader(call, run, start_layer, normalize_rows, readout, bimodal)
 
     def explain(seed):
         grads, at_outputs = reader.split(run.gradients(reader.tensors, seed))
         maps = (
-            positive_head_mean(grad * site.probs.detach(), clamp_after_mean)
+            positive_head_mean(kept(site, grad * site.probs.detach()), clamp_after_mean)
             for site, grad in zip(reader.sites, grads, strict=True)
         )
         return reader.read(maps, at_outputs)
+
+    def kept(site: Site, x: torch.Tensor) -> torch.Tensor:
+        return x if head_mask is None else head_mask.apply(site.call, x)
 
     return Output(call.each_target(run, explain))
 

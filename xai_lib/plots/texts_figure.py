@@ -36,7 +36,7 @@ def text_figure(rows, title: str = "", width: float = DOUBLE, columns: int = 1) 
 
     rows = as_rows(rows)
     figure = plt.figure(figsize=(width, 1), layout="none")
-    page = _Page(figure)
+    page = Page(figure)
     across = (width - 2 * MARGIN - (columns - 1) * 2 * SPACE) / columns
     blocks = [text_lines(row, across, page.width) for row in rows]
     heads = [page.head(row, across) for row in rows]
@@ -68,8 +68,8 @@ def text_figure(rows, title: str = "", width: float = DOUBLE, columns: int = 1) 
     return figure
 
 
-class _Page:
-    """A figure with axes in inches from its upper left corner."""
+class Page:
+    """A figure with axes in inches from its upper left corner, on which text is written."""
 
     def __init__(self, figure: Figure):
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -103,18 +103,24 @@ class _Page:
 
     def block(self, row: TextRow, lines, left: float, top: float, width: float) -> None:
         """Draw one row: its title with the scale, then its lines."""
-        from matplotlib.patches import Rectangle
-
         y = top + 0.6 * HEAD
         scale = self._scale(row, left + width, y) if len(row.scores) else 0.0
-        title = self._fitting(row.title, width - SPACE - scale)
+        title = self.fitting(row.title, width - SPACE - scale)
         self.write(title, left, y, size=NORMAL, weight="bold")
         if self.head(row, width) > HEAD:
             x, y = left, y + NOTE
-            self.write(self._fitting(row.heading, width), x, y, size=NORMAL)
+            self.write(self.fitting(row.heading, width), x, y, size=NORMAL)
         else:
             self.write(row.heading, left + self._beside(title), y, size=NORMAL)
-        y = top + self.head(row, width)
+        y = self.lines(lines, left, top + self.head(row, width), width)
+        for name, chance in row.chances:
+            self._bar(name, chance, name == row.target, left, y, min(width, 3.2))
+            y += BARS
+
+    def lines(self, lines, left: float, y: float, width: float) -> float:
+        """Draw coloured lines (see `text_lines`) from `y` down; return where they end."""
+        from matplotlib.patches import Rectangle
+
         for line, from_right in lines:
             x = left + (width - width_of(line) if from_right else 0.0)
             for word in line:
@@ -128,9 +134,7 @@ class _Page:
                                ha="center")  # fmt: skip
                 x += word.width
             y += LINE
-        for name, chance in row.chances:
-            self._bar(name, chance, name == row.target, left, y, min(width, 3.2))
-            y += BARS
+        return y
 
     def head(self, row: TextRow, width: float) -> float:
         """Return the height of a row's title; the class stands below it where room is short."""
@@ -167,7 +171,7 @@ class _Page:
         from matplotlib.patches import Rectangle
 
         shade, base = CHOSEN if chosen else OTHER, y + 0.72 * BARS
-        self.write(self._fitting(name, 0.33 * width), x, base, size=SMALL,
+        self.write(self.fitting(name, 0.33 * width), x, base, size=SMALL,
                    ink=CHOSEN if chosen else INK)  # fmt: skip
         start = x + 0.35 * width
         length = 0.44 * width * chance
@@ -175,7 +179,7 @@ class _Page:
         self.axes.add_patch(box)
         self.write(f"{chance:.1%}", start + length + 0.05, base, size=SMALL)
 
-    def _fitting(self, text: str, width: float) -> str:
+    def fitting(self, text: str, width: float) -> str:
         """Return the text, cut with an ellipsis where it is wider than `width`."""
         text = drawable(printable(text).replace("\n", " "))
         if self.width(text, NORMAL, "bold") <= width:
