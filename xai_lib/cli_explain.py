@@ -58,10 +58,12 @@ def explain(
 def _explain_image(image: Path, model, method, target, out: Path | None, options: dict) -> None:
     import xai_lib as xai
     from xai_lib.attribution import check_path
-    from xai_lib.models import Processor
+    from xai_lib.models import PairProcessor, Processor, zero_shot
 
     out = check_path(out or f"{image.stem}_{Path(method).name}.png")
     network, processor = xai.load(model)
+    if isinstance(processor, PairProcessor):
+        network, processor = zero_shot(network, processor)
     if not isinstance(processor, Processor):
         raise OptionError(f"The model {model!r} reads texts: give --text TEXT, not an image.")
     att = xai.explain(network, processor(image), method=method, target=target, **options)
