@@ -52,6 +52,24 @@ CHECKPOINTS = (
         revision="refs/pr/2",
         classes=2,
     ),
+    Checkpoint(
+        "hf:openai/clip-vit-base-patch32",
+        "openai/clip-vit-base-patch32",
+        "CLIP ViT-B/32 of Chefer et al. 2021b and Chen et al. 2023; classes are the texts",
+    ),
+    # The two below were published pickled: where no conversion is on the hub, `load` says how.
+    Checkpoint(
+        "hf:unc-nlp/lxmert-vqa-uncased",
+        "unc-nlp/lxmert-vqa-uncased",
+        "LXMERT on VQA v2 of Chefer et al. 2021b",
+        classes=3129,
+    ),
+    Checkpoint(
+        "hf:uclanlp/visualbert-vqa",
+        "uclanlp/visualbert-vqa",
+        "VisualBERT on VQA v2, the Hugging Face head of Chefer et al. 2021b's model",
+        classes=3129,
+    ),
 )
 
 
@@ -60,6 +78,9 @@ PUBLISHED = {
     "vit-scenes": "timm:vit_base_patch16_224.orig_in21k_ft_in1k",
     "deit-scenes": "timm:deit_base_distilled_patch16_224.fb_in1k",
     "bert-reviews": "hf:textattack/bert-base-uncased-SST-2",
+    "clip-scenes": "hf:openai/clip-vit-base-patch32",
+    "lxmert-questions": "hf:unc-nlp/lxmert-vqa-uncased",
+    "visualbert-questions": "hf:uclanlp/visualbert-vqa",
 }
 PROFILES = ("embedded", "paper")
 
