@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 
-from xai_lib.errors import OptionError
 from xai_lib.explainers.mixing import (
     TokenMixer,
     check_start,
@@ -188,10 +187,6 @@ def generic_attention(
     E_h, which still divides by all of them, while the model is whole (the published pruned
     visualisations of LXMERT and VisualBERT; `xai.prune_heads` explains the pruned model instead).
     """
-    if not isinstance(head_mask, HeadMask | None):
-        raise OptionError(
-            f"head_mask is {type(head_mask).__name__}; expected what HeadScores.mask(...) returns."
-        )
     run = call.forward(graph="sites", first_site=start_layer)
     reader = Reader(call, run, start_layer, normalize_rows, readout, bimodal)
 
