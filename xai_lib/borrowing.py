@@ -8,7 +8,7 @@ from threading import Lock, RLock
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 HALF = (torch.float16, torch.bfloat16)
 
@@ -57,10 +57,18 @@ def _as_stated(model: nn.Module):
 
 
 def in_float32(model: nn.Module) -> Callable:
-    """Return the model as a function that computes with float32 copies of its tensors.
+    """Return the model as a function that computes with float32 copies of its tensors and inputs.
 
     The copies stand in for the length of a call; the model's own tensors are not touched.
     """
     tensors = (*model.named_parameters(), *model.named_buffers())
     wide = {name: t.detach().float() for name, t in tensors if t.dtype in HALF}
-    return lambda *args, **kwargs: torch.func.functional_call(model, wide, args, kwargs)
+
+    def widened(x):
+        return x.float() if isinstance(x, Tensor) and x.dtype in HALF else x
+
+    def call(*args, **kwargs):
+        args, kwargs = tuple(map(widened, args)), {k: widened(x) for k, x in kwargs.items()}
+        return torch.func.functional_call(model, wide, args, kwargs)
+
+    return call
