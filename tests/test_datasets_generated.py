@@ -1,5 +1,6 @@
 """The embedded evaluation sets: fixed, never trained on, with exact masks."""
 
+import copy
 import pickle
 import time
 
@@ -35,7 +36,7 @@ def test_scenes_are_lazy_fixed_and_masked(name, objects):
 
 @pytest.mark.parametrize(("name", "objects"), [("attribute-scenes", 1), ("attribute-scenes-2", 2)])
 def test_attribute_scenes_are_lazy_fixed_and_masked(name, objects):
-    data = pickle.loads(pickle.dumps(open_dataset(name)))
+    data = copy.deepcopy(open_dataset(name))
     assert len(data) == 10_000 and data.has_masks and len(data.class_names) == 64
     scenes = AttributeScenes(10_000, (EVALUATION_SEED, objects), objects, zoom=CAPTION_ZOOM)
     for index in (0, 1, 9_999):

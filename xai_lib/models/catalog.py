@@ -24,7 +24,7 @@ class Checkpoint:
     repo: str
     paper: str
     revision: str | None = None
-    classes: int = 1000
+    classes: int | str = 1000
 
 
 CHECKPOINTS = (
@@ -55,7 +55,8 @@ CHECKPOINTS = (
     Checkpoint(
         "hf:openai/clip-vit-base-patch32",
         "openai/clip-vit-base-patch32",
-        "CLIP ViT-B/32 of Chefer et al. 2021b and Chen et al. 2023; classes are the texts",
+        "CLIP ViT-B/32 of Chefer et al. 2021b and Chen et al. 2023",
+        classes="its texts",
     ),
     # The two below were published pickled: where no conversion is on the hub, `load` says how.
     Checkpoint(
