@@ -60,7 +60,7 @@ def raw_attention(call: Call, *, layer: int = -1, readout: int | None = None) ->
         call.require_distributions(run)
     chosen = maps[number]
     relevance = mean_of_rows(chosen, rows)
-    if call.reference and call.inputs.stream == "image":
+    if call.reference and call.inputs.stream == "image" and not call.inputs.fixed:
         patches = call.layout(run).patches
         relevance = chosen[..., patches].mean(-1) if _pooled(rows, patches) else relevance
         relevance = _min_max_patches(relevance, patches)
@@ -127,7 +127,8 @@ def attn_gradcam(call: Call, *, readout: int | None = None) -> Output:
         weight = (grad * kept).sum(-1, keepdim=True) / kept.sum(-1, keepdim=True)
         return mean_of_rows((weight * site.probs).mean(1), rows).clamp(min=0)
 
-    return Output(call.each_target(run, explain).detach())
+    found = call.each_target(run, explain).detach()
+    return Output(_min_max_together(call, run, found) if call.reference else found)
 
 
 def _coupled_gradcam(call: Call, readout: int | None) -> Output:
@@ -146,6 +147,18 @@ def _coupled_gradcam(call: Call, readout: int | None) -> Output:
     return Output(call.each_target(run, explain))
 
 
+def _min_max_together(call: Call, run: Run, found: torch.Tensor) -> torch.Tensor:
+    """Min-max the patches over all targets and images at once, as the published code does on CLIP.
+
+    One target of one image is then as it is for a ViT.
+    """
+    if not call.inputs.fixed or call.inputs.stream != "image":
+        return found
+    patches = call.layout(run).patches
+    found[..., patches] = min_max(found[..., patches].flatten()).view_as(found[..., patches])
+    return found
+
+
 def _published_gradcam(call: Call, run: Run, grad, rows) -> torch.Tensor:
     """Grad-CAM as the published code min-maxes it: over the patches, or over a text's whole map."""
     probs = run.sites[-1].probs
@@ -159,7 +172,7 @@ def _published_gradcam(call: Call, run: Run, grad, rows) -> torch.Tensor:
         return _min_max_patches(cam.mean(-1), patches)
     weight = grad[..., patches].mean(-1, keepdim=True)
     relevance = mean_of_rows((weight * probs).mean(1), rows).clamp(min=0)
-    return _min_max_patches(relevance, patches)
+    return relevance if call.inputs.fixed else _min_max_patches(relevance, patches)
 
 
 @explainer(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from xai_lib.errors import OptionError, unknown_name
 from xai_lib.explainers.mixing import (
     accumulation_dtype,
     mean_of_rows,
+    min_max,
     positive_head_mean,
     readout_rows,
 )
@@ -19,6 +21,7 @@ from xai_lib.passes import Call, Run
 from xai_lib.registry import check_range, explainer
 from xai_lib.rules.gate import Switch
 from xai_lib.rules.rulesets import AttnLRP, ZPlus
+from xai_lib.stream_layout import StreamsLayout
 
 RULES = ("zplus", "zplus_split")
 
@@ -56,7 +59,8 @@ def transformer_attribution(
 
     ∇A is the gradient of the target's logit at the attention probabilities and R_A their relevance.
     Where two streams attend to each other, with the bi-modal rules of ICCV 2021 (`bimodal` as in
-    generic_attention).
+    generic_attention); {"carry": False, "self_in_cross": False} is the baseline of that paper, the
+    method of CVPR 2021 on each stream and the last cross-attention's map between them.
     """
     run = call.forward(graph="sites", first_site=start_layer, rules=rule_set(call, rules, alpha))
     reader = Reader(call, run, start_layer, normalize_rows, readout, bimodal)
@@ -106,6 +110,7 @@ def partial_lrp(
     """Partial LRP: the relevance of one layer's attention, E_h[R_A⁺], the last layer by default.
 
     gradient: weight it by the gradient first, E_h[(∇A ⊙ R_A)⁺] (an ablation of CVPR 2021).
+    compat="reference" on text with image: E_h[R_A] min-maxed over the whole map, as ICCV 2021.
     """
     if call.coupled:
         return _coupled_partial_lrp(call, layer, rule_set(call, rules, alpha), gradient, readout)
@@ -116,12 +121,15 @@ def partial_lrp(
         check_range("layer", layer, 0, len(run.sites) - 1, "a layer, or -1 for the last.")
     call.require_token_sites(run)
     site, last = run.sites[layer], run.sites[-1]
+    joint = isinstance(call.layout(run), StreamsLayout)
+    published = call.reference and joint and not gradient
 
     def explain(seed):
         relevance, at_output = run.relevances([site.probs, last.output], seed)
         if gradient:
             relevance = relevance * run.gradients([site.probs], seed)[0]
-        return mean_of_rows(positive_head_mean(relevance), readout_rows(at_output, readout))
+        read = _min_maxed if published else positive_head_mean
+        return mean_of_rows(read(relevance), readout_rows(at_output, readout))
 
     return Output(call.each_target(run, explain))
 
@@ -135,9 +143,16 @@ def _coupled_partial_lrp(call: Call, layer: int, rules: ZPlus, gradient: bool, r
         if gradient:
             grads, _ = reader.split(run.gradients(reader.tensors, seed))
             relevances = [r * g for r, g in zip(relevances, grads, strict=True)]
-        return reader.last(map(positive_head_mean, relevances), at_outputs)
+        read = _min_maxed if call.reference and not gradient else positive_head_mean
+        return reader.last(map(read, relevances), at_outputs)
 
     return Output(call.each_target(run, explain))
+
+
+def _min_maxed(relevance: Tensor) -> Tensor:
+    """Return the mean over heads, signs kept, min-maxed over the whole map, as ICCV 2021's code."""
+    mean = relevance.mean(1)
+    return min_max(mean.flatten(1)).view_as(mean)
 
 
 @explainer("lrp", family="LRP", cite="bach2015", needs=("relevance",), streams="apart")

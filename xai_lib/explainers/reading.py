@@ -12,7 +12,7 @@ from xai_lib.explainers.stream_mixer import StreamMixer, last_maps, mix_streams,
 from xai_lib.passes import Call, Run
 from xai_lib.tracing import Site
 
-ABLATIONS = ("normalize", "self_in_cross", "aggregate")
+ABLATIONS = ("normalize", "self_in_cross", "aggregate", "carry")
 
 
 class Reader:
@@ -38,6 +38,11 @@ class Reader:
         self.normalize_rows = normalize_rows
         self.bimodal = _checked(bimodal)
         if call.coupled:
+            if normalize_rows and self.bimodal and self.bimodal.get("carry", True):
+                raise OptionError(
+                    f"bimodal is {bimodal!r} with normalize_rows=True, whose flow has none of the "
+                    'terms that bimodal leaves out; expected {"carry": False}, or one of the two.'
+                )
             _refuse_for_streams(readout=(readout, None), layer=(layer, -1))
             depth = max(site.ordinal for site in run.sites) + 1
             check_start(start_layer, depth)

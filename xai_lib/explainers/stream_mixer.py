@@ -30,8 +30,15 @@ class StreamMixer:
     first form. A row that nothing has been added to yet stays what it is, I.
 
     normalize: apply N. self_in_cross: the products with R^{qq} and R^{kk} of Eq. 10; without them
-    R^{qk} += C. aggregate: add to what was there; without it, R^{qk} is replaced. normalize_rows:
-    R ← (C + I)R / Σ(C + I) at self-attention, as in attention rollout.
+    R^{qk} += C. aggregate: add to what was there; without it every R is replaced by what would be
+    added, and as no R - I is a sum then, N is left out. carry: hand on what cross-attention
+    brought; without it R^{qk} is what the last cross-attention of q gave, and R^{qq} sees
+    self-attention alone: how ICCV 2021 compares with methods that know one sequence.
+
+    normalize_rows: the flow of attention rollout (Abnar & Zuidema 2020) instead of Eq. 7-11,
+    R^{qs} ← (R^{qs} + C R^{ks}) / (1 + ΣC) for every stream s, at self-attention (k = q) and
+    cross-attention alike, so that rows over all streams keep their sum of 1. With carry=False it
+    concerns self-attention alone.
     """
 
     def __init__(
@@ -40,10 +47,12 @@ class StreamMixer:
         normalize: bool = True,
         self_in_cross: bool = True,
         aggregate: bool = True,
+        carry: bool = True,
         normalize_rows: bool = False,
     ):
-        self.normalize, self.self_in_cross = normalize, self_in_cross
-        self.aggregate, self.normalize_rows = aggregate, normalize_rows
+        self.normalize = normalize and aggregate and not normalize_rows
+        self.self_in_cross, self.aggregate = self_in_cross, aggregate
+        self.carry, self.normalize_rows = carry, normalize_rows
         self._history: dict[Chain, list[tuple[int, Relevance]]] = {}
 
     def relevance(self, chain: Chain, like: Tensor, version: int | None = None) -> Relevance:
@@ -60,7 +69,12 @@ class StreamMixer:
         (q, asked), (k, read) = site.query, site.key
         Rq, Rk = self.relevance(q, C, asked), self.relevance(k, C, read)
         _check_rows(site, C, Rq, Rk)
-        new = self._by_self(site, C, Rq) if q is k else self._by_cross(C, Rq, Rk, q.name, k.name)
+        if q is k:
+            new = self._by_self(site, C, Rq)
+        elif self.carry and self.normalize_rows:
+            new = self._flow(C, Rq, Rk)
+        else:
+            new = self._by_cross(C, Rq, Rk, q, k)
         self._history[q].append((site.index + 1, new))
 
     def _start(self, chain: Chain, like: Tensor) -> Relevance:
@@ -79,19 +93,37 @@ class StreamMixer:
         return found
 
     def _by_self(self, site: Site, C: Tensor, R: Relevance) -> Relevance:
-        if site.residual is None and site.skip is None:
-            return {name: C @ part for name, part in R.items()}
-        if not self.normalize_rows:
-            return {name: part + C @ part for name, part in R.items()}
-        total = C.sum(-1, keepdim=True) + 1
-        return {name: (part + C @ part) / total for name, part in R.items()}
+        # What cross-attention brought from other streams is not carried on where carry=False.
+        kept = {n: part for n, part in R.items() if self.carry or n in self._own(site.query[0])}
+        if (site.residual is None and site.skip is None) or not self.aggregate:
+            return R | {name: C @ part for name, part in kept.items()}
+        if self.normalize_rows:
+            return R | self._flow(C, kept, kept)
+        return R | {name: part + C @ part for name, part in kept.items()}
 
-    def _by_cross(self, C: Tensor, Rq: Relevance, Rk: Relevance, q: str, k: str) -> Relevance:
-        new = dict(Rq)
+    def _own(self, chain: Chain) -> Relevance:
+        """Return R of a chain as it began: of itself, or of the streams it was joined of."""
+        return self._history[chain][0][1]
+
+    def _flow(self, C: Tensor, Rq: Relevance, Rk: Relevance) -> Relevance:
+        """Return (R^{qs} + C R^{ks}) / (1 + ΣC) for every stream s."""
+        total = C.sum(-1, keepdim=True) + 1
+        found = {name: part / total for name, part in Rq.items()}
         for name, part in Rk.items():
-            added = self._across(C, Rq[q], part) if name == k and q in Rq else C @ part
-            before = new.get(name) if self.aggregate or name != k else None
-            new[name] = added if before is None else before + added
+            added = C @ part / total
+            found[name] = found[name] + added if name in found else added
+        return found
+
+    def _by_cross(self, C: Tensor, Rq: Relevance, Rk: Relevance, q: Chain, k: Chain) -> Relevance:
+        # Without aggregation nothing is left of what k knows nothing of.
+        new = dict(Rq) if self.aggregate else {n: torch.zeros_like(part) for n, part in Rq.items()}
+        for name, part in Rk.items():
+            if not self.carry and name not in self._own(k):
+                continue
+            both = name == k.name and q.name in Rq
+            added = self._across(C, Rq[q.name], part) if both else C @ part
+            summed = self.aggregate and self.carry and name in new
+            new[name] = new[name] + added if summed else added
         return new
 
     def _across(self, C: Tensor, Rqq: Tensor, Rkk: Tensor) -> Tensor:
