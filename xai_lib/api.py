@@ -54,7 +54,8 @@ def explain(
     compat: "reference" reproduces the published code where it differs from its paper
     (docs/conventions.md lists each case).
     first_token: "keep" what the first token ([CLS]) gets, or make it "zero" or the row's "min", as
-    the published text pipelines do. Padding always gets 0.
+    the published text pipelines do; in one sequence of text and image (VisualBERT), the token that
+    the head reads. Padding always gets 0.
     Raises InputError, TargetError, OptionError, UnsupportedModelError, MethodNotApplicableError.
     """
     if compat not in COMPAT:
@@ -75,12 +76,18 @@ def explain(
         prepared.position = position
         call = Call(model, prepared, choose, reference=reference)
         with borrowed(model):
-            output = chosen.function(call, **options)
+            output = chosen.function(call, **call.resolved(options))
         layout, found, logits = call.layout(call.run), call.targets, call.run.logits
         given, stream = prepared.given, prepared.stream
     else:
         output, layout, found, logits = explain_streams(
-            model, streams, chosen, options, choose, reference
+            model,
+            streams,
+            chosen,
+            options,
+            choose,
+            reference=reference,
+            read=first_token != "keep",
         )
         given, stream = streams.everything, "streams"
     relevance = output.relevance

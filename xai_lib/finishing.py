@@ -12,15 +12,17 @@ from xai_lib.stream_layout import StreamsLayout
 def finished(relevance: Tensor, layout: Layout, reference: bool, first_token: str) -> Tensor:
     """Return relevance (targets, batch, tokens) with the padding and the first token as asked.
 
-    Of several streams each text has a first token of its own; regions have none.
+    Of several streams each text has a first token of its own; regions have none. In one joint
+    sequence it is the token that the head reads, the first one or not (VisualBERT's last but one).
     """
     if isinstance(layout, StreamsLayout):
         relevance = relevance.detach().clone()
         for name, where in layout.slices().items():
             part = layout.layout(name)
-            kept = first_token if hasattr(part, "special") or isinstance(part, TokenLayout) else ""
-            relevance[..., where] = finished(relevance[..., where], part, reference, kept or "keep")
-        return relevance
+            text = hasattr(part, "special") or isinstance(part, TokenLayout)
+            kept = first_token if text and layout.read is None else "keep"
+            relevance[..., where] = finished(relevance[..., where], part, reference, kept)
+        return relevance if layout.read is None else _read(relevance, layout, first_token)
     present = getattr(layout, "present", None)
     absent = None
     if present is not None and not reference:
@@ -40,6 +42,19 @@ def finished(relevance: Tensor, layout: Layout, reference: bool, first_token: st
     if first_token == "min":
         replaced = tokens.amin(-1)
     return relevance.scatter_(-1, first.unsqueeze(-1), replaced.unsqueeze(-1))
+
+
+def _read(relevance: Tensor, layout: StreamsLayout, first_token: str) -> Tensor:
+    """Replace what the one token gets that the head reads; where it reads several, none is."""
+    one = layout.read & (layout.read.sum(-1, keepdim=True) == 1)
+    tokens = relevance
+    for name, where in layout.slices().items():
+        present = getattr(layout.layout(name), "present", None)
+        if present is not None:
+            tokens = tokens.clone()
+            tokens[..., where] = tokens[..., where].masked_fill(~present, torch.inf)
+    least = tokens.amin(-1, keepdim=True)
+    return torch.where(one, least if first_token == "min" else 0.0, relevance)
 
 
 def _by_target(present: Tensor, relevance: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ A first pass without a graph shows which sequences attend to which (`tracing.cha
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from xai_lib.borrowing import borrowed
 from xai_lib.errors import InputError, MethodNotApplicableError, XAIError
 from xai_lib.explainers.output import Output
+from xai_lib.explainers.reading import read_tokens
 from xai_lib.layout import Layout
 from xai_lib.passes import Call
 from xai_lib.refusals import coupled_streams
@@ -86,11 +87,19 @@ class Structure:
 
 
 def explain_streams(
-    model: nn.Module, inputs: StreamInputs, method: Method, options: dict, choose, reference: bool
+    model: nn.Module,
+    inputs: StreamInputs,
+    method: Method,
+    options: dict,
+    choose: Callable[[Tensor], Tensor],
+    *,
+    reference: bool,
+    read: bool,
 ) -> tuple[Output, StreamsLayout, Tensor, Tensor]:
     """Return what the method finds, where its tokens lie, the targets and the logits.
 
-    choose: logits -> targets (targets, batch, 2), see `targets.resolve_all`.
+    choose: logits -> targets (targets, batch, 2), see `targets.resolve_all`. read: whether to find
+    out which token of a joint sequence is read, for `finishing`.
     """
     with borrowed(model):
         structure = Structure.of(model, inputs)
@@ -98,11 +107,13 @@ def explain_streams(
 
         def run(view, wanted: Tensor = targets) -> tuple[Output, Call]:
             call = Call(model, view, lambda logits: wanted, reference=reference)
-            return method.function(call, **options), call
+            return method.function(call, **call.resolved(options)), call
 
         if structure.kind == "joint":
             layout = _joint_layout(inputs, structure)
-            output, _ = run(inputs.joint(layout))
+            output, call = run(inputs.joint(layout))
+            if read:
+                layout = replace(layout, read=read_tokens(call))
         elif structure.kind == "coupled" and method.streams != "apart":
             if method.streams == "one":
                 raise coupled_streams(method.name)

@@ -44,10 +44,14 @@ class PlainLayout:
 
 @dataclass(frozen=True)
 class StreamsLayout:
-    """`parts`: (stream, its first token, its layout), in the order of the tokens."""
+    """`parts`: (stream, its first token, its layout), in the order of the tokens.
+
+    read: (batch, tokens), the tokens of one joint sequence that the head reads, where it is known.
+    """
 
     tokens: int
     parts: tuple[tuple[str, int, Layout], ...]
+    read: Tensor | None = None
 
     @classmethod
     def side_by_side(cls, layouts: dict[str, Layout]) -> StreamsLayout:
@@ -67,11 +71,16 @@ class StreamsLayout:
         return next(part for name, _, part in self.parts if name == stream)
 
     def content_of(self, batch: int, device) -> Tensor:
-        """Return bool (batch, tokens): what holds content in each stream; False between streams."""
-        content = torch.zeros(batch, self.tokens, dtype=torch.bool, device=device)
+        """Return bool (batch, tokens): what holds content in each stream; False between streams.
+
+        (targets, batch, tokens) where each target has texts of its own.
+        """
+        found = {n: self.layout(n).content_of(batch, device) for n in self.slices()}
+        targets = max((len(part) // batch for part in found.values()), default=1)
+        content = torch.zeros(targets, batch, self.tokens, dtype=torch.bool, device=device)
         for name, where in self.slices().items():
-            content[:, where] = self.layout(name).content_of(batch, device)
-        return content
+            content[..., where] = found[name].unflatten(0, (-1, batch))
+        return content if targets > 1 else content[0]
 
     def patch_sums(self, pixels: Tensor) -> Tensor:
         """Sum a pixel map over the patches of the image stream; 0 for all other tokens."""

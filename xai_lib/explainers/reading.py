@@ -74,6 +74,14 @@ class Reader:
         return last_maps(self.sites, list(maps), at_outputs, self.call.layout(self.run))
 
 
+def read_tokens(call: Call) -> Tensor:
+    """Return bool (batch, tokens): the tokens whose last state the prediction reads."""
+    run = call.forward(graph="readout", keep=False)
+    call.require_token_sites(run)
+    (grad,) = run.gradients([run.trace.readout], call.first_seed(run))
+    return readout_rows(grad, None)
+
+
 def _checked(bimodal: dict | None) -> dict[str, bool]:
     options = dict(bimodal or {})
     for name, value in options.items():
