@@ -5,9 +5,10 @@
 A real `LxmertForQuestionAnswering` and a real `VisualBertForQuestionAnswering` on one tokenizer.
 Beside whole samples they see ones that lost regions or words: what is left of the objects decides
 the answer, and where nothing does any more, all answers that the question allows are to be equally
-likely. Every region also learns whether it decides, through a linear head that is dropped
-afterwards. The best check on validation questions is stored; those that the card measures on are of
-another seed.
+likely; the first third of the steps does without these. Every region also learns whether the
+question names it, and a layer before the answer is read whether it decides, through linear heads
+that are dropped afterwards. The best check on validation questions is stored; those that the card
+measures on are of another seed.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ FUNCTION_WORDS = tuple(
 )
 # Half of a batch is drawn anew, the other half again from the last ones: generating costs time.
 FRESH, RECENT = BATCH // 2, 64 * BATCH
-STEPS = {"lxmert-questions": 2800, "visualbert-questions": 3200}
+STEPS = {"lxmert-questions": 2000, "visualbert-questions": 2400}
 RATE, FINAL = 1e-3, 1e-5
 SHARED = {
     "num_attention_heads": 4,
@@ -76,7 +77,7 @@ KWARGS = {
         "intermediate_size": 192,
         "l_layers": 2,
         "r_layers": 1,
-        "x_layers": 3,
+        "x_layers": 4,
         "visual_feat_dim": FEATURES,
         "num_qa_labels": len(ANSWERS),
     },
@@ -126,16 +127,19 @@ def predictor(model: nn.Module, processor: QuestionProcessor):
 
 
 def shown(
-    sample: GeneratedQuestion, rng: np.random.Generator
+    sample: GeneratedQuestion, rng: np.random.Generator, decided: bool = False
 ) -> tuple[GeneratedQuestion, tuple[str, ...]]:
     """Return what to learn from, and the answers that shall be equally likely.
 
     A half is whole. A quarter loses some or all regions that do not decide, to the background or
     altogether. A tenth loses regions that do, another one the words that do; the rest words that
-    do not.
+    do not. decided: only such as keep all that decides, in words and regions.
     """
     answer = ANSWERS[sample.label]
-    what, mask = rng.random(), ("[MASK]", "[MASK]", "[UNK]", "")[rng.integers(4)]
+    what, mask = (
+        rng.random() * (0.75 if decided else 1),
+        ("[MASK]", "[MASK]", "[UNK]", "")[rng.integers(4)],
+    )
     if what < 0.5:
         return sample, (answer,)
     part = (0.3, 0.6, 1.0)[rng.integers(3)]
@@ -151,10 +155,12 @@ def shown(
             answers = {"count": (COUNTS[left],), "existence": ("no",)}.get(
                 sample.kind, sample.domain
             )
-        return _lose(replace(sample, regions=sample.regions & ~lost), lost, rng), answers
+        rest = {"regions": sample.regions & ~lost, "named": sample.named & ~lost}
+        return _lose(replace(sample, **rest), lost, rng), answers
     if what < 0.95:
         changed = without_words(sample, mask)
-        return replace(changed, regions=torch.zeros_like(sample.regions)), sample.domain
+        none = torch.zeros_like(sample.regions)
+        return replace(changed, regions=none, named=none), sample.domain
     return _fewer_words(sample, mask, rng), (answer,)
 
 
@@ -163,8 +169,8 @@ def _lose(sample: GeneratedQuestion, lost: Tensor, rng: np.random.Generator) -> 
     if rng.random() < 0.5 or lost.all():
         return on_background(sample, lost, rng)
     kept = ~lost
-    features, boxes = sample.features[kept], sample.boxes[kept]
-    return replace(sample, features=features, boxes=boxes, regions=sample.regions[kept])
+    names = ("features", "boxes", "regions", "named")
+    return replace(sample, **{name: getattr(sample, name)[kept] for name in names})
 
 
 def _fewer_words(
@@ -187,14 +193,15 @@ def wanted(answers: Sequence[tuple[str, ...]]) -> Tensor:
     return target
 
 
-def region_states(output, regions: int) -> Tensor:
-    """Return the last hidden states of the regions that have a say in the answer.
+def region_states(output, regions: int) -> tuple[Tensor, Tensor]:
+    """Return hidden states of the regions: in the middle, and the last that have a say.
 
-    LXMERT reads its answer from the language side: the last layer's regions come too late.
+    The answer is read by the last layer, from the states before it.
     """
-    if getattr(output, "vision_hidden_states", None) is not None:
-        return output.vision_hidden_states[-2]
-    return output.hidden_states[-1][:, -regions:]
+    states = getattr(output, "vision_hidden_states", None)
+    if states is None:
+        states = [state[:, -regions:] for state in output.hidden_states]
+    return states[-3], states[-2]
 
 
 def train(
@@ -212,7 +219,7 @@ def train(
     held = GeneratedQuestions(HELD, (seed, 11), images=False)
     held = [held[i] for i in range(HELD)]
     model, processor = build(name, tokenizer)
-    regions = nn.Linear(KWARGS[name]["hidden_size"], 1)
+    names, decides = (nn.Linear(KWARGS[name]["hidden_size"], 1) for _ in range(2))
     predict, best = predictor(model, processor), {"held_out": -1.0, "state": None}
 
     def losses(step: int) -> dict[str, Tensor]:
@@ -220,16 +227,21 @@ def train(
         fresh = [data[step * FRESH + i] for i in range(FRESH)]
         again = [recent[i] for i in rng.integers(len(recent), size=BATCH - FRESH)]
         recent[:] = (recent + fresh)[-RECENT:]
-        pairs = [shown(sample, rng) for sample in fresh + again]
+        pairs = [shown(sample, rng, 3 * step < steps) for sample in fresh + again]
         samples, answers = zip(*pairs, strict=True)
         inputs = processor.of(samples)
         output = model(**inputs, output_hidden_states=True)
         mask = inputs["visual_attention_mask"].bool()
-        scores = regions(region_states(output, mask.size(1)))[..., 0][mask]
-        decide = torch.cat([sample.regions for sample in samples]).float()
+        middle, last = region_states(output, mask.size(1))
+
+        def told(head: nn.Module, states: Tensor, key: str) -> Tensor:
+            target = torch.cat([getattr(sample, key) for sample in samples]).float()
+            return F.binary_cross_entropy_with_logits(head(states)[..., 0][mask], target)
+
         return {
             "answer": F.cross_entropy(logits_of(output), wanted(answers)),
-            "regions": F.binary_cross_entropy_with_logits(scores, decide),
+            "named": told(names, middle, "named"),
+            "decides": told(decides, last, "regions"),
         }
 
     @torch.no_grad()
@@ -247,7 +259,7 @@ def train(
 
     most = OBJECTS + max(DISTRACTORS)
     stage = Stage(steps=steps, size=most, zoom=1.0, rate=RATE, final=FINAL)
-    log = fit([model, regions], stage, losses, check, every, precision)
+    log = fit([model, names, decides], stage, losses, check, every, precision)
     model.load_state_dict(best["state"])
     return model.eval(), processor, log
 

@@ -22,8 +22,8 @@ from xai_lib.datasets.questions import GeneratedQuestions
 def small(monkeypatch):
     for name, value in {"BATCH": 4, "FRESH": 2, "RECENT": 6, "HELD": 8}.items():
         monkeypatch.setattr(train_questions, name, value)
-    lxmert = {"hidden_size": 16, "intermediate_size": 16, "l_layers": 1, "x_layers": 1}
-    visual = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+    lxmert = {"hidden_size": 16, "intermediate_size": 16, "l_layers": 1, "x_layers": 2}
+    visual = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2}
     kwargs = train_questions.KWARGS
     for name, changes in zip(train_questions.CLASSES, (lxmert, visual), strict=True):
         monkeypatch.setitem(kwargs, name, kwargs[name] | changes)
@@ -56,7 +56,7 @@ def test_all_models_are_stored_rounded_and_described(tmp_path):
         model = kind(config(**card["kwargs"], id2label=labels))
         model.load_state_dict({key: value.float() for key, value in weights.items()})
         assert (tmp_path / card["tokenizer"]).is_file()
-        assert (tmp_path / f"{name}.csv").read_text().startswith("size,step,seconds,answer,regions")
+        assert (tmp_path / f"{name}.csv").read_text().startswith("size,step,seconds,answer,named")
 
 
 def test_what_is_shown_says_what_is_left():
@@ -69,6 +69,7 @@ def test_what_is_shown_says_what_is_left():
         true = ANSWERS[sample.label]
         assert set(answers) <= set(sample.domain)
         assert len(changed.features) == len(changed.boxes) == len(changed.regions)
+        assert not (changed.named & ~changed.regions).any()
         whole += changed is sample
         said = [sample.question[a:b] for a, b in sample.rationale]
         has_words = all(phrase in changed.question for phrase in said)
@@ -85,6 +86,16 @@ def test_what_is_shown_says_what_is_left():
         assert (far[changed.regions] > 5).all()
         lacking += set(answers) != {true}
     assert 240 < whole < 360 and 60 < lacking < 160
+
+
+def test_at_first_all_that_decides_is_shown():
+    data = GeneratedQuestions(100, 8, images=False)
+    rng = np.random.default_rng(0)
+    for i in range(100):
+        changed, answers = train_questions.shown(data[i], rng, decided=True)
+        assert answers == (ANSWERS[data[i].label],)
+        assert changed.question == data[i].question
+        assert changed.regions.sum() == data[i].regions.sum()
 
 
 def test_wanted_answers_are_equally_likely():

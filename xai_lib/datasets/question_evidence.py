@@ -123,13 +123,9 @@ def only_regions(sample: GeneratedQuestion, rng: np.random.Generator) -> Generat
     if not kept.any():
         kept[0] = True
         sample = on_background(sample, kept, rng)
-    return replace(
-        sample,
-        features=sample.features[kept],
-        boxes=sample.boxes[kept],
-        regions=sample.regions[kept],
-        image=None,
-    )
+    names = ("features", "boxes", "regions", "named")
+    changes = {name: getattr(sample, name)[kept] for name in names}
+    return replace(sample, **changes, image=None)
 
 
 def _most(answers: Counter) -> str:

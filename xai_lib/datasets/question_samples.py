@@ -58,6 +58,7 @@ def sample_questions(
                 rationale=None,
                 kind="",
                 domain=(),
+                named=None,
             )
             for i, sample in enumerate(found.values())
         }

@@ -42,6 +42,12 @@ class Question:
     domain: tuple[str, ...]
 
     @property
+    def named(self) -> tuple[int, ...]:
+        """Those of the deciding objects that the question names: not the neighbour it asks for."""
+        asks_neighbour = self.kind == "relation" and self.domain == SHAPES
+        return self.deciding[:1] if asks_neighbour else self.deciding
+
+    @property
     def plain(self) -> str:
         """The question without marks."""
         return unmarked(self.text)

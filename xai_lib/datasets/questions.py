@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Bool
+from torch import Tensor
 
 from xai_lib.datasets.attributes import Attributes
 from xai_lib.datasets.base import QuestionDataset, QuestionSample
@@ -21,10 +23,15 @@ _DIGESTED = 50
 
 @dataclass(frozen=True)
 class GeneratedQuestion(QuestionSample):
-    """A question of the generated world: `kind` is one of KINDS, `domain` what can answer it."""
+    """A question of the generated world.
+
+    kind: one of KINDS. domain: what can answer it. named: bool (regions,), those that the question
+    names: all that decide but for the neighbour that it asks for.
+    """
 
     kind: str = ""
     domain: tuple[str, ...] = ()
+    named: Bool[Tensor, " r"] | None = None
 
 
 class GeneratedQuestions(QuestionDataset):
@@ -80,6 +87,7 @@ class GeneratedQuestions(QuestionDataset):
             answers={question.answer: 1.0},
             label=ANSWERS.index(question.answer),
             regions=torch.tensor([owner in question.deciding for owner in owners.tolist()]),
+            named=torch.tensor([owner in question.named for owner in owners.tolist()]),
             rationale=rationale,
             kind=question.kind,
             domain=question.domain,
