@@ -22,7 +22,7 @@ TEXT_SUFFIXES = (".html", ".tex", *SUFFIXES)
 
 def check_path(path: str | Path, stream: str = "image") -> Path:
     """Return `path`, or raise an OptionError or InputError if no attribution can be saved there."""
-    return saveable(path, SUFFIXES if stream == "image" else TEXT_SUFFIXES)
+    return saveable(path, TEXT_SUFFIXES if stream == "text" else SUFFIXES)
 
 
 @dataclass
@@ -33,7 +33,8 @@ class Attribution:
     model sees, in order, prefix tokens included. streams: the same by stream name.
     target: (batch,) class indices, or (targets, batch). logits: (batch, classes).
     content: (batch, tokens), False for class, distillation, register and padding tokens, and for
-    what a tokenizer adds to a text. stream: "image" or "text".
+    what a tokenizer adds to a text; (targets, batch, tokens) where targets have texts of their own.
+    stream: "image" or "text".
     pixels: (batch, H, W) for methods that reach the input of an image model, else None.
     inputs: the explained pixels (batch, channels, H, W), token numbers (batch, tokens), or for
     several streams ("streams") the dict of all inputs; then the tokens of the streams stand side by
@@ -76,7 +77,9 @@ class Attribution:
         layout, relevance = self.layout.layout(stream), self.streams[stream]
         where = self.layout.slices()[stream]
         image = isinstance(layout, TokenLayout)
-        target, against, content = self.target, self.against, self.content[:, where]
+        target, against = self.target, self.against
+        content = self.content[..., where]
+        content = content[0] if content.dim() == 3 else content
         if isinstance(layout, TextLayout) and len(layout.ids) > len(self.logits):
             relevance, content = relevance.flatten(0, 1), layout.content
             target = target.flatten()
@@ -168,10 +171,16 @@ class Attribution:
         """Return what a notebook displays: a figure of each image, or a `plots.TextHeatmap`.
 
         style: see `plots.attribution_figure` for images, `plots.attribution_texts` for texts, of
-        which all samples are shown unless `sample` says otherwise.
+        which all samples are shown unless `sample` says otherwise, and `plots.pair_figure` for
+        several streams. Regions alone, which a model sees no image of, take `images=[...]` and
+        `boxes=` there too.
         """
         from xai_lib import plots
 
+        if self.stream == "streams":
+            return plots.pair_figure(self, **style)
+        if self.stream == "regions":
+            return plots.regions_figure(self, **style)
         if self.stream == "image":
             return plots.attribution_figure(self, **style)
         return plots.TextHeatmap(plots.attribution_texts(self, **{"sample": None} | style))

@@ -25,6 +25,7 @@ from xai_lib.refusals import (
     sequence_first,
     writes_in_place,
 )
+from xai_lib.registry import check_range
 from xai_lib.tracing import Chains, Embeddings, Site, Trace
 
 # Half-precision relevance is seeded with this and divided by it at the end, since the shares of a
@@ -110,6 +111,20 @@ class Call:
     def coupled(self) -> bool:
         """Whether several sequences of tokens attend to each other and are looked at together."""
         return bool(self.inputs.sources) and self.inputs.stream == "streams"
+
+    def resolved(self, options: dict) -> dict:
+        """Return the options, a negative start_layer counted from the end: -1 is the last layer.
+
+        So it means the same for streams of different depths.
+        """
+        start = options.get("start_layer")
+        if not isinstance(start, int) or start >= 0:
+            return options
+        trace = self.forward(graph="as_is", keep=False).trace
+        chains = [len(chain.sites) for chain in trace.chains.found] if self.coupled else []
+        depth = max(chains, default=len(trace.shapes))
+        check_range("start_layer", start, -depth, depth - 1, "the first layer that counts.")
+        return options | {"start_layer": depth + start}
 
     def forward(
         self,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from xai_lib.errors import MethodNotApplicableError, unknown_name
 from xai_lib.explainers.mixing import (
@@ -62,12 +63,13 @@ def bi_head(
     else:
         start = _start(call, depth // 4 if start_layer is None else start_layer, depth)
     sites, kept = run.sites[start:], _present(call)
+    leaks = _as_on_clip(call) and call.inputs.stream == "image"
     if not sites:
         return Output(run.logits.new_zeros(*call.targets.shape[:2], call.layout(run).tokens))
 
     def explain(seed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         *grads, at_output = run.gradients([*(s.probs for s in sites), sites[-1].output], seed)
-        maps = (_by_head_importance(s, g, kept) for s, g in zip(sites, grads, strict=True))
+        maps = (_by_head_importance(s, g, kept, leaks) for s, g in zip(sites, grads, strict=True))
         return mix(sites, maps, run.sites[:start]), grads[-1], readout_rows(at_output, readout)
 
     found = [explain(call.seed(target, run.logits)) for target in call.targets]
@@ -97,7 +99,8 @@ def bi_token(
     """
     _check_options(steps, feedback, chunk)
     seen: list[Tensor] = []
-    run = call.forward(graph="last", on_site=lambda site: seen.append(_by_value_norm(site)))
+    weighted_map = partial(_by_later_value_norm, call) if _as_on_clip(call) else _by_value_norm
+    run = call.forward(graph="last", on_site=lambda site: seen.append(weighted_map(site)))
     call.require_token_sites(run)
     depth = len(seen)
     text = call.inputs.stream == "text"
@@ -127,12 +130,20 @@ def _present(call: Call) -> Tensor | None:
     return call.inputs.present[:, None, None]
 
 
-def _by_head_importance(site: Site, grad: Tensor, kept: Tensor | None) -> Tensor:
-    """Return Σ_h I_h A_h (batch, queries, keys)."""
+def _as_on_clip(call: Call) -> bool:
+    """Whether to do as the published code does on CLIP, which is not what it does on ViT."""
+    return call.reference and bool(call.inputs.fixed)
+
+
+def _by_head_importance(site: Site, grad: Tensor, kept: Tensor | None, leaks: bool) -> Tensor:
+    """Return Σ_h I_h A_h (batch, queries, keys).
+
+    leaks: I is normalised over heads and batch together, so that each image depends on the others.
+    """
     A, G = (x.detach().to(accumulation_dtype(x)) for x in (site.probs, grad))
     G = G if kept is None else G * kept
     importance = (A.transpose(-1, -2) @ G).abs().mean((-2, -1))
-    total = importance.sum(1, keepdim=True)
+    total = importance.sum((0, 1) if leaks else 1, keepdim=True)
     # Where no head matters, none does: 0/0 would make the whole map NaN.
     importance = importance / total.masked_fill(total == 0, 1)
     return torch.einsum("bh,bhqk->bqk", importance, A)
@@ -148,14 +159,43 @@ def _by_value_norm(site: Site) -> Tensor:
             "need neither."
         )
     residual = residual.transpose(0, 1) if site.sequence_first else residual
-    joined = value.transpose(1, 2).flatten(2)
-    moved = gemm.linear(joined, site.projection.detach().to(joined.dtype))
+    moved = gemm.linear(_joined(value), site.projection.detach().to(value.dtype))
     if site.branch_scale is not None:
         moved = moved * site.branch_scale
-    size = residual.detach().norm(dim=-1)
+    return _weighted(head_mean(site), moved, residual.detach())
+
+
+def _by_later_value_norm(call: Call, site: Site) -> Tensor:
+    """E_h[A] diag(‖W_o v(z')_j‖ / ‖z_j‖), z' the stream after attention, not before: as published.
+
+    That is what their code computes on CLIP, where it reads values off a stream that the attention
+    was added to in place; its modules are found by their names in transformers.
+    """
+    layer, _, own = site.name.rpartition(".")
+    try:
+        layer, attention = (call.model.get_submodule(n) for n in (layer, site.name))
+        values, output, norm = attention.v_proj, attention.out_proj, layer.layer_norm1
+    except AttributeError as error:
+        raise MethodNotApplicableError(
+            "compat='reference' of bi_token follows code written for CLIP, and this model's "
+            f"{own!r} has no v_proj, out_proj and layer_norm1 of CLIPModel; leave compat out."
+        ) from error
+    with torch.no_grad():
+        z = site.residual
+        moved = values(norm(z + output(_joined(site.output))))
+        return _weighted(head_mean(site), gemm.linear(moved, output.weight), z)
+
+
+def _joined(x: Tensor) -> Tensor:
+    """Return (batch, tokens, dim) of (batch, heads, tokens, width)."""
+    return x.detach().transpose(1, 2).flatten(2)
+
+
+def _weighted(A: Tensor, moved: Tensor, z: Tensor) -> Tensor:
+    """Return A diag(‖moved_j‖ / ‖z_j‖)."""
+    size = z.norm(dim=-1)
     # DeBERTa makes the embeddings of padding zero: no token, no share.
     ratio = (moved.norm(dim=-1) / size).masked_fill(size == 0, 0)
-    A = head_mean(site)
     return A * ratio.to(A.dtype).unsqueeze(1)
 
 
@@ -180,14 +220,34 @@ def _with_feedback(call: Call, found, steps: int, feedback: str, chunk: int) -> 
 
 
 def _scaled_gradients(call: Call, alphas: list[float]) -> Iterator[Tensor]:
-    """Yield, per target, Σ_α ∂logit/∂A at αx of the last site: (batch, heads, queries, keys)."""
+    """Yield, per target, Σ_α ∂logit/∂A at αx of the last site: (batch, heads, queries, keys).
+
+    Where the score is undefined, it has no gradient: CLIP divides the vector of a text or an image
+    by its length, and without biases that vector is zero at α = 0.
+    """
     x = call.features
-    scaled = torch.cat([x * alpha for alpha in alphas])
+    still = _positions(call, x) if _as_on_clip(call) and call.inputs.stream == "text" else 0
+    scaled = torch.cat([still + (x - still) * alpha for alpha in alphas])
     run = call.forward(scaled, graph="last", fused=len(call.run.trace.shapes) - 1)
     probs = run.sites[-1].probs
+    undefined = ~run.logits.detach().isfinite().all(1)
+    undefined = undefined.view(-1, *[1] * (probs.dim() - 1))
     for target in call.targets:
         (grad,) = run.gradients([probs], call.seed(target, run.logits))
+        grad = grad.masked_fill(undefined, 0)
         yield grad.unflatten(0, (len(alphas), -1)).sum(0)
+
+
+def _positions(call: Call, x: Tensor) -> Tensor:
+    """Return what the embeddings x of a text hold beside its words, which alone are scaled."""
+    words = {len(m.weight): m for m in call.model.modules() if isinstance(m, nn.Embedding)}
+    size = getattr(getattr(call.model.config, "text_config", None), "vocab_size", None)
+    if size not in words or words[size].weight.shape[1] != x.shape[-1]:
+        raise MethodNotApplicableError(
+            "compat='reference' of bi_head and bi_token follows code written for CLIP, and this "
+            "model has no embedding of its text_config.vocab_size words; leave compat out."
+        )
+    return x - words[size](call.inputs.ids).detach().to(x.dtype)
 
 
 def _start(call: Call, start_layer: int, depth: int) -> int:
