@@ -50,12 +50,12 @@ def multipliers(relevance: Tensor, z: Tensor, m: Tensor, alpha: float, noise=Non
 
 def linear_map(op: LinearMap, relevance: Tensor, output: Tensor, x: Tensor, alpha: float) -> Tensor:
     """Return the shares of x in z = W x."""
-    absolute = x.abs()
-    m = op.apply(absolute, op.magnitude)
+    magnitude, absolute = op.magnitude, x.abs()
+    m = op.apply(absolute, magnitude)
     noise = None if op.bias is None else output
     u, v = multipliers(relevance, op.without_bias(output), m, alpha, noise)
     share = op.transpose(u, op.weight, x).mul_(x)
-    return share.addcmul_(absolute, op.transpose(v, op.magnitude, x))
+    return share.addcmul_(absolute, op.transpose(v, magnitude, x))
 
 
 def add(relevance: Tensor, output: Tensor, a: Tensor, b: Tensor, wanted, alpha: float):

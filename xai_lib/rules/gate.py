@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -17,11 +17,13 @@ class Switch:
     """Which backward pass runs: `relevance` is read by every gate when autograd reaches it.
 
     `dense` is set once a backward pass has met a tensor whose rows are all in use, so that the
-    search for empty rows stops there (everything below a dense row is dense).
+    search for empty rows stops there (everything below a dense row is dense). scratch: memory that
+    the rules of a pass use again and again.
     """
 
     relevance: bool = False
     dense: bool = False
+    scratch: dict = field(default_factory=dict, repr=False)
 
     @contextmanager
     def mode(self, relevance: bool):

@@ -11,8 +11,7 @@ so the forward's own z and one product with |W| give the denominator.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -24,16 +23,29 @@ from xai_lib.rules.gate import EPS, Switch, Uses, safe_divide
 
 @dataclass
 class LinearMap:
-    """y = W x + b over the last dimension; `apply` and `transpose` take any weight of W's shape."""
+    """y = W x + b over the last dimension; `apply` and `transpose` take any weight of W's shape.
+
+    scratch: buffers by shape, which the maps of a pass share.
+    """
 
     weight: Tensor
     bias: Tensor | None = None
+    scratch: dict[tuple, Tensor] = field(default_factory=dict, kw_only=True, repr=False)
 
     rowwise = True
 
-    @cached_property
+    @property
     def magnitude(self) -> Tensor:
-        return self.weight.detach().abs()
+        """|W|, valid until another map of this shape asks for its own.
+
+        Kept, all of them would take the memory of the model once more, and at small batches fresh
+        memory costs more time than the products that read it.
+        """
+        weight = self.weight.detach()
+        key = tuple(weight.shape), weight.dtype, weight.device
+        if key not in self.scratch:
+            self.scratch[key] = torch.empty_like(weight, memory_format=torch.contiguous_format)
+        return torch.abs(weight, out=self.scratch[key])
 
     def apply(self, x: Tensor, weight: Tensor) -> Tensor:
         return gemm.linear(x, weight)
@@ -108,7 +120,7 @@ def _on_used_rows(switch: Switch, function, op: LinearMap, grad: Tensor, *saved:
 
 def linear(switch: Switch, x: Tensor, weight: Tensor, bias: Tensor | None, rule=None) -> Tensor:
     """Return x Wᵀ + b whose backward is the gradient or, in a relevance pass, `rule`."""
-    return _Linear.apply(switch, rule, LinearMap(weight, bias), x)
+    return _Linear.apply(switch, rule, LinearMap(weight, bias, scratch=switch.scratch), x)
 
 
 def zplus(op: LinearMap, relevance: Tensor, output: Tensor, x: Tensor) -> Tensor:

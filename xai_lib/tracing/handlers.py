@@ -101,7 +101,9 @@ class Handlers:
             output._xai_patches = True
         if not self._ruled(x):
             return output
-        output = self.rules.conv(x, ConvMap(weight, bias, options), output, pixels=first)
+        output = self.rules.conv(
+            x, ConvMap(weight, bias, options, scratch=self.switch.scratch), output, pixels=first
+        )
         if weight.dim() == 4:
             output._xai_patches = True
         return output
@@ -132,6 +134,9 @@ class Handlers:
             return scaled_product(a, b, factor)
         if not b.requires_grad and b.dim() == 2:
             return self.rules.linear(a, b.t())
+        if not a.requires_grad and a.dim() == b.dim() == 2:
+            # Scores of images with fixed texts: a linear map of b.
+            return self.rules.linear(b.t(), a).t()
         both = a.requires_grad and b.requires_grad
         return self.rules.matmul(a, b, factor, 0.5 if both else 1.0)
 
@@ -169,8 +174,22 @@ class Handlers:
         if isinstance(b, Tensor) and b.requires_grad:
             if bare_name(func).startswith("r") or not isinstance(a, Tensor):
                 return self._plain("reciprocal", func, args, kwargs)
+            if b.shape[-1:] != output.shape[-1:]:
+                return self.rules.normalised(a, b, output)
             return self._combined(self.rules.gating, a, b, output)
         return self._scale(a, output)
+
+    def _length(self, func, args, kwargs):
+        """The Euclidean length of feature vectors, as the operations that it is short for."""
+        output = func(*args, **kwargs)
+        x = args[0]
+        euclidean = kwargs.get("p", kwargs.get("ord", args[1] if len(args) > 1 else 2)) in (2, None)
+        if not self._ruled(x):
+            return output
+        if not euclidean or output.shape != (*x.shape[:-1], 1):
+            return self._plain(bare_name(func), func, args, kwargs)
+        squares = self._pointwise(torch.square, (x,), {})
+        return self._pointwise(torch.sqrt, (self._pool(torch.sum, (squares, -1, True), {}),), {})
 
     def _scale(self, x: Tensor, output: Tensor) -> Tensor:
         return self.rules.scale(x, output) if self._ruled(x) else output
@@ -192,7 +211,7 @@ class Handlers:
             if stage == "scores":
                 mixing.summed = True
                 return self._masked(x, other, output)
-        if b.dim() == 1 and isinstance(b, nn.Parameter):
+        if _is_bias(b):
             # The bias of a normalisation or map written by hand takes no share, as elsewhere.
             return self._scale(a, output)
         if is_own_mean(a, b):
@@ -227,3 +246,10 @@ class Handlers:
         if stage == "scores" and self.embeddings is not None and not mixing.summed:
             args = self.rules.unmasked(x), *args[1:]
         return self.rules.pointwise(func, args, kwargs)
+
+
+def _is_bias(b: Tensor) -> bool:
+    """Whether b is a vector of constants, one for each feature, or for each channel of an image."""
+    if b.dim() == 1:
+        return isinstance(b, nn.Parameter)
+    return b.dim() == 4 and not b.requires_grad and b.numel() == b.shape[1]
