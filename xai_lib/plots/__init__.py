@@ -2,7 +2,9 @@
 
 from xai_lib.plots.comparison import metric_dots, planted_evidence
 from xai_lib.plots.curves import insertion_deletion_curves, perturbation_curves, sanity_curves
+from xai_lib.plots.heads import head_score_map
 from xai_lib.plots.matrix import agreement_matrix, differences_matrix, square
+from xai_lib.plots.pairs import pair_figure, regions_figure
 from xai_lib.plots.pictures import (
     Style,
     attention_panel,
@@ -13,6 +15,8 @@ from xai_lib.plots.pictures import (
     overlay,
     panel,
 )
+from xai_lib.plots.pruning import pruned_visualisation, pruning_curves
+from xai_lib.plots.regions import region_figure, region_map
 from xai_lib.plots.signs import Sign, sign_note, sign_of
 from xai_lib.plots.style import figure_style, look, looks
 from xai_lib.plots.text_curves import (
@@ -45,6 +49,7 @@ __all__ = [
     "differences_matrix",
     "displayable",
     "figure_style",
+    "head_score_map",
     "initialisation_scatter",
     "insertion_deletion_curves",
     "look",
@@ -52,12 +57,18 @@ __all__ = [
     "method_panel",
     "metric_dots",
     "overlay",
+    "pair_figure",
     "panel",
     "perturbation_curves",
     "planted_evidence",
+    "pruned_visualisation",
+    "pruning_curves",
     "rank_table_figure",
     "rationale_curves",
     "rationale_row",
+    "region_figure",
+    "region_map",
+    "regions_figure",
     "sanity_curves",
     "sign_note",
     "sign_of",

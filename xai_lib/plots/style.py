@@ -109,6 +109,12 @@ LOOKS = {
     "random": Look("#44bbaa", "8", DASHED),
 }
 
+# Scores of attention heads that are no methods of explanation; `lrp` and `random` are both.
+SCORE_LOOKS = {
+    "grad_x_attention": Look("#aa2244", "o", SOLID),
+    "taylor": Look("#000044", "s", DOTTED),
+}
+
 
 def look(label: str) -> Look:
     """Return the look of a label, the same in every figure and every session.
@@ -116,8 +122,8 @@ def look(label: str) -> Look:
     "name:option=value" keeps the colour and marker of its method, hollow, with a line of its own;
     an unknown name is grey. Different labels of these two kinds can share a look: see `looks`.
     """
-    if label in LOOKS:
-        return LOOKS[label]
+    if label in LOOKS or label in SCORE_LOOKS:
+        return (LOOKS | SCORE_LOOKS)[label]
     name, _, options = label.partition(":")
     if name in LOOKS:
         return replace(LOOKS[name], line=_pick(VARIANT_LINES, options), filled=False)

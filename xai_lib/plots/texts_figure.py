@@ -45,7 +45,7 @@ def text_figure(rows, title: str = "", width: float = DOUBLE, columns: int = 1) 
         for i, (row, lines) in enumerate(zip(rows, blocks, strict=True))
     ]
     bands = [range(i, min(i + columns, len(rows))) for i in range(0, len(rows), columns)]
-    notes = _wrapped_notes(rows, width - 2 * MARGIN)
+    notes = wrapped_notes(rows, width - 2 * MARGIN)
     total = 2 * MARGIN + (HEAD if title else 0) + NOTE * len(notes)
     total += sum(max(heights[i] for i in band) + SPACE for band in bands)
     if total > HIGHEST:
@@ -189,11 +189,15 @@ class Page:
         return f"{text.rstrip()}…" if text else ""
 
 
-def _wrapped_notes(rows: Sequence[TextRow], width: float) -> list[str]:
-    # 0.063 inches: a small character of average width.
-    room, found = int(width / 0.063), summary_notes(rows)
+def wrapped_notes(rows: Sequence[TextRow], width: float) -> list[str]:
+    """Return the notes of rows, broken into lines of `width` inches."""
     lines = []
-    for who, note in found:
-        text = f"{who}. {note}" if who and len(rows) > 1 else note
-        lines += textwrap.wrap(printable(text), room, subsequent_indent="   ")
+    for who, note in summary_notes(rows):
+        lines += wrapped(f"{who}. {note}" if who and len(rows) > 1 else note, width)
     return lines
+
+
+def wrapped(text: str, width: float) -> list[str]:
+    """Return small text broken into lines of `width` inches."""
+    # 0.063 inches: a small character of average width.
+    return textwrap.wrap(printable(text), int(width / 0.063), subsequent_indent="   ")

@@ -1,0 +1,274 @@
+"""Pictures of explanations of models of several streams: image or regions, and text, together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from xai_lib.attribution import Attribution
+from xai_lib.errors import InputError, MethodNotApplicableError, OptionError, unknown_name
+from xai_lib.layout import TokenLayout
+from xai_lib.plots.pictures import Style, displayable
+from xai_lib.plots.sheet import PLAIN, Band, Panel, heat_panel, image_panel, region_panel, sheet
+from xai_lib.plots.signs import SIGNS, sign_of
+from xai_lib.plots.style import DOUBLE, styled
+from xai_lib.plots.texts import LEVELS, TextRow
+from xai_lib.registry import all_methods
+from xai_lib.stream_layout import RegionLayout
+from xai_lib.text import TextLayout, TextScores
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# The name of the stream of the text that another one is explained against.
+AGAINST = "against"
+
+
+@styled
+def pair_figure(
+    att: Attribution,
+    processor=None,
+    *,
+    images: Sequence | None = None,
+    boxes=None,
+    level: str = "word",
+    reduce: str = "max",
+    style: Style = PLAIN,
+    mode: str = "boxes",
+    top: int = 3,
+    answers: int = 3,
+    title: str | None = None,
+    width: float = DOUBLE,
+) -> Figure:
+    """Return a figure of a model of several streams: a band for each sample and target.
+
+    An image of patches has its heat map, regions of a detector are drawn on the image (`mode`,
+    `top`: see `region_figure`), and each text is a line of coloured words (`level`, `reduce`: see
+    `attribution_texts`) with the likeliest `answers`. processor: of `xai.load`, to undo what it did
+    to pixels and for names of answers. images: of each sample, for regions, whose model sees no
+    image; without them the canvas is blank. boxes: (samples, regions, 4), where neither the model
+    nor its inputs have them. title: by default the method. Raises InputError, OptionError, and
+    MethodNotApplicableError where no stream can be drawn.
+    """
+    if level not in LEVELS:
+        raise unknown_name("level", level, LEVELS)
+    batch = len(att.logits)
+    if images is not None and len(images) != batch:
+        raise InputError(f"There are {len(images)} images for {batch} samples; expected one each.")
+    targets = att.target.reshape(-1, batch)
+    bands = []
+    for i in range(batch):
+        for k in range(len(targets)):
+            image = None if images is None else images[i]
+            drawn = Drawn(att, processor, image, boxes, i, k)
+            bands.append(Band(drawn.panels(style, mode, top), drawn.rows(level, reduce, answers)))
+    return sheet(bands, att.method if title is None else title, width)
+
+
+class Drawn:
+    """What is drawn of one sample i and target k of an attribution of several streams."""
+
+    def __init__(self, att: Attribution, processor=None, image=None, boxes=None, i=0, k=0):
+        if att.stream != "streams":
+            raise InputError(f"The attribution is of one stream, {att.stream!r}; use att.show().")
+        self.att, self.processor, self.image, self.boxes = att, processor, image, boxes
+        self.i, self.k = i, k
+        self.several = att.target.dim() == 2
+        self.target = int(att.target.reshape(-1, len(att.logits))[k, i])
+        self.parts = {name: att.part(name) for name in att.streams}
+        if not any(isinstance(p.layout, TextLayout) for p in self.parts.values()) and not (
+            self._pictures()
+        ):
+            raise MethodNotApplicableError(
+                "None of the model's streams is a text, an image or regions that could be drawn; "
+                "att.streams has the numbers."
+            )
+
+    def panels(self, style: Style = PLAIN, mode: str = "boxes", top: int = 3) -> list[Panel]:
+        """Return the picture of the image stream, beside the image for patches."""
+        found = []
+        for name, part in self._pictures().items():
+            if isinstance(part.layout, RegionLayout):
+                places = self._places(part.layout)
+                found.append(
+                    region_panel(
+                        name if self.image is not None else "regions",
+                        self.image,
+                        places,
+                        self._relevance(part),
+                        part.layout.present[self.i],
+                        mode=mode,
+                        top=top,
+                    )
+                )
+            else:
+                image = displayable(part.inputs[self.i].float(), self._pixels())
+                heat = part.pixels if part.layout.grid is None else part.heatmap()
+                heat = (heat[self.k] if self.several else heat)[self.i].float().cpu()
+                found += [image_panel("input", image), heat_panel(name, image, heat, style)]
+        return found
+
+    def rows(self, level: str = "word", reduce: str = "max", answers: int = 3) -> list[TextRow]:
+        """Return a row of coloured text for each text."""
+        if not isinstance(answers, int) or isinstance(answers, bool) or answers < 0:
+            raise OptionError(f"answers is {answers!r}; expected how many to show, 0 or more.")
+        method = all_methods().get(self.att.method)
+        sign = sign_of(self.att.method, self.att.options) if self.att.method in SIGNS else None
+        pairwise, found = self.pairwise, []
+        for name, part in self.parts.items():
+            if not isinstance(part.layout, TextLayout):
+                continue
+            chance, target = self.chance(), self.name(self.target)
+            other = self.against()
+            non_negative = sign is not None and sign.non_negative and name != AGAINST
+            found.append(
+                TextRow(
+                    self._scores(part, level, reduce),
+                    {AGAINST: "against", "text": "text" if pairwise else "question"}.get(
+                        name, name
+                    ),
+                    "" if pairwise else target if other is None else f"{target} not {other}",
+                    None if name == AGAINST else chance,
+                    sign.note if sign else "",
+                    None if sign is None else not non_negative,
+                    () if pairwise or found else tuple(self._answers(answers)),
+                    method is None or method.class_specific,
+                )
+            )
+        return found
+
+    @property
+    def pairwise(self) -> bool:
+        """Whether the classes are the texts (CLIP), so that a text is explained and no answer."""
+        ids = self.att.inputs.get("input_ids")
+        pixels = self.att.inputs.get("pixel_values")
+        if ids is None or pixels is None or "text" not in self.parts:
+            return False
+        if tuple(self.att.logits.shape) != (len(pixels), len(ids)):
+            return False
+        chosen = self.att.target.flatten()
+        own = self.parts["text"].layout.ids
+        return len(own) == len(chosen) and torch.equal(own, ids[chosen])
+
+    def name(self, index: int) -> str:
+        """Return the name of a class: the processor's, else the model's."""
+        names = getattr(self.processor, "class_names", None)
+        if names and index < len(names) and not self.pairwise:
+            return names[index]
+        return f"text {index}" if self.pairwise else self.att.class_name(index)
+
+    def against(self) -> str | None:
+        """Return the name of the class that the target is explained against, or None."""
+        if self.att.against is None:
+            return None
+        other = int(self.att.against.reshape(-1, len(self.att.logits))[self.k, self.i])
+        return self.name(other) if other >= 0 else None
+
+    def chance(self) -> float:
+        """Return the probability of the target."""
+        return float(self.att.probabilities()[self.i, self.target])
+
+    def _answers(self, count: int):
+        chances = self.att.probabilities()[self.i]
+        shown = chances.topk(min(count, len(chances))).indices.tolist()
+        if count and self.target not in shown:
+            shown.append(self.target)
+        return ((self.name(j), float(chances[j])) for j in shown)
+
+    def _pictures(self) -> dict[str, Attribution]:
+        """Return the streams that are images: regions whose boxes are known, patches in a grid."""
+        found = {}
+        for name, part in self.parts.items():
+            layout = part.layout
+            drawable = isinstance(layout, TokenLayout) and (layout.grid or part.pixels is not None)
+            regions = isinstance(layout, RegionLayout) and self._places(layout) is not None
+            if drawable or regions:
+                found[name] = part
+        return found
+
+    def _places(self, layout: RegionLayout) -> Tensor | None:
+        boxes = self.boxes if self.boxes is not None else layout.boxes
+        if boxes is None:
+            return None
+        if len(boxes) != len(self.att.logits):
+            raise InputError(
+                f"boxes are of {len(boxes)} samples, the attribution of {len(self.att.logits)}."
+            )
+        return boxes[self.i]
+
+    def _relevance(self, part: Attribution) -> Tensor:
+        return (part.relevance[self.k] if part.relevance.dim() == 3 else part.relevance)[self.i]
+
+    def _scores(self, part: Attribution, level: str, reduce: str) -> TextScores:
+        layout = part.layout
+        # A model that scores images with texts has a text for each target.
+        place = self.i
+        if len(layout.ids) > len(self.att.logits):
+            place = self.k * len(self.att.logits) + self.i
+        if layout.texts is None or layout.offsets is None:
+            return _numbered(layout, part.relevance, place, self.k)
+        scores = part.words(reduce) if level == "word" else part.tokens(specials=True)
+        found = scores[place]
+        if found.scores.dim() == 2:
+            found = TextScores(
+                found.texts, found.labels, found.spans, found.segments, found.scores[self.k]
+            )
+        return found
+
+    def _pixels(self):
+        """Return what undoes the normalisation of pixels."""
+        images = getattr(self.processor, "images", self.processor)
+        return images if hasattr(images, "denormalize") else None
+
+
+def _numbered(layout: TextLayout, relevance: Tensor, place: int, k: int) -> TextScores:
+    """Return the tokens of a text that only its numbers are known of."""
+    shown = layout.present[place].nonzero()[:, 0]
+    labels = [str(n) for n in layout.ids[place, shown].tolist()]
+    spans, start = [], 0
+    for label in labels:
+        spans.append((start, start + len(label)))
+        start += len(label) + 1
+    row = (relevance[k] if relevance.dim() == 3 else relevance)[place, shown]
+    return TextScores((" ".join(labels),), tuple(labels), tuple(spans), (0,) * len(labels), row)
+
+
+@styled
+def regions_figure(
+    att: Attribution,
+    images: Sequence | None = None,
+    boxes=None,
+    *,
+    mode: str = "boxes",
+    top: int = 3,
+    width: float = DOUBLE,
+) -> Figure:
+    """Return a figure of the regions alone: of `att.part("image")` where these are regions.
+
+    As `pair_figure`. Raises InputError where nobody knows the boxes.
+    """
+    boxes = att.layout.boxes if boxes is None else boxes
+    if boxes is None or len(boxes) != len(att.logits):
+        raise InputError(
+            f"boxes is {'None' if boxes is None else f'of {len(boxes)} samples'}; expected "
+            f"(samples, regions, 4) for {len(att.logits)} samples."
+        )
+    bands = []
+    for i in range(len(att.logits)):
+        panels = [
+            region_panel(
+                f"{att.class_name(int(att.target.reshape(-1, len(att.logits))[k, i]))}",
+                None if images is None else images[i],
+                boxes[i],
+                row,
+                att.layout.present[i],
+                mode=mode,
+                top=top,
+            )
+            for k, row in enumerate(att.relevance.reshape(-1, *att.relevance.shape[-2:])[:, i])
+        ]
+        bands.append(Band(panels))
+    return sheet(bands, att.method, width)
