@@ -1,4 +1,4 @@
-"""The command `xai explain`: one image or one text, its classes and what speaks for one of them."""
+"""The command `xai explain`: an image, a text or both, and what speaks for one of the classes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ STRONGEST = 5
 
 def explain(
     image: Annotated[Path | None, typer.Argument(help="Image file.", show_default=False)] = None,
-    text: Annotated[str | None, typer.Option(help="A text, instead of an image.")] = None,
+    text: Annotated[
+        list[str] | None,
+        typer.Option(help="A text, instead of an image; with one, the texts that CLIP compares."),
+    ] = None,
     pair: Annotated[str | None, typer.Option(help="The second text of a task on two.")] = None,
     model: Annotated[
         str, typer.Option(help="A name of `xai models`, timm:NAME, hf:NAME or a folder.")
@@ -40,19 +43,43 @@ def explain(
         list[str] | None, typer.Option(help="An option of the method, as key=value; repeatable.")
     ] = None,
 ) -> None:
-    """Explain one image or text: print the leading classes and save or show the heat map."""
+    """Explain an image, a text or a pair: print the leading classes, save or show the heat map."""
     options = dict(parse_pair(given) for given in option or [])
-    if (image is None) == (text is None):
-        found = "neither" if image is None else "both"
-        raise OptionError(f"Expected an image file or --text TEXT, and {found} was given.")
+    if image is None and not text:
+        raise OptionError("Expected an image file or --text TEXT, and neither was given.")
     if not model:
         raise OptionError("No model is named: give --model, one of `xai models` or a folder.")
-    if text is not None:
-        _explain_text(text, pair, model, method, parse_target(target), level, out, options)
-    elif pair is not None:
-        raise OptionError("--pair is the second text of --text; an image has none.")
+    if pair is not None and (image is not None or len(text) > 1):
+        raise OptionError("--pair is the second text of one --text; an image has none.")
+    chosen = parse_target(target)
+    if image is not None and text:
+        _explain_both(image, text, model, method, chosen, out, options)
+    elif image is not None:
+        _explain_image(image, model, method, chosen, out, options)
+    elif len(text) > 1:
+        raise OptionError("Several --text are compared with an image, which is not given.")
     else:
-        _explain_image(image, model, method, parse_target(target), out, options)
+        _explain_text(text[0], pair, model, method, chosen, level, out, options)
+
+
+def _explain_both(image: Path, texts: list[str], model, method, target, out, options) -> None:
+    import xai_lib as xai
+    from xai_lib.attribution import check_path
+    from xai_lib.models import PairProcessor
+    from xai_lib.plots.texts import attribution_texts
+
+    out = check_path(out or f"{image.stem}_{Path(method).name}.png", "streams")
+    network, processor = xai.load(model)
+    if not isinstance(processor, PairProcessor):
+        raise OptionError(
+            f"The model {model!r} does not compare images with texts: give an image or --text."
+        )
+    att = xai.explain(network, processor([image], texts), method, target, **options)
+    _print_classes(att, tuple(texts))
+    if "text" in att.streams:
+        for row in attribution_texts(att.part("text")):
+            _print_line(row)
+    print(f"Saved: {att.save(out)}")
 
 
 def _explain_image(image: Path, model, method, target, out: Path | None, options: dict) -> None:

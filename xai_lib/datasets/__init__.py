@@ -11,6 +11,7 @@ from xai_lib.datasets.base import (
 )
 from xai_lib.datasets.digits import DIGIT_CLASSES, DigitBatch, handwritten_digits
 from xai_lib.datasets.opening import datasets_table, open_dataset
+from xai_lib.datasets.pair_samples import SamplePairs, sample_pairs
 from xai_lib.datasets.prompts import class_prompts, imagenet_names
 from xai_lib.datasets.question_samples import SampleQuestions, sample_questions
 from xai_lib.datasets.questions import GeneratedQuestions
@@ -29,6 +30,7 @@ __all__ = [
     "QuestionDataset",
     "QuestionSample",
     "Sample",
+    "SamplePairs",
     "SampleQuestions",
     "SampleTexts",
     "Samples",
@@ -43,6 +45,7 @@ __all__ = [
     "open_dataset",
     "open_regions",
     "sample_images",
+    "sample_pairs",
     "sample_questions",
     "sample_texts",
 ]
