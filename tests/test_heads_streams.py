@@ -129,3 +129,14 @@ def test_other_families(name):
     gone = torch.cat([mask.keep[site.call] for site in pruned.sites], 1) == 0
     assert gone.any() and (pruned.values[gone] == 0).all()
     assert not torch.allclose(pruned.logits, batch["taylor"].logits)
+
+
+def test_two_texts_and_two_images_of_a_model_that_reads_them_together():
+    """Their scores are (2, 2) as those of all pairs would be; BLIP's columns are classes."""
+    model = random_model("blip")
+    inputs = random_inputs("blip", batch=2)
+    batch = xai.head_scores(model, inputs, target=1)
+    for i in range(2):
+        alone = xai.head_scores(model, sample(inputs, i), target=1)
+        scale = alone.values.abs().max()
+        assert (batch.values[i] - alone.values[0]).abs().max() < 1e-9 * scale

@@ -12,7 +12,7 @@ from xai_lib.borrowing import borrowed
 from xai_lib.errors import InputError, OptionError, unknown_name
 from xai_lib.explainers.lrp import rule_set
 from xai_lib.heads.ranking import LEVELS, HeadScores, ScoredSite
-from xai_lib.heads.streams import all_streams, is_pairwise
+from xai_lib.heads.streams import all_streams, scores_pairs
 from xai_lib.inputs import unwrap
 from xai_lib.passes import Call, Run
 from xai_lib.targets import Target, class_names, resolve_all
@@ -80,7 +80,7 @@ def head_scores(
     rules = rule_set(call, "zplus", 1.0) if "lrp" in wanted else None
     with borrowed(model):
         run = call.forward(graph="sites", rules=rules)
-        pairwise = is_pairwise(prepared)
+        pairwise = scores_pairs(prepared, run.sites)
         scorer = _Scorer(run, _seeds(call, run, quantity, pairwise), pairwise)
         values = {name: scorer.values(name, seed, len(run.logits)) for name in wanted}
     sites = scorer.sites(prepared.stream)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from xai_lib.errors import InputError, XAIError
 from xai_lib.inputs import Prepared, prepare
+from xai_lib.multimodal import is_pairwise
 from xai_lib.stream_layout import StreamsLayout
 from xai_lib.streams import CoupledInputs, prepare_streams
+from xai_lib.tracing import Site
 
 
 @dataclass
@@ -20,8 +23,9 @@ class AllStreams(CoupledInputs):
 
     def logits(self, output) -> Tensor:
         """Return the scores, and note whether every image is scored with every text."""
-        self.pairwise = getattr(output, "logits_per_image", None) is not None
-        return super().logits(output)
+        logits = super().logits(output)
+        self.pairwise = is_pairwise(output, logits, self.sizes())
+        return logits
 
     def call(self, model, features: Tensor | None = None):
         """Run the model; streams that do not pair are named before torch complains of shapes."""
@@ -52,6 +56,7 @@ def all_streams(model: nn.Module, inputs, position: int | None = None) -> Prepar
     return prepared
 
 
-def is_pairwise(prepared: Prepared) -> bool:
-    """Whether the samples that a pass has shown are images, and their classes texts."""
-    return isinstance(prepared, AllStreams) and prepared.pairwise
+def scores_pairs(prepared: Prepared, sites: Sequence[Site]) -> bool:
+    """Whether the samples that a pass has shown are images and their classes texts."""
+    apart = not any(site.kind == "cross" for site in sites)
+    return apart and isinstance(prepared, AllStreams) and prepared.pairwise
