@@ -16,9 +16,12 @@ if TYPE_CHECKING:
 Options = Annotated[
     list[str] | None, typer.Option("--option", help="Of the evaluator, key=value; repeatable.")
 ]
-Methods = Annotated[str, typer.Option(help="a,b:OPTION=VALUE,c or all (`xai methods`).")]
+Methods = Annotated[
+    str,
+    typer.Option(help="a,b:OPTION=VALUE,c or all (`xai methods`; of pruning: head scores)."),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
-BatchSize = Annotated[int, typer.Option(help="Images or texts per forward pass.")]
+BatchSize = Annotated[int, typer.Option(help="Images, texts or questions per forward pass.")]
 Dtype = Annotated[str, typer.Option(help="float32, float64, bfloat16 or float16.")]
 
 
@@ -28,7 +31,7 @@ def evaluate(
         typer.Argument(
             help="Of images: segmentation, perturbation, insertion_deletion, localisation, sanity, "
             "agreement, stability. Of texts: rationales, text_perturbation, word_deletion, "
-            "word_scores.",
+            "word_scores. Of questions: question_perturbation, evidence. Of all: pruning.",
             show_default=False,
         ),
     ],

@@ -6,11 +6,20 @@ Which one measures what, with formulas and sources: docs/evaluation.md.
 from __future__ import annotations
 
 import typing
+from collections.abc import Iterable
 from dataclasses import fields
 from importlib import import_module
 
 from xai_lib.errors import unknown_name
-from xai_lib.evaluators.base import Batch, Evaluator, Metric, Subject, TextBatch
+from xai_lib.evaluators.base import (
+    AnyBatch,
+    Batch,
+    Evaluator,
+    Metric,
+    QuestionBatch,
+    Subject,
+    TextBatch,
+)
 from xai_lib.evaluators.specs import MethodSpec, parse_methods
 from xai_lib.options import check_options
 
@@ -27,19 +36,25 @@ EVALUATORS = {
     "text_perturbation": ("text_perturbation", "TextPerturbation"),
     "word_deletion": ("word_deletion", "WordDeletion"),
     "word_scores": ("word_scores", "WordScores"),
+    "question_perturbation": ("question_perturbation", "QuestionPerturbation"),
+    "evidence": ("evidence", "Evidence"),
+    "pruning": ("pruning", "Pruning"),
 }
 
 __all__ = [
     "EVALUATORS",
+    "AnyBatch",
     "Batch",
     "Evaluator",
     "MethodSpec",
     "Metric",
+    "QuestionBatch",
     "Subject",
     "TextBatch",
     "create",
     "evaluator_class",
     "parse_methods",
+    "parse_methods_of",
 ]
 
 
@@ -58,3 +73,8 @@ def create(name: str, **options) -> Evaluator:
     expected = typing.get_type_hints(kind)
     check_options(name, options, known, expected)
     return kind(**options)
+
+
+def parse_methods_of(name: str, methods: str | Iterable[str]) -> list[MethodSpec]:
+    """Return the specs of what the evaluator `name` evaluates, see `parse_methods`."""
+    return evaluator_class(name).parse_methods(methods)

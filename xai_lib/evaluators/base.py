@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
@@ -12,12 +12,15 @@ import torch
 from jaxtyping import Float, Int, Int8
 from torch import Tensor, nn
 
-from xai_lib.evaluators.specs import MethodSpec
+from xai_lib.evaluators.specs import MethodSpec, parse_methods
 from xai_lib.models.processor import Processor
+from xai_lib.models.question_processor import QuestionProcessor
 from xai_lib.models.text_processor import TextProcessor
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+
+    from xai_lib.datasets.base import QuestionSample
 
 Row = dict[str, object]
 
@@ -76,18 +79,48 @@ class TextBatch:
         return TextBatch(of(self.index), of(self.key), of(self.texts), labels, of(self.rationales))
 
 
+@dataclass(frozen=True)
+class QuestionBatch:
+    """Questions on image regions as they were read, without their images.
+
+    index, key: as in `Batch`. answers: per sample the score in [0, 1] of each right answer, by the
+    model's class; None where nobody knows. An answer that is no class of the model is left out.
+    labels: the class of the best answer, (b,), or None.
+    """
+
+    index: tuple[int, ...]
+    key: tuple[str, ...]
+    samples: tuple[QuestionSample, ...]
+    answers: tuple[Mapping[int, float] | None, ...]
+    labels: Int[Tensor, " b"] | None = None
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, rows: slice | Sequence[int]) -> QuestionBatch:
+        picked = torch.arange(len(self))[rows].reshape(-1).tolist()
+        columns = (self.index, self.key, self.samples, self.answers)
+        labels = None if self.labels is None else self.labels[picked]
+        return QuestionBatch(*(tuple(values[i] for i in picked) for values in columns), labels)
+
+
+AnyBatch = Batch | TextBatch | QuestionBatch
+
+
 @dataclass
 class Subject:
-    """The model under study and how images or texts become its input.
+    """The model under study and how images, texts or questions become its input.
 
     batch_size: samples per forward pass. keep: where a run stores maps, called with (method label,
     sample index, relevance of the patches or tokens) for each; of a sample's maps the first counts.
+    prepared: what `Evaluator.prepare` returned for this model, None where it has not run.
     """
 
     model: nn.Module
-    processor: Processor | TextProcessor
+    processor: Processor | TextProcessor | QuestionProcessor
     batch_size: int = 8
     keep: Callable[[str, int, Tensor], None] | None = field(default=None, repr=False)
+    prepared: object = field(default=None, repr=False)
 
     @property
     def device(self) -> torch.device:
@@ -136,20 +169,45 @@ class Metric:
 class Evaluator(ABC):
     """A frozen dataclass whose fields are its options (JSON values), and these class attributes.
 
-    name; modality: "image" or "text", what its batches hold (`Batch` or `TextBatch`); needs: of
-    "labels", "masks", "rationales"; metrics; groups: the columns that, beside the sample, make a
-    row its own (the first is always "method"). Options are checked in `__post_init__`.
+    name; modality: "image", "text" or "question", what its batches hold (`Batch`, `TextBatch`,
+    `QuestionBatch`), or several of them; needs: of "labels", "masks", "rationales", "answers" (a
+    label, or scores of answers) and "evidence" (of a question); metrics; groups: the columns that,
+    beside the sample, make a row its own (the first is always "method"). Options are checked in
+    `__post_init__`.
     """
 
     name: ClassVar[str]
-    modality: ClassVar[str] = "image"
+    modality: ClassVar[str | tuple[str, ...]] = "image"
     needs: ClassVar[frozenset[str]] = frozenset()
     metrics: ClassVar[tuple[Metric, ...]]
     groups: ClassVar[tuple[str, ...]] = ("method",)
 
+    @classmethod
+    def modalities(cls) -> tuple[str, ...]:
+        """Return what its batches may hold."""
+        return (cls.modality,) if isinstance(cls.modality, str) else cls.modality
+
+    @classmethod
+    def parse_methods(cls, methods: str | Iterable[str]) -> list[MethodSpec]:
+        """Return what is to be evaluated: explanation methods, where nothing else is said."""
+        return parse_methods(methods)
+
+    def first_samples(self, count: int, evaluated: Sequence[int]) -> tuple[int, ...]:
+        """Return which of the data set's `count` samples `prepare` has to see; most need none.
+
+        evaluated: those of the run. Depends on nothing else, so that every process agrees.
+        """
+        return ()
+
+    def prepare(
+        self, subject: Subject, batches: Iterable[AnyBatch], methods: Sequence[MethodSpec]
+    ) -> object:
+        """Return what `rows` finds as `subject.prepared`, made of the samples asked for above."""
+        return None
+
     @abstractmethod
     def rows(
-        self, subject: Subject, batch: Batch | TextBatch, methods: Sequence[MethodSpec]
+        self, subject: Subject, batch: AnyBatch, methods: Sequence[MethodSpec]
     ) -> Iterator[Row]:
         """Yield the records of a batch.
 

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from xai_lib.errors import OptionError, TargetError
+from xai_lib.errors import OptionError, TargetError, unknown_name
 from xai_lib.evaluators.base import Batch, Evaluator, Metric, Row, Subject
 from xai_lib.evaluators.maps import Maps, check_maps, explained, ranks
 from xai_lib.evaluators.specs import MethodSpec
@@ -18,6 +18,7 @@ from xai_lib.evaluators.streaming import Edits, stream
 
 STEPS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 EXPLAINED = ("predicted", "target")
+FILLS = ("black", "mean")
 ORDERS = ("positive", "negative")
 BETTER = {"positive": "low", "negative": "high"}
 CURVES = ("hits", "log_odds", "logit_change", "probability_change")
@@ -29,7 +30,8 @@ class Perturbation(Evaluator):
     """Chefer et al. (CVPR 2021, section 4) and Chen et al. (TMLR 2023): pixels made black.
 
     For every fraction f of `steps`, int(H·W·f) pixels of the clean image become 0 in all channels
-    of the image in [0, 1], before normalisation: the most relevant ones (order "positive", where a
+    of the image in [0, 1], before normalisation (fill "black"), or after it (fill "mean", the
+    model's mean colour, as published for CLIP by Chen et al.): the most relevant ones (order "positive", where a
     fast fall is good) or the least relevant ones ("negative", where a slow one is). Pixels of equal
     relevance go row by row. The map is the predicted class's or the label's ("target"); a method
     that knows no classes has the same row in both. maps: see `maps.explained`.
@@ -45,6 +47,7 @@ class Perturbation(Evaluator):
 
     steps: list | tuple = STEPS
     maps: str = "native"
+    fill: str = "black"
 
     name = "perturbation"
     needs = frozenset({"labels"})
@@ -59,11 +62,13 @@ class Perturbation(Evaluator):
     def __post_init__(self):
         object.__setattr__(self, "steps", check_steps(self.steps))
         check_maps(self.maps)
+        if self.fill not in FILLS:
+            raise unknown_name("fill", self.fill, FILLS)
 
     def rows(self, subject: Subject, batch: Batch, methods: Sequence[MethodSpec]) -> Iterator[Row]:
         if batch.labels is None:
             raise OptionError("Perturbation needs labels. `xai datasets` shows which sets have.")
-        plan = _Plan(subject, batch, self.maps, self.steps)
+        plan = _Plan(subject, batch, self.maps, self.steps, self.fill)
         clean, *perturbed = stream(subject, plan.edits(methods))
         clean, labels = clean[0].cpu(), batch.labels.cpu()
         check_labels(labels, clean.shape[1])
@@ -96,12 +101,15 @@ class _Plan:
     batch: Batch
     maps: str
     steps: tuple[float, ...]
+    fill: str = "black"
     samples: list[list[int]] = field(default_factory=list)
     sources: dict[tuple[str, str], list[tuple[int, int] | str]] = field(default_factory=dict)
 
     def edits(self, methods: Sequence[MethodSpec]) -> Iterator[Edits]:
         clean = self.subject.normalize(self.batch.images)
-        black = self.subject.normalize(torch.zeros_like(self.batch.images[:1, :, :1, :1]))
+        fill = torch.zeros_like(clean[:1, :, :1, :1])
+        if self.fill == "black":
+            fill = self.subject.normalize(torch.zeros_like(self.batch.images[:1, :, :1, :1]))
         counts = pixel_counts(clean.shape[-2:], self.steps)
         yield Edits.none(clean)
         for spec in methods:
@@ -110,7 +118,7 @@ class _Plan:
                 for order in ORDERS:
                     self.samples.append(scored)
                     places = ranks(found.values[found.scored], least_first=order == "negative")
-                    yield Edits(clean[scored], places, counts, black)
+                    yield Edits(clean[scored], places, counts, fill)
 
     def _maps(self, spec: MethodSpec) -> Iterator[tuple[list[int], Maps]]:
         """Yield the maps that the method needs and the samples that they belong to."""

@@ -84,7 +84,7 @@ def explained_texts(
     """
     if reduce not in REDUCTIONS:
         raise unknown_name("reduce", reduce, REDUCTIONS)
-    read = _Reader(subject, max_length)
+    read = Reader(subject, max_length)
     found: list[ExplainedText | str] = [read.problem(texts) or "" for texts in batch.texts]
     good = [i for i, reason in enumerate(found) if not reason]
     # One processor call takes texts with a second one or texts without.
@@ -102,7 +102,7 @@ def explained_texts(
 
 
 def _explain(
-    read: _Reader, batch: TextBatch, places: list[int], spec: MethodSpec, target, reduce: str
+    read: Reader, batch: TextBatch, places: list[int], spec: MethodSpec, target, reduce: str
 ) -> list[ExplainedText | str]:
     """Return the entries of some samples, all at once, or else one by one."""
     if not places:
@@ -113,7 +113,7 @@ def _explain(
         att = explain(read.subject.model, inputs, spec.name, target=chosen, **spec.options)
     except InputError as error:
         if len(places) == 1:
-            return [_reason(error)]
+            return [reason_of(error)]
         return [entry for i in places for entry in _explain(read, batch, [i], spec, target, reduce)]
     tokens, words = att.tokens(specials=True), att.words(reduce)
     present, special = att.layout.present, att.layout.special
@@ -129,7 +129,7 @@ def _explain(
     return found
 
 
-class _Reader:
+class Reader:
     """Texts to inputs of the subject's model, cut after `max_length` tokens if that is given."""
 
     def __init__(self, subject: Subject, max_length: int | None):
@@ -151,7 +151,7 @@ class _Reader:
                 return TOO_LONG.format(tokens=tokens, limit=limit)
             self([texts])
         except InputError as error:
-            return _reason(error)
+            return reason_of(error)
         return None
 
     def fits(self, texts: tuple[str, ...]) -> bool:
@@ -167,6 +167,7 @@ class _Reader:
         return [n for n in inputs if n == "input_ids" or takes_keyword(model, n)]
 
 
-def _reason(error: InputError) -> str:
+def reason_of(error: InputError) -> str:
+    """Return why one text cannot be explained, in words that name no place in a list."""
     text = " ".join(str(error).split())
     return text.replace("texts[0]", "The text").replace("Text 0", "The text")

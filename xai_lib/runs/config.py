@@ -55,7 +55,7 @@ class RunConfig:
     def build(self) -> tuple[Evaluator, list[MethodSpec]]:
         """Return the evaluator and the methods, after checking every name and option."""
         evaluator = evaluators.create(self.evaluator, **self.options)
-        return evaluator, evaluators.parse_methods(list(self.methods))
+        return evaluator, evaluator.parse_methods(list(self.methods))
 
     def as_dict(self) -> dict[str, object]:
         return as_json(dataclasses.asdict(self), "An option")

@@ -15,12 +15,12 @@ from tqdm.auto import tqdm
 
 from xai_lib.datasets.base import Dataset
 from xai_lib.errors import OptionError, RunError, RunInterrupted, UnsupportedModelError
-from xai_lib.evaluators import MethodSpec, parse_methods
-from xai_lib.models import Processor, TextProcessor
+from xai_lib.evaluators import MethodSpec, parse_methods_of
 from xai_lib.runs.config import RunConfig, Shard, cut, differences
 from xai_lib.runs.fingerprints import git_revision, versions
 from xai_lib.runs.folder import RunFolder
 from xai_lib.runs.results import Run
+from xai_lib.runs.subjects import AnyProcessor
 from xai_lib.runs.work import Computed, Work
 
 
@@ -60,7 +60,7 @@ class Place:
 
 def evaluate(
     evaluator: str,
-    model: str | tuple[nn.Module, Processor | TextProcessor],
+    model: str | tuple[nn.Module, AnyProcessor],
     dataset: str | Dataset,
     methods: str | Iterable[str],
     out: str | os.PathLike,
@@ -76,7 +76,8 @@ def evaluate(
     """Evaluate explanation methods into the folder `out`, or go on with the run that is in it.
 
     evaluator: a name of `EVALUATORS`, with `options`. model, dataset: names, or the objects
-    themselves (one machine only). methods: "rollout,attnlrp:OPTION=VALUE", a list, or "all".
+    themselves (one machine only). methods: "rollout,attnlrp:OPTION=VALUE", a list, or "all"; of
+    `pruning` they are head scores. A CLIP-type model classifies by the data set's class names.
     settings: further fields of `RunConfig` (limit, batch_size, shards, dtype, keep_maps...).
     Finished shards are never computed again. Raises OptionError, MissingDataError and others before
     any work starts, and RunError where the folder or the run fails later; what is done stays.
@@ -87,13 +88,14 @@ def evaluate(
     opened = None if isinstance(dataset, str) else dataset
     if not isinstance(dataset, str | Dataset):
         raise OptionError(
-            f"dataset is {dataset!r}; expected a name, an ImageDataset or a TextDataset."
+            f"dataset is {dataset!r}; expected a name, an ImageDataset, a TextDataset or a "
+            "QuestionDataset."
         )
     config = RunConfig(
         evaluator=evaluator,
         model=os.fspath(model) if given is None else type(given[0]).__name__,
         dataset=dataset if opened is None else opened.name,
-        methods=_labels(parse_methods(methods)),
+        methods=_labels(parse_methods_of(evaluator, methods)),
         options=dict(options or {}),
         **settings,
     )
@@ -139,13 +141,13 @@ def _interrupted(run: Run) -> RunInterrupted:
     )
 
 
-def _pair(model: object) -> tuple[nn.Module, Processor | TextProcessor]:
+def _pair(model: object) -> tuple[nn.Module, AnyProcessor]:
     """Return a model and processor of one's own, or raise an OptionError."""
-    kinds = (nn.Module, Processor | TextProcessor)
+    kinds = (nn.Module, AnyProcessor)
     if not isinstance(model, tuple) or len(model) != 2 or not all(map(isinstance, model, kinds)):
         raise OptionError(
             f"model is {type(model).__name__}; expected a name, a folder, or the pair (model, "
-            "processor) that `xai.load` gives, with a `Processor` or `TextProcessor` for your own."
+            "processor) that `xai.load` gives, with a processor of xai_lib.models for your own."
         )
     return model
 

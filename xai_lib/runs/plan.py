@@ -11,12 +11,12 @@ import torch
 
 from xai_lib.errors import CheckpointError, OptionError
 from xai_lib.evaluators import Subject
-from xai_lib.models import PairProcessor, TextProcessor, load, zero_shot
+from xai_lib.models import PairProcessor, load, zero_shot
 from xai_lib.models.timm_models import architecture
 from xai_lib.runs.config import RunConfig
 from xai_lib.runs.evaluate import Place
 from xai_lib.runs.noise import noise_images, noise_texts
-from xai_lib.runs.work import check_modality
+from xai_lib.runs.subjects import check_modality, modality_of
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -69,8 +69,8 @@ def plan(
     network, processor, weights = _model(model)
     if isinstance(processor, PairProcessor):
         network, processor = zero_shot(network, processor)
-    kind = "text" if isinstance(processor, TextProcessor) else "image"
-    check_modality(measured.modality, f"The model {model!r}", kind)
+    kind = modality_of(processor)
+    check_modality(measured.modalities(), f"The model {model!r}", kind)
     subject = Subject(network.to(where, getattr(torch, dtype)), processor, batch_size)
     # Some labels are to be wrong, and of fewer images none or all would be.
     count = batch_size * -(-FEWEST // batch_size)

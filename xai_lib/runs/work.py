@@ -18,21 +18,27 @@ from xai_lib.datasets import open_dataset
 from xai_lib.datasets.base import Dataset
 from xai_lib.errors import InputError, OptionError, TargetError
 from xai_lib.evaluators import (
-    EVALUATORS,
-    Batch,
+    AnyBatch,
     Evaluator,
     MethodSpec,
+    QuestionBatch,
     Subject,
     TextBatch,
-    evaluator_class,
 )
 from xai_lib.inputs import logits_of
-from xai_lib.models import PairProcessor, Processor, TextProcessor, load, zero_shot
+from xai_lib.models import PairProcessor, load
 from xai_lib.runs.classes import are_names, class_places
-from xai_lib.runs.config import RunConfig, Shard, as_json
-from xai_lib.runs.fingerprints import model_fingerprint, tokenizer_fingerprint
+from xai_lib.runs.config import RunConfig, Shard, as_json, cut
+from xai_lib.runs.fingerprints import model_fingerprint
 from xai_lib.runs.loading import Loaded, load_batches
 from xai_lib.runs.shard_files import Stored, as_parquet, as_safetensors
+from xai_lib.runs.subjects import (
+    AnyProcessor,
+    check_modality,
+    classifier,
+    modality_of,
+    processor_identity,
+)
 
 TRIALS = 8
 
@@ -69,33 +75,34 @@ class Work:
         config: RunConfig,
         device: torch.device,
         data: str | None = None,
-        model: tuple[nn.Module, Processor | TextProcessor] | None = None,
+        model: tuple[nn.Module, AnyProcessor] | None = None,
         dataset: Dataset | None = None,
     ) -> Work:
         """Load what `config` names (or take what is given) after checking that it fits together."""
         evaluator, methods = config.build()
         if dataset is None:
             dataset = open_dataset(config.dataset, path=data, revision=config.dataset_revision)
-        check_modality(evaluator.modality, f"The data set {config.dataset!r}", dataset.modality)
-        for need in ("labels", "masks", "rationales"):
-            if need in evaluator.needs and not getattr(dataset, f"has_{need}"):
+        wanted = evaluator.modalities()
+        check_modality(wanted, f"The data set {config.dataset!r}", dataset.modality)
+        for need in sorted(evaluator.needs):
+            if not getattr(dataset, "has_labels" if need == "answers" else f"has_{need}"):
                 raise OptionError(
                     f"The evaluator {config.evaluator!r} needs {need}, which the data set "
                     f"{config.dataset!r} does not have. `xai datasets` shows which has."
                 )
         network, processor = model or load(config.model, revision=config.model_revision)
-        if isinstance(processor, PairProcessor):
-            names = processor.class_names or dataset.class_names
-            network, processor = zero_shot(network, processor, names)
-        modality = "text" if isinstance(processor, TextProcessor) else "image"
-        check_modality(evaluator.modality, f"The model {config.model!r}", modality)
+        modality = modality_of(processor)
+        check_modality((dataset.modality,), f"The model {config.model!r}", modality)
+        # Prompts that are the data set's own names have its order.
+        named = isinstance(processor, PairProcessor) and bool(dataset.class_names)
+        network, processor = classifier(network, processor, dataset)
         if model is None:
             network = network.to(device, getattr(torch, config.dtype))
         if modality == "image":
             processor = dataclasses.replace(processor, resample=config.resample)
         subject = Subject(network, processor, batch_size=config.batch_size)
         work = cls(config, evaluator, methods, subject, dataset)
-        if work.uses_labels:
+        if work.uses_labels and not named:
             work.classes = class_places(
                 dataset.class_names, processor.class_names, f"the model {config.model!r}"
             )
@@ -103,15 +110,19 @@ class Work:
 
     @property
     def uses_labels(self) -> bool:
-        return "labels" in self.evaluator.needs or getattr(self.evaluator, "explain", "") == "label"
+        needed = {"labels", "answers"} & self.evaluator.needs
+        return bool(needed) or getattr(self.evaluator, "explain", "") == "label"
+
+    @property
+    def answers(self) -> dict[str, int]:
+        """The model's class of each answer to a question."""
+        names = self.subject.processor.class_names
+        names = names if names and are_names(names) else self.dataset.class_names or ()
+        return {name: place for place, name in enumerate(names)}
 
     def identity(self) -> dict[str, dict]:
         """Return the fingerprints of the model, with what it is given, and of the data set."""
-        processor = self.subject.processor
-        if isinstance(processor, TextProcessor):
-            seen = tokenizer_fingerprint(processor)
-        else:
-            seen = {name: list(getattr(processor, name)) for name in ("size", "mean", "std")}
+        seen = processor_identity(self.subject.model, self.subject.processor)
         if self.classes is not None:
             seen["class_of_label"] = list(self.classes)
         return {
@@ -134,10 +145,23 @@ class Work:
             workers,
             self.evaluator.needs,
             self.classes,
+            self.answers if self.dataset.modality == "question" else None,
         )
+
+    def prepare(self) -> None:
+        """Let the evaluator see the samples that it asks for before any is scored."""
+        count, config = len(self.dataset), self.config
+        evaluated = [index for shard in cut(config, count) for index in shard.indices]
+        first = self.evaluator.first_samples(count, evaluated)
+        if not first or self.subject.prepared is not None:
+            return
+        batches = Shard(0, first).batches(config.batch_size)
+        loaded = (part.batch for part in self._load(batches) if part.batch is not None)
+        self.subject.prepared = self.evaluator.prepare(self.subject, loaded, self.methods)
 
     def compute(self, shard: Shard, loaded: Iterator[Loaded]) -> Computed:
         """Return the finished shard, taking its batches from `loaded`."""
+        self.prepare()
         clock, rows = time.perf_counter(), []
         stored: Stored = {}
         if self.config.keep_maps:
@@ -168,6 +192,7 @@ class Work:
 
     def try_out(self, workers: int = 0) -> None:
         """Run everything on one sample, so that what cannot work fails before any work starts."""
+        self.prepare()
         reasons: list[str] = []
         scored = 0
         for index in range(len(self.dataset)):
@@ -190,7 +215,7 @@ class Work:
             f"scored ({len(reasons)} of {len(self.dataset)}); the first: {reasons[0]}"
         )
 
-    def _check_classes(self, batch: Batch | TextBatch) -> None:
+    def _check_classes(self, batch: AnyBatch) -> None:
         """Raise a TargetError where nothing has told that the labels are the model's classes."""
         names = self.dataset.class_names
         if not names or are_names(self.subject.processor.class_names) or not self.uses_labels:
@@ -206,9 +231,11 @@ class Work:
                 "model's class numbers."
             )
 
-    def _classes_of_model(self, batch: Batch | TextBatch) -> int:
-        if isinstance(batch, TextBatch):
-            return int(self.subject.model.config.num_labels)
+    def _classes_of_model(self, batch: AnyBatch) -> int:
+        if isinstance(batch, TextBatch | QuestionBatch):
+            config = self.subject.model.config
+            # LXMERT counts its answers apart from its labels.
+            return int(getattr(config, "num_qa_labels", config.num_labels))
         with borrowed(self.subject.model):
             return logits_of(self.subject.model(self.subject.normalize(batch.images))).shape[-1]
 
@@ -238,13 +265,3 @@ class Work:
         others = {name: None for row in rows for name in row if name not in (*first, "error")}
         names = [*first, *others, "error"]
         return [{name: row.get(name) for name in names} for row in rows]
-
-
-def check_modality(wanted: str, what: str, found: str) -> None:
-    """Raise an OptionError where an evaluator of images meets texts, or the other way round."""
-    if wanted != found:
-        fitting = [name for name in EVALUATORS if evaluator_class(name).modality == found]
-        raise OptionError(
-            f"{what} is of {found}s, the evaluator takes {wanted}s. For {found}s: "
-            f"{', '.join(fitting)}."
-        )

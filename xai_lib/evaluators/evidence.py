@@ -1,0 +1,140 @@
+"""Evidence: does the relevance lie on the regions and words that are known to decide the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from xai_lib.datasets.base import QuestionSample
+from xai_lib.errors import OptionError, unknown_name
+from xai_lib.evaluators.base import Evaluator, Metric, QuestionBatch, Row, Subject
+from xai_lib.evaluators.eraser_metrics import auprc
+from xai_lib.evaluators.eraser_words import evidence_spans
+from xai_lib.evaluators.questions import STREAMS, ExplainedQuestion, explained_questions
+from xai_lib.evaluators.specs import MethodSpec
+from xai_lib.evaluators.texts import check_explain
+from xai_lib.text import REDUCTIONS, words_of
+
+COLUMNS = ("pointing", "mass", "auprc", "chance")
+NOTHING = {
+    "image": "No region decides this answer, so there is nothing to find",
+    "text": "No word of this question is marked as deciding, so there is nothing to find",
+}
+UNKNOWN = "Nobody knows which {what} decide this answer"
+PARTS = {"image": "regions", "text": "words"}
+
+
+@dataclass(frozen=True)
+class Evidence(Evaluator):
+    """Pointing game, relevance mass and AUPRC against the regions and words that decide an answer.
+
+    Of n regions (stream "image") or words (stream "text", `question.split()`; a word's score is
+    that of its pieces by `reduce`), M decide:
+    pointing_game: whether the most relevant one is in M (Zhang et al. 2016, for maps); of several
+    most relevant ones the share that is. relevance_mass: Σ_M R⁺ / Σ R⁺, R⁺ = max(R, 0) (Arras et
+    al. 2022). auprc: area under precision and recall over the scores, by trapezoid (as ERASER).
+    chance: the share of M, what equal positive scores get in the first two.
+
+    Scores without a positive one have no mass (left out of that metric's n). A question of which no
+    region decides ("no", "0": there is no such object) is an error row of that stream alone.
+    explain: the label's answer, which the evidence is of, or the predicted one.
+    """
+
+    explain: str = "label"
+    reduce: str = "max"
+
+    name = "evidence"
+    modality = "question"
+    needs = frozenset({"labels", "evidence"})
+    groups = ("method", "stream")
+    metrics = (
+        Metric("pointing_game", ("pointing",), scale=100),
+        Metric("relevance_mass", ("mass",), scale=100),
+        Metric("auprc", ("auprc",), scale=100),
+        Metric("chance", ("chance",), better=None, scale=100),
+    )
+
+    def __post_init__(self):
+        check_explain(self.explain)
+        if self.reduce not in REDUCTIONS:
+            raise unknown_name("reduce", self.reduce, REDUCTIONS)
+        if self.explain == "predicted":
+            object.__setattr__(self, "needs", frozenset({"evidence"}))
+
+    def rows(
+        self, subject: Subject, batch: QuestionBatch, methods: Sequence[MethodSpec]
+    ) -> Iterator[Row]:
+        label = self.explain == "label"
+        if label and batch.labels is None:
+            raise OptionError(
+                "Evidence needs labels with explain='label'. Use a data set that has them (`xai "
+                "datasets`), or explain='predicted'."
+            )
+        truths = [{stream: truth_of(one, stream) for stream in STREAMS} for one in batch.samples]
+        for spec in methods:
+            target = batch.labels if label else None
+            found = explained_questions(subject, batch, spec, target, reduce=self.reduce)
+            for stream in STREAMS:
+                for i, (index, key) in enumerate(zip(batch.index, batch.key, strict=True)):
+                    line = {"index": index, "key": key, "method": spec.label, "stream": stream}
+                    truth = truths[i][stream]
+                    error = next((x for x in (found[i], truth) if isinstance(x, str)), None)
+                    if error is not None:
+                        yield line | dict.fromkeys(COLUMNS) | {"error": error}
+                        continue
+                    yield line | self._numbers(found[i], batch.samples[i], stream, truth)
+
+    def _numbers(
+        self, found: ExplainedQuestion, sample: QuestionSample, stream: str, truth: np.ndarray
+    ) -> Row:
+        scores = scores_of(found, sample, stream)
+        numbers = dict(zip(COLUMNS, evidence_scores(scores, truth), strict=True))
+        predicted = int(found.logits.argmax())
+        more = {"scores": scores.tolist(), "deciding": np.flatnonzero(truth).tolist()}
+        return numbers | more | {
+            "explained": found.explained, "predicted": predicted,
+            "kind": getattr(sample, "kind", None), "error": None,
+        }  # fmt: skip
+
+
+def truth_of(sample: QuestionSample, stream: str) -> Bool[np.ndarray, " n"] | str:
+    """Return which regions or words decide, or why none is known."""
+    known = sample.regions if stream == "image" else sample.rationale
+    if known is None:
+        return UNKNOWN.format(what=PARTS[stream])
+    if stream == "image":
+        truth = np.asarray(known, bool)
+    else:
+        truth = np.zeros(len(words_of(sample.question)), bool)
+        for start, end in evidence_spans(sample.question, known):
+            truth[start:end] = True
+    return truth if truth.any() else NOTHING[stream]
+
+
+def scores_of(
+    found: ExplainedQuestion, sample: QuestionSample, stream: str
+) -> Float[np.ndarray, " n"]:
+    """Return the score of every region or word; words that the tokenizer drops get the least."""
+    if stream == "image":
+        return found.regions.numpy()
+    places = {span: place for place, span in enumerate(words_of(sample.question))}
+    known = found.words.scores.double().cpu().numpy()
+    scores = np.full(len(places), known.min(initial=np.inf))
+    for span, score in zip(found.words.spans, known, strict=True):
+        scores[places[span]] = score
+    return np.where(np.isfinite(scores), scores, 0.0)
+
+
+def evidence_scores(
+    scores: Float[np.ndarray, " n"], truth: Bool[np.ndarray, " n"]
+) -> tuple[float, float | None, float, float]:
+    """Return `COLUMNS` for scores of which some decide; mass is None where no score is positive."""
+    top = scores == scores.max()
+    positive = scores.clip(min=0)
+    total = float(positive.sum())
+    mass = float(positive[truth].sum()) / total if total > 0 else None
+    area = auprc(truth.tolist(), scores.tolist())
+    return float(truth[top].mean()), mass, area, float(truth.mean())
