@@ -14,6 +14,7 @@ from xai_lib.errors import InputError, OptionError
 from xai_lib.heads import HeadScores, ScoredSite
 from xai_lib.plots.panels import LINE_HEIGHT, text_width
 from xai_lib.plots.pictures import DIVERGING
+from xai_lib.plots.sheet import Panel
 from xai_lib.plots.style import DOUBLE, NORMAL, SINGLE, SMALL, styled
 from xai_lib.tracing import HeadMask
 
@@ -166,6 +167,24 @@ def draw_heads(axes: Axes, grid: HeadGrid, bound: float, cells=None):
             axes.text((heads - 1) / 2, row, "not read" if heads > 2 else "–", ha="center",
                       va="center_baseline", fontsize=SMALL, color="#475569")  # fmt: skip
     return image
+
+
+def head_panel(grid: HeadGrid, bound: float, side: float) -> Panel:
+    """Return a panel of a page, `side` inches high, of one stream's heads (see `draw_heads`)."""
+    margin = max(map(text_width, grid.labels)) + 0.1
+    wide = margin + max(0.24 * grid.values.shape[1], 0.9)
+
+    def draw(axes: Axes) -> None:
+        axes.axis("off")
+        draw_heads(axes.inset_axes((margin / wide, 0.36 / side, 1 - margin / wide,
+                                    1 - 0.36 / side)), grid, bound)  # fmt: skip
+
+    return Panel(grid.stream, draw, wide / side)
+
+
+def panel_height(grids: list[HeadGrid]) -> float:
+    """Return how many inches high a `head_panel` of the longest stream should be."""
+    return 0.2 * max(len(grid.sites) for grid in grids) + 0.4
 
 
 def scale_of(grids: list[HeadGrid]) -> float:

@@ -105,11 +105,15 @@ class Drawn:
                     )
                 )
             else:
-                image = displayable(part.inputs[self.i].float(), self._pixels())
-                heat = part.pixels if part.layout.grid is None else part.heatmap()
-                heat = (heat[self.k] if self.several else heat)[self.i].float().cpu()
+                image, heat = self.heat(part)
                 found += [image_panel("input", image), heat_panel(name, image, heat, style)]
         return found
+
+    def heat(self, part: Attribution):
+        """Return the image (H, W, 3) of a stream of patches and its map (H, W)."""
+        image = displayable(part.inputs[self.i].float(), self._pixels())
+        heat = part.pixels if part.layout.grid is None else part.heatmap()
+        return image, (heat[self.k] if self.several else heat)[self.i].float().cpu()
 
     def rows(self, level: str = "word", reduce: str = "max", answers: int = 3) -> list[TextRow]:
         """Return a row of coloured text for each text."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from xai_lib.errors import InputError
 from xai_lib.plots.pictures import Style, colours, overlay
 from xai_lib.plots.regions import checked_regions, draw_regions, region_map, rgb
-from xai_lib.plots.style import DOUBLE, NORMAL, SMALL
+from xai_lib.plots.style import DOUBLE, NORMAL, SMALL, styled
 from xai_lib.plots.texts import TextRow, number
 from xai_lib.plots.texts_colours import CHOSEN, INK, OTHER, colour
 from xai_lib.plots.texts_figure import BARS, HEAD, LINE, MARGIN, NOTE, Page, wrapped, wrapped_notes
@@ -106,22 +106,24 @@ def region_panel(
     return Panel(title, draw, picture.shape[1] / picture.shape[0], note, ramp, low, high)
 
 
-def bar_panel(title: str, rows: Sequence[tuple[str, float, str]], aspect: float = 1.25) -> Panel:
-    """Return a panel of horizontal bars: (name, share in [0, 1], "chosen" or "")."""
+def bar_panel(
+    title: str, rows: Sequence[tuple[str, float, float]], chosen: int | None = None
+) -> Panel:
+    """Return a panel of bars: (name, share before, share after), in [0, 1]; one is chosen."""
 
     def draw(axes: Axes) -> None:
-        names = [name for name, _, _ in rows]
-        shades = [CHOSEN if kind else OTHER for _, _, kind in rows]
-        axes.barh(range(len(rows)), [share for _, share, _ in rows], color=shades, height=0.3,
-                  align="edge")  # fmt: skip
-        axes.set(xlim=(0, 1.3), ylim=(len(rows) - 0.4, -0.75))
+        axes.set(xlim=(0, 1.42), ylim=(len(rows) - 0.1, -0.1))
         axes.axis("off")
-        for place, (name, (_, share, kind)) in enumerate(zip(names, rows, strict=True)):
-            look = {"fontsize": SMALL, "parse_math": False, "color": CHOSEN if kind else INK}
-            axes.text(0, place - 0.08, name, va="bottom", **look)
-            axes.text(share + 0.03, place + 0.15, f"{share:.1%}", va="center", **look)
+        for place, (name, before, after) in enumerate(rows):
+            look = {"fontsize": SMALL, "parse_math": False}
+            axes.text(0, place + 0.24, name[:26], color=CHOSEN if place == chosen else INK,
+                      va="center", **look)  # fmt: skip
+            for y, share, shade in ((0.52, before, OTHER), (0.76, after, CHOSEN)):
+                axes.barh(place + y, share, height=0.2, color=shade)
+            axes.text(max(before, after) + 0.03, place + 0.64, f"{before:.0%} → {after:.0%}",
+                      va="center", color=INK, **look)  # fmt: skip
 
-    return Panel(title, draw, aspect)
+    return Panel(title, draw, 1.15, "grey: whole, orange: pruned")
 
 
 def sheet(bands: Sequence[Band], title: str = "", width: float = DOUBLE, note: str = "") -> Figure:
@@ -153,6 +155,9 @@ def sheet(bands: Sequence[Band], title: str = "", width: float = DOUBLE, note: s
         page.write(note, MARGIN, top + 0.6 * NOTE, size=SMALL, ink=PALE)
         top += NOTE
     return figure
+
+
+sheet_figure = styled(sheet)
 
 
 class _Placed:

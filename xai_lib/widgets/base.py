@@ -15,27 +15,27 @@ from xai_lib.widgets.session import Session
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
 
-class Explorer(ABC):
-    """Controls that change `self.choice`, and what is shown of it.
+class Live(ABC):
+    """Controls that change what is shown of a model.
 
-    A subclass has `session`, `choice` and `controls` before it calls `_start`, and a method
-    `_on_<control>` for each control that does something.
+    A subclass has `controls` before it calls `_start`, and a method `_on_<control>` for each
+    control that does something.
     """
-
-    session: Session
 
     def _start(self) -> None:
         """Fill and connect the controls, and draw."""
         self._quiet = False
         with self._silently():
-            self._offer_layers()
-            self._offer_start()
-            self._offer_classes()
+            self._fill()
         for name, control in self.controls.each().items():
             if hasattr(self, f"_on_{name}"):
                 control.observe(self._guarded(name), names="value")
         self.box = self.controls.box()
         self._redraw()
+
+    @abstractmethod
+    def _fill(self) -> None:
+        """Fill the controls with what can be chosen at first."""
 
     @abstractmethod
     def figure(self):
@@ -49,6 +49,10 @@ class Explorer(ABC):
     def _refusal(self) -> str:
         """Return why something chosen cannot be shown, or nothing."""
 
+    @abstractmethod
+    def _said(self) -> str:
+        """Return one line on what is shown."""
+
     def _repr_mimebundle_(self, include=None, exclude=None):
         # A plain object with its own bundle, not a widget: ipywidgets 7 would display itself past
         # this method, and neither version adds a picture.
@@ -60,78 +64,6 @@ class Explorer(ABC):
         }
         width, height = figure.get_size_inches()
         return data, {"image/png": {"width": round(width * 100), "height": round(height * 100)}}
-
-    # -- one method per control -------------------------------------------------------------------
-
-    def _on_search(self, text: str) -> None:
-        self._offer_classes()
-
-    def _on_target(self, index: int | None) -> None:
-        if index is not None:
-            self.choice = replace(self.choice, target=index)
-
-    def _on_method(self, method: str) -> None:
-        kept = self.session.layer_option(method) == self.session.layer_option(self.choice.method)
-        start = self.choice.start if kept else None
-        self._show_method(method=method, start=start)
-        self._offer_start()
-
-    def _on_start(self, start: int | None) -> None:
-        self._show_method(start=start)
-
-    def _on_layer(self, layer: int | None) -> None:
-        self.choice = replace(self.choice, layer=layer)
-        self._offer_heads()
-
-    def _on_head(self, head: int | None) -> None:
-        self.choice = replace(self.choice, head=head)
-
-    def _show_method(self, **changes) -> None:
-        """Change the method or its option, which ends a look at raw attention."""
-        self.choice = replace(self.choice, **changes, layer=None, head=None)
-        self.controls.layer.value = None
-        self._offer_heads()
-
-    # -- what can be chosen depends on what was chosen --------------------------------------------
-
-    def _offer_classes(self) -> None:
-        source, select = self.choice.source, self.controls.target
-        found = self.session.ranked(source, self.controls.search.value)
-        chances = self.session.probabilities(source)
-        select.options = [(f"{self.session.class_name(i)}  {chances[i]:.1%}", i) for i in found]
-        chosen = self.session.target(self.choice)
-        select.index = found.index(chosen) if chosen in found else None
-
-    def _offer_layers(self) -> None:
-        depth = len(self.session.reading(self.choice.source).heads)
-        if self.choice.layer is not None and self.choice.layer >= depth:
-            self.choice = replace(self.choice, layer=None)
-        numbers = [(f"layer {i}", i) for i in range(depth)]
-        self._offer(self.controls.layer, numbers, self.choice.layer)
-        self._offer_heads()
-
-    def _offer_heads(self) -> None:
-        layer = self.choice.layer
-        maps = self.session.reading(self.choice.source).heads
-        heads = 0 if layer is None else len(maps[layer])
-        if self.choice.head is not None and self.choice.head >= heads:
-            self.choice = replace(self.choice, head=None)
-        self._offer(self.controls.head, [(f"head {i}", i) for i in range(heads)], self.choice.head)
-
-    def _offer_start(self) -> None:
-        option = self.session.layer_option(self.choice.method)
-        depth = len(self.session.reading(self.choice.source).heads) if option else 0
-        self.controls.start.description = "In layer" if option == "layer" else "From layer"
-        numbers = [(f"layer {i}", i) for i in range(depth)]
-        start = self.choice.start
-        if start is not None and not 0 <= start < depth:
-            numbers.append((str(start), start))
-        self._offer(self.controls.start, numbers, start)
-
-    def _offer(self, dropdown, options: list, value) -> None:
-        dropdown.options = [dropdown.options[0], *options]
-        dropdown.value = value
-        dropdown.disabled = not options
 
     # -- from a change to the picture -------------------------------------------------------------
 
@@ -169,9 +101,40 @@ class Explorer(ABC):
     def _redraw(self) -> None:
         said = self._draw()
         problem = self._refusal()
+        self.controls.message.value = told(problem or said, alarm=bool(problem))
+
+
+class ClassExplorer(Live):
+    """An explorer of one class at a time: `session` knows the model, `choice` says what is shown.
+
+    controls: search and target, beside others.
+    """
+
+    session: Session
+
+    def _fill(self) -> None:
+        self._offer_classes()
+
+    def _on_search(self, text: str) -> None:
+        self._offer_classes()
+
+    def _on_target(self, index: int | None) -> None:
+        if index is not None:
+            self.choice = replace(self.choice, target=index)
+
+    def _offer_classes(self) -> None:
+        source, select = self.choice.source, self.controls.target
+        found = self.session.ranked(source, self.controls.search.value)
+        chances = self.session.probabilities(source)
+        select.options = [(f"{self.session.class_name(i)}  {chances[i]:.1%}", i) for i in found]
+        chosen = self.session.target(self.choice)
+        select.index = found.index(chosen) if chosen in found else None
+
+    def _redraw(self) -> None:
+        super()._redraw()
         if not self.controls.target.options:
             problem = f"No class has {self.controls.search.value!r} in its name or as its number."
-        self.controls.message.value = told(problem or said, alarm=bool(problem))
+            self.controls.message.value = told(problem, alarm=True)
 
     def _said(self) -> str:
         """Return one line on what is shown."""
@@ -183,6 +146,70 @@ class Explorer(ABC):
     @abstractmethod
     def _subject(self) -> str:
         """Return what the explained image or text is called."""
+
+
+class Explorer(ClassExplorer):
+    """An explorer of methods and of the raw attention of layers and heads, of one stream."""
+
+    def _fill(self) -> None:
+        self._offer_layers()
+        self._offer_start()
+        self._offer_classes()
+
+    def _on_method(self, method: str) -> None:
+        kept = self.session.layer_option(method) == self.session.layer_option(self.choice.method)
+        start = self.choice.start if kept else None
+        self._show_method(method=method, start=start)
+        self._offer_start()
+
+    def _on_start(self, start: int | None) -> None:
+        self._show_method(start=start)
+
+    def _on_layer(self, layer: int | None) -> None:
+        self.choice = replace(self.choice, layer=layer)
+        self._offer_heads()
+
+    def _on_head(self, head: int | None) -> None:
+        self.choice = replace(self.choice, head=head)
+
+    def _show_method(self, **changes) -> None:
+        """Change the method or its option, which ends a look at raw attention."""
+        self.choice = replace(self.choice, **changes, layer=None, head=None)
+        self.controls.layer.value = None
+        self._offer_heads()
+
+    # -- what can be chosen depends on what was chosen --------------------------------------------
+
+    def _offer_layers(self) -> None:
+        depth = len(self.session.reading(self.choice.source).heads)
+        if self.choice.layer is not None and self.choice.layer >= depth:
+            self.choice = replace(self.choice, layer=None)
+        numbers = [(f"layer {i}", i) for i in range(depth)]
+        self._offer(self.controls.layer, numbers, self.choice.layer)
+        self._offer_heads()
+
+    def _offer_heads(self) -> None:
+        layer = self.choice.layer
+        maps = self.session.reading(self.choice.source).heads
+        heads = 0 if layer is None else len(maps[layer])
+        if self.choice.head is not None and self.choice.head >= heads:
+            self.choice = replace(self.choice, head=None)
+        self._offer(self.controls.head, [(f"head {i}", i) for i in range(heads)], self.choice.head)
+
+    def _offer_start(self) -> None:
+        option = self.session.layer_option(self.choice.method)
+        depth = len(self.session.reading(self.choice.source).heads) if option else 0
+        self.controls.start.description = "In layer" if option == "layer" else "From layer"
+        numbers = [(f"layer {i}", i) for i in range(depth)]
+        start = self.choice.start
+        if start is not None and not 0 <= start < depth:
+            numbers.append((str(start), start))
+        self._offer(self.controls.start, numbers, start)
+
+    def _offer(self, dropdown, options: list, value) -> None:
+        dropdown.options = [dropdown.options[0], *options]
+        dropdown.value = value
+        dropdown.disabled = not options
 
 
 def told(text: str, alarm: bool = False) -> str:

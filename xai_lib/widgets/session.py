@@ -50,7 +50,7 @@ class Session(ABC):
 
     def reading(self, source: str):
         """Return the logits of a source and the attention of every head."""
-        return _kept(self._readings, source, lambda: self.read(source))
+        return kept(self._readings, source, lambda: self.read(source))
 
     def probabilities(self, source: str) -> Tensor:
         """Return softmax(logits), (classes,)."""
@@ -95,7 +95,7 @@ class Session(ABC):
     def view(self, choice):
         """Return what is chosen; a method that refuses the model gives its sentence."""
         make = self.explained if choice.layer is None else self.attended
-        return _kept(self._views, self._key(choice), lambda: make(choice))
+        return kept(self._views, self._key(choice), lambda: make(choice))
 
     def method_options(self, choice) -> dict:
         """Return the options of the choice's method."""
@@ -132,7 +132,7 @@ def attention_of(choice) -> tuple[str, str]:
     return title, "mean over heads" if choice.head is None else f"head {choice.head}"
 
 
-def _kept(memory: OrderedDict, key, make):
+def kept(memory: OrderedDict, key, make):
     """Return what is remembered of `key`, else make it; the longest unused is forgotten."""
     if key not in memory:
         memory[key] = make()
