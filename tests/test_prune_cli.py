@@ -166,3 +166,42 @@ def test_what_is_refused(place, tmp_path, run):
         assert list(tmp_path.iterdir()) == []
     status, _, error = run(place / "vit", "--dataset", data, "--out", tmp_path)
     assert status == 2 and "exists" in error
+
+
+def test_a_model_of_questions_on_regions(tmp_path):
+    """Accuracy is VQA's: the score of the answer that the model gives."""
+    from small_berts import small_tokenizer
+    from transformers import LxmertConfig, LxmertForQuestionAnswering
+
+    from xai_lib.datasets import open_dataset
+
+    data, tokenizer = open_dataset("questions"), small_tokenizer()
+    names = dict(enumerate(data.class_names))
+    torch.manual_seed(0)
+    config = LxmertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        num_attention_heads=2,
+        intermediate_size=32,
+        l_layers=2,
+        r_layers=1,
+        x_layers=2,
+        visual_feat_dim=data[0].features.shape[1],
+        num_qa_labels=len(names),
+        id2label=names,
+        label2id={name: number for number, name in names.items()},
+    )
+    model = LxmertForQuestionAnswering(config).eval()
+    # A model that always says yes is right wherever "yes" is the answer.
+    with torch.no_grad():
+        model.answer_head.logit_fc[-1].bias[data.class_names.index("yes")] = 100
+    model.save_pretrained(tmp_path / "lxmert")
+    tokenizer.save_pretrained(tmp_path / "lxmert")
+    counts = {"samples": 6, "test": 40, "batch_size": 20}
+    report = prune_checkpoint(tmp_path / "lxmert", "questions", tmp_path / "out", 0.3, **counts)
+    chosen = np.random.default_rng(0).permutation(len(data))[6:46]
+    expected = np.mean([data[int(i)].answers.get("yes", 0) for i in chosen])
+    assert 0 < expected < 1
+    assert report["accuracy"] == {"before": expected, "after": expected}
+    after, processor = xai.load(tmp_path / "out")
+    assert type(after) is LxmertForQuestionAnswering and processor.class_names == data.class_names
