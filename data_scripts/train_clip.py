@@ -72,12 +72,13 @@ MEAN, STD = (0.5,) * 3, (0.25,) * 3
 UNKNOWN, BEGIN, END = "<|unk|>", "<|startoftext|>", "<|endoftext|>"
 WORDS = (SHAPES, COLOURS, SIZES, PLACES)
 # One object first; then two as well, of which a caption names one or both.
-MIXES = ((1,), (1, 1, 2))
+MIXES = ((1,), (1, 1, 2), (1, 1, 2))
 # Patches that the image tower sees: half of the background is dropped in the first stage.
-SEEN = (32, 64)
+SEEN = (32, 64, 64)
 STAGES = (
     Stage(steps=1000, size=ATTRIBUTE_SIZE, zoom=CAPTION_ZOOM, rate=1e-3, final=6e-4),
     Stage(steps=900, size=ATTRIBUTE_SIZE, zoom=CAPTION_ZOOM, rate=7e-4, final=2e-6),
+    Stage(steps=420, size=ATTRIBUTE_SIZE, zoom=CAPTION_ZOOM, rate=4e-4, final=2e-6),
 )
 TEMPLATES = ("{}", "a photo of {}", "a picture of {}", "an image of {}", "this is {}")
 TOWER = {"hidden_act": "gelu", "attention_dropout": 0.0}
@@ -321,7 +322,6 @@ def train_stage(
     seed: int,
     scale: float,
     precision: torch.dtype,
-    batch: int = BATCH,
     every: int = 50,
 ) -> list[dict[str, float]]:
     """Train for one stage, with new helpers; return the log."""
@@ -335,7 +335,7 @@ def train_stage(
     def losses(step: int) -> dict[str, Tensor]:
         key = (seed, number, step)
         place = (seed, 1, number, step)
-        scenes = AttributeScenes(batch, place, MIXES[number], zoom=CAPTION_ZOOM)[:]
+        scenes = AttributeScenes(BATCH, place, MIXES[number], zoom=CAPTION_ZOOM)[:]
         return batch_losses(model, helpers, processor, scenes, SEEN[number], key)
 
     def check() -> dict[str, float]:
