@@ -5,10 +5,10 @@
 A real `LxmertForQuestionAnswering` and a real `VisualBertForQuestionAnswering` on one tokenizer.
 Beside whole samples they see ones that lost regions or words: what is left of the objects decides
 the answer, and where nothing does any more, all answers that the question allows are to be equally
-likely; the first third of the steps does without these. Every region also learns whether the
-question names it, and a layer before the answer is read whether it decides, through linear heads
-that are dropped afterwards. The best check on validation questions is stored; those that the card
-measures on are of another seed.
+likely; the first third of the steps does without these. Every region also learns where it lies and
+whether the question names it, and a layer before the answer is read whether it decides, through
+linear heads that are dropped afterwards. The best check on validation questions is stored; those
+that the card measures on are of another seed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from transformers import (
     VisualBertForQuestionAnswering,
 )
 
-from xai_lib.datasets.attributes import COLOURS, SHAPES, SIZES
+from xai_lib.datasets.attributes import COLOURS, PLACES, SHAPES, SIZES
 from xai_lib.datasets.question_evidence import (
     measure_questions,
     on_background,
@@ -61,7 +61,7 @@ FUNCTION_WORDS = tuple(
 )
 # Half of a batch is drawn anew, the other half again from the last ones: generating costs time.
 FRESH, RECENT = BATCH // 2, 64 * BATCH
-STEPS = {"lxmert-questions": 2000, "visualbert-questions": 2400}
+STEPS = {"lxmert-questions": 4000, "visualbert-questions": 4500}
 RATE, FINAL = 1e-3, 1e-5
 SHARED = {
     "num_attention_heads": 4,
@@ -112,7 +112,23 @@ def build(name: str, tokenizer: BertTokenizerFast) -> tuple[nn.Module, QuestionP
     config, kind = CLASSES[name]
     names = dict(enumerate(ANSWERS))
     model = kind(config(**KWARGS[name], vocab_size=len(tokenizer), id2label=names))
+    show_boxes(model)
     return model, question_processor(tokenizer, model, name)
+
+
+@torch.no_grad()
+def show_boxes(model: nn.Module) -> None:
+    """Draw the weights of boxes so large that places count as much as features from the start.
+
+    As transformers draws them, the four numbers of a box vanish beside the 64 features (VisualBERT)
+    or all boxes on one diagonal are alike after the layer norm (LXMERT): places were not learnt.
+    """
+    if isinstance(model, LxmertForQuestionAnswering):
+        boxes = model.lxmert.encoder.visn_fc.box_fc
+        boxes.weight.normal_(std=2.0)
+        boxes.bias.normal_(std=1.0)
+    else:
+        model.visual_bert.embeddings.visual_projection.weight[:, -BOX:].normal_(std=0.5)
 
 
 def logits_of(output) -> Tensor:
@@ -155,12 +171,12 @@ def shown(
             answers = {"count": (COUNTS[left],), "existence": ("no",)}.get(
                 sample.kind, sample.domain
             )
-        rest = {"regions": sample.regions & ~lost, "named": sample.named & ~lost}
+        rest = {"regions": sample.regions & ~lost, "roles": sample.roles * ~lost}
         return _lose(replace(sample, **rest), lost, rng), answers
     if what < 0.95:
         changed = without_words(sample, mask)
         none = torch.zeros_like(sample.regions)
-        return replace(changed, regions=none, named=none), sample.domain
+        return replace(changed, regions=none, roles=none.long()), sample.domain
     return _fewer_words(sample, mask, rng), (answer,)
 
 
@@ -169,7 +185,7 @@ def _lose(sample: GeneratedQuestion, lost: Tensor, rng: np.random.Generator) -> 
     if rng.random() < 0.5 or lost.all():
         return on_background(sample, lost, rng)
     kept = ~lost
-    names = ("features", "boxes", "regions", "named")
+    names = ("features", "boxes", "regions", "roles")
     return replace(sample, **{name: getattr(sample, name)[kept] for name in names})
 
 
@@ -191,6 +207,13 @@ def wanted(answers: Sequence[tuple[str, ...]]) -> Tensor:
     for row, names in zip(target, answers, strict=True):
         row[[ANSWERS.index(name) for name in names]] = 1 / len(names)
     return target
+
+
+def cells(samples: Sequence[GeneratedQuestion]) -> Tensor:
+    """Return the number of the cell of the grid for every region of all samples."""
+    boxes = torch.cat([sample.boxes for sample in samples])
+    column, row = ((boxes[:, :2] + boxes[:, 2:]) * 1.5).long().clamp(0, 2).unbind(1)
+    return column + 3 * row
 
 
 def region_states(output, regions: int) -> tuple[Tensor, Tensor]:
@@ -219,7 +242,8 @@ def train(
     held = GeneratedQuestions(HELD, (seed, 11), images=False)
     held = [held[i] for i in range(HELD)]
     model, processor = build(name, tokenizer)
-    names, decides = (nn.Linear(KWARGS[name]["hidden_size"], 1) for _ in range(2))
+    width = KWARGS[name]["hidden_size"]
+    names, places, decides = (nn.Linear(width, count) for count in (2, len(PLACES), 4))
     predict, best = predictor(model, processor), {"held_out": -1.0, "state": None}
 
     def losses(step: int) -> dict[str, Tensor]:
@@ -234,14 +258,12 @@ def train(
         mask = inputs["visual_attention_mask"].bool()
         middle, last = region_states(output, mask.size(1))
 
-        def told(head: nn.Module, states: Tensor, key: str) -> Tensor:
-            target = torch.cat([getattr(sample, key) for sample in samples]).float()
-            return F.binary_cross_entropy_with_logits(head(states)[..., 0][mask], target)
-
+        roles = torch.cat([sample.roles for sample in samples])
         return {
             "answer": F.cross_entropy(logits_of(output), wanted(answers)),
-            "named": told(names, middle, "named"),
-            "decides": told(decides, last, "regions"),
+            "named": F.cross_entropy(names(middle[mask]), ((roles == 1) | (roles == 2)).long()),
+            "place": F.cross_entropy(places(middle[mask]), cells(samples)),
+            "decides": F.cross_entropy(decides(last[mask]), roles),
         }
 
     @torch.no_grad()
@@ -259,7 +281,7 @@ def train(
 
     most = OBJECTS + max(DISTRACTORS)
     stage = Stage(steps=steps, size=most, zoom=1.0, rate=RATE, final=FINAL)
-    log = fit([model, names, decides], stage, losses, check, every, precision)
+    log = fit([model, names, places, decides], stage, losses, check, every, precision)
     model.load_state_dict(best["state"])
     return model.eval(), processor, log
 

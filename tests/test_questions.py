@@ -109,9 +109,11 @@ def test_regions_and_rationale_mark_what_the_question_speaks_of(data, samples):
     for i, sample in enumerate(samples):
         deciding, _ = truth(data, i)
         assert sample.regions.sum() == len(deciding)
+        assert torch.equal(sample.roles > 0, sample.regions)
         asks_neighbour = sample.question.startswith("what is just")
-        assert not (sample.named & ~sample.regions).any()
-        assert sample.named.sum() == len(deciding) - asks_neighbour
+        assert (sample.roles == 3).sum() == asks_neighbour
+        compares = sample.kind == "relation" and not asks_neighbour
+        assert (sample.roles == 2).sum() == compares
         told = [sample.question[a:b] for a, b in sample.rationale]
         outside = without_words(sample, "").question.split()
         assert set(outside) <= function and told and "" not in told

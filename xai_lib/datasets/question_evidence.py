@@ -123,7 +123,7 @@ def only_regions(sample: GeneratedQuestion, rng: np.random.Generator) -> Generat
     if not kept.any():
         kept[0] = True
         sample = on_background(sample, kept, rng)
-    names = ("features", "boxes", "regions", "named")
+    names = ("features", "boxes", "regions", "roles")
     changes = {name: getattr(sample, name)[kept] for name in names}
     return replace(sample, **changes, image=None)
 

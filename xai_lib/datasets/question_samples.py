@@ -58,7 +58,7 @@ def sample_questions(
                 rationale=None,
                 kind="",
                 domain=(),
-                named=None,
+                roles=None,
             )
             for i, sample in enumerate(found.values())
         }

@@ -42,10 +42,14 @@ class Question:
     domain: tuple[str, ...]
 
     @property
-    def named(self) -> tuple[int, ...]:
-        """Those of the deciding objects that the question names: not the neighbour it asks for."""
-        asks_neighbour = self.kind == "relation" and self.domain == SHAPES
-        return self.deciding[:1] if asks_neighbour else self.deciding
+    def roles(self) -> dict[int, int]:
+        """Of each deciding object what the question says of it, by its number.
+
+        1: names it; 2: names it after another one; 3: asks for it, as the neighbour of that one.
+        """
+        if self.kind != "relation":
+            return dict.fromkeys(self.deciding, 1)
+        return dict(zip(self.deciding, (1, 3 if self.domain == SHAPES else 2), strict=True))
 
     @property
     def plain(self) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool
+from jaxtyping import Int
 from torch import Tensor
 
 from xai_lib.datasets.attributes import Attributes
@@ -25,13 +25,14 @@ _DIGESTED = 50
 class GeneratedQuestion(QuestionSample):
     """A question of the generated world.
 
-    kind: one of KINDS. domain: what can answer it. named: bool (regions,), those that the question
-    names: all that decide but for the neighbour that it asks for.
+    kind: one of KINDS. domain: what can answer it. roles (regions,): of those that decide 1 where
+    the question names it, 2 where it names it after another one, 3 where it asks for it as the
+    neighbour of that one; 0 of all others.
     """
 
     kind: str = ""
     domain: tuple[str, ...] = ()
-    named: Bool[Tensor, " r"] | None = None
+    roles: Int[Tensor, " r"] | None = None
 
 
 class GeneratedQuestions(QuestionDataset):
@@ -87,7 +88,7 @@ class GeneratedQuestions(QuestionDataset):
             answers={question.answer: 1.0},
             label=ANSWERS.index(question.answer),
             regions=torch.tensor([owner in question.deciding for owner in owners.tolist()]),
-            named=torch.tensor([owner in question.named for owner in owners.tolist()]),
+            roles=torch.tensor([question.roles.get(owner, 0) for owner in owners.tolist()]),
             rationale=rationale,
             kind=question.kind,
             domain=question.domain,
