@@ -349,7 +349,7 @@ def train_stage(
 
 def describe(tokenizer: PreTrainedTokenizerFast, log: list, trained_by: str, seed: int) -> dict:
     """Return the card before the model is measured."""
-    text = tokenizer_text(tokenizer)
+    text = tokenizer_text()
     return {
         "library": "transformers",
         "class": "transformers.CLIPModel",
@@ -372,9 +372,9 @@ def describe(tokenizer: PreTrainedTokenizerFast, log: list, trained_by: str, see
     }
 
 
-def tokenizer_text(tokenizer: PreTrainedTokenizerFast) -> str:
-    """Return the tokenizer as the text of its file."""
-    return tokenizer.backend_tokenizer.to_str(pretty=True) + "\n"
+def tokenizer_text() -> str:
+    """Return the text of the tokenizer's file; one that was used would also state its padding."""
+    return make_tokenizer().backend_tokenizer.to_str(pretty=True) + "\n"
 
 
 def main(
@@ -398,7 +398,7 @@ def main(
         command += f" --resume {resume}"
         model.load_state_dict(read_weights(NAME, out))
         log = [row for rows in by_stage(read_log(NAME, logs))[:resume] for row in rows]
-    write_text(out / TOKENIZER, tokenizer_text(processor.tokenizer))
+    write_text(out / TOKENIZER, tokenizer_text())
     for number in range(resume, len(STAGES)):
         log += train_stage(model, processor, number, seed, scale, getattr(torch, precision))
         # Rounded to float16 after each stage, so that an interrupted run goes on exactly.

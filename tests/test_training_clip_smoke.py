@@ -1,5 +1,6 @@
 """A few steps of the CLIP training script: seeds decide, true captions are no negatives."""
 
+import hashlib
 import json
 import math
 import sys
@@ -108,7 +109,8 @@ def test_model_is_stored_rounded_and_described(tmp_path, monkeypatch):
     assert {key: value.shape for key, value in stored.items()} == {
         key: value.shape for key, value in model.state_dict().items()
     }
-    assert (tmp_path / card["tokenizer"]).is_file()
+    tokenizer = (tmp_path / card["tokenizer"]).read_bytes()
+    assert card["tokenizer_sha256"] == hashlib.sha256(tokenizer).hexdigest()
     rows = (tmp_path / "clip-scenes.csv").read_text().splitlines()
     assert len(rows) == 1 + len(train_clip.STAGES)
     # Going on from the first stage takes the same steps again.
