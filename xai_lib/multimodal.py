@@ -28,7 +28,7 @@ from xai_lib.stream_layout import PlainLayout, RegionLayout, StreamsLayout, imag
 from xai_lib.streams import REGIONS, StreamInputs
 from xai_lib.targets import NONE
 from xai_lib.text import TextLayout
-from xai_lib.tracing import Chain, Chains, Trace
+from xai_lib.tracing import Chain, Chains, Site, Trace
 
 AGAINST = "against"
 
@@ -57,7 +57,7 @@ class Structure:
             model,
             chains=Chains(),
             keep=False,
-            on_site=lambda site: crossed.append(site.kind == "cross"),
+            on_site=lambda site: crossed.append(site.kind == "cross" and not _is_probe(site)),
         )
         sizes = inputs.sizes()
         try:
@@ -71,7 +71,7 @@ class Structure:
                 f"The model refused inputs with {_counted(sizes)}: {error} {view.advice}"
             ) from error
         logits = view.logits(output)
-        pairwise = not any(crossed) and _is_pairwise(output, logits, sizes)
+        pairwise = not any(crossed) and is_pairwise(output, logits, sizes)
         if not pairwise and len(set(sizes.values())) > 1:
             raise InputError(
                 f"inputs has {_counted(sizes)}, which do not pair; this model reads them together: "
@@ -200,6 +200,11 @@ def _layout(inputs: StreamInputs, structure: Structure, name: str, tokens: int) 
     return PlainLayout(tokens)
 
 
+def _is_probe(site: Site) -> bool:
+    """Whether a site pools a stream by one learned query, as SigLIP does."""
+    return site.queries == 1 and site.query[0].name == "queries"
+
+
 def _kind(chains: tuple[Chain, ...], crossed: list[bool]) -> str:
     if any(crossed) or any(part and part.sites for c in chains for part, *_ in c.parts):
         return "coupled"
@@ -208,7 +213,7 @@ def _kind(chains: tuple[Chain, ...], crossed: list[bool]) -> str:
     return "towers"
 
 
-def _is_pairwise(output, logits: Tensor, sizes: dict[str, int]) -> bool:
+def is_pairwise(output, logits: Tensor, sizes: dict[str, int]) -> bool:
     """Whether scores are those of every image with every text."""
     if set(sizes) != {"image", "text"} or tuple(logits.shape) != (sizes["image"], sizes["text"]):
         return False

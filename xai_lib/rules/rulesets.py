@@ -72,6 +72,10 @@ class ZPlus:
     def gating(self, a: Tensor, b: Tensor, output: Tensor) -> Tensor:
         return gate(self.switch, elementary.gating, output, a, b)
 
+    def normalised(self, x: Tensor, size: Tensor, output: Tensor) -> Tensor:
+        """Features divided by a number of their own, such as their length: x / ‖x‖ by hand."""
+        return self.gating(x, size, output)
+
     def activation(self, x: Tensor, output: Tensor) -> Tensor:
         """An activation written out in several operations, of which `output` is the last."""
         return gate(self.switch, identity, output, x)
@@ -147,6 +151,9 @@ class AttnLRP:
             if x.shape[-1:] != output.shape[-1:]:
                 return x.detach() * other
         return _halve(output)
+
+    def normalised(self, x: Tensor, size: Tensor, output: Tensor) -> Tensor:
+        return x / size.detach()
 
     def activation(self, x: Tensor, output: Tensor) -> Tensor:
         return x * _ratio(output, x)

@@ -80,9 +80,14 @@ class Chains:
         elif origin:
             output._xai_chain = Chain(origin), 0
 
-    def sees(self, probs: Tensor) -> bool:
-        """Whether a site with these probabilities is one to meet."""
-        state = state_of(probs)
+    def sees(self, query: Tensor, key: Tensor | None = None) -> bool:
+        """Whether attention of `query` (or its probabilities) to `key` is to be met.
+
+        A single query that no input made pools the tokens it looks at, and is part of their chain.
+        """
+        state = state_of(query)
+        if state is None and key is not None and query.shape[-2] == 1:
+            state = state_of(key)
         return self.focus is None or (state is not None and state[0].name == self.focus)
 
     def meet(self, site: Site, output: Tensor) -> None:
@@ -90,7 +95,8 @@ class Chains:
         query, key = state_of(site.probs), state_of(site.value)
         if query is None:
             # What no input made: learned queries, or a decoder's start.
-            query = (Chain("queries"), 0) if key is None or site.queries != site.keys else key
+            apart = key is None or (site.queries != site.keys and self.focus is None)
+            query = (Chain("queries"), 0) if apart else key
         key = query if key is None else key
         for (chain, _), count in ((key, site.keys), (query, site.queries)):
             self._register(chain, count)

@@ -27,9 +27,10 @@ class Handlers:
     """
 
     def _fused_attention(self, func, args, kwargs):
-        query = args[0] if args else kwargs["query"]
-        beside = not (self._in_focus(query) or self._ruled(*args, *kwargs.values()))
-        if self.mask is None and (self._count < self.fused or beside):
+        query, key = (*args, *(kwargs[k] for k in ("query", "key") if k in kwargs))[:2]
+        beside = not (self._in_focus(query, key) or self._ruled(*args, *kwargs.values()))
+        opaque = self.mask is None and not self._wants_weights
+        if opaque and (self._count < self.fused or beside):
             return self._pass_by(func, args, kwargs)
         return self._attend(*args, **kwargs)
 
@@ -65,8 +66,10 @@ class Handlers:
 
     def _module_attention(self, func, args, kwargs):
         asked = attention.wants_weights(*args, **kwargs)
+        self._wants_weights = bool(asked)
         with self:
             output = attention.multi_head_attention(*args, **kwargs)
+        self._wants_weights = False
         probs, self._recent = self._recent, None
         if not asked:
             return output, None

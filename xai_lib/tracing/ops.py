@@ -35,6 +35,8 @@ POOLS = dict.fromkeys(
     "pool",
 )
 
+LENGTHS = dict.fromkeys(("norm", "vector_norm", "linalg_vector_norm"), "length")
+
 # Dividing by a constant is scaling; dividing by an activation is a normalisation.
 SCALES = dict.fromkeys(("div", "truediv", "true_divide", "divide"), "divide")
 
@@ -49,7 +51,9 @@ POINTWISE = dict.fromkeys(
     "pointwise",
 )
 
-KINDS: dict[str, str] = ATTENTION | WEIGHTED | PRODUCTS | SUMS | POOLS | SCALES | POINTWISE
+KINDS: dict[str, str] = (
+    ATTENTION | WEIGHTED | PRODUCTS | SUMS | POOLS | LENGTHS | SCALES | POINTWISE
+)
 
 ROUTING = frozenset(
     (
@@ -61,6 +65,8 @@ ROUTING = frozenset(
         *("concatenate", "stack", "hstack", "vstack", "roll", "flip", "contiguous", "clone"),
         *("to", "type", "type_as", "float", "double", "half", "bfloat16", "pad", "where"),
         *("masked_fill", "unfold", "fold", "pixel_unshuffle", "pixel_shuffle", "detach"),
+        # The largest takes all.
+        *("max_pool2d", "max_pool1d", "max_pool2d_with_indices"),
         *("requires_grad_", "as_tensor", "identity", "tril", "triu", "cpu", "cuda", "alias"),
     )
 )

@@ -93,7 +93,9 @@ class Trace(Handlers, TorchFunctionMode):
         self._live: list[weakref.ref] = []
         # In-place operands and what stands for them from then on.
         self._replaced: dict[int, tuple[Tensor, Tensor]] = {}
+        # The probabilities of the last attention call, and whether its caller wants them.
         self._recent: Tensor | None = None
+        self._wants_weights = False
         self.guards = Guards()
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
@@ -148,6 +150,10 @@ class Trace(Handlers, TorchFunctionMode):
                 "rule is defined. Use a gradient or attention method, such as "
                 "'integrated_gradients' or 'generic_attention'."
             )
+        if name == "multinomial" and args and output.shape[-1] == args[0].shape[-1]:
+            # ViLT draws all patches in an order of chance; any order gives its logits, and in their
+            # own every pass has the same tokens, at the places that the image has them.
+            return output.sort(-1).values
         if name == "getitem" and carries and isinstance(output, Tensor):
             return self.rules.select(args[0], output) if self.rules is not None else output
         return output
@@ -187,9 +193,12 @@ class Trace(Handlers, TorchFunctionMode):
             carry(other, x)
         return other
 
-    def _in_focus(self, x: Tensor) -> bool:
-        """Whether x belongs to the one chain that is looked at, or to whatever chain there is."""
-        return self.chains is None or self.chains.focus is None or self.chains.sees(x)
+    def _in_focus(self, x: Tensor, key: Tensor | None = None) -> bool:
+        """Whether x belongs to the one chain that is looked at, or to whatever chain there is.
+
+        key: what x attends to, where it does.
+        """
+        return self.chains is None or self.chains.focus is None or self.chains.sees(x, key)
 
     def _release(self) -> None:
         """Let go of the graph so far, also in the tensors that the model still holds."""
@@ -212,7 +221,8 @@ class Trace(Handlers, TorchFunctionMode):
         if self.mask is not None:
             probs = self._standing_for(probs, self.mask.apply(self._calls, probs))
         self._calls += 1
-        if not self._in_focus(probs):
+        if not self._in_focus(probs, value):
+            self._recent = probs
             return self._product(probs, value)
         index = self._count
         self._count += 1
@@ -261,7 +271,7 @@ class Trace(Handlers, TorchFunctionMode):
         output = func(*args, **kwargs)
         query, key = (*args, *(kwargs[k] for k in ("query", "key") if k in kwargs))[:2]
         self._calls += 1
-        if self._in_focus(query):
+        if self._in_focus(query, key):
             self._count += 1
             self.shapes.append((query.shape[0], query.shape[-2], key.shape[-2]))
         return output
