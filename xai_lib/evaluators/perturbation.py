@@ -31,9 +31,9 @@ class Perturbation(Evaluator):
 
     For every fraction f of `steps`, int(H·W·f) pixels of the clean image become 0 in all channels
     of the image in [0, 1], before normalisation (fill "black"), or after it (fill "mean", the
-    model's mean colour, as published for CLIP by Chen et al.): the most relevant ones (order "positive", where a
-    fast fall is good) or the least relevant ones ("negative", where a slow one is). Pixels of equal
-    relevance go row by row. The map is the predicted class's or the label's ("target"); a method
+    model's mean colour, as published for CLIP by Chen et al.): the most relevant ones (order
+    "positive", where a fast fall is good) or the least relevant ones ("negative", where a slow one
+    is). Pixels of equal relevance go row by row. The map is the predicted class's or the label's ("target"); a method
     that knows no classes has the same row in both. maps: see `maps.explained`.
 
     Curves, one entry a step, the first two with the clean image in front: hits, whether the label
