@@ -112,7 +112,7 @@ def head_score_map(
     numbers = cell >= widest + 0.04 if numbers is None else numbers
     rows = max(len(grid.sites) for grid in grids)
     side = max(min(cell, CELL), LINE_HEIGHT)
-    lowest = text_width(_unit(scores, power), NORMAL) + 0.2
+    lowest = text_width(_unit(scores, power), NORMAL) + 0.6
     height = max(rows * side + 0.55, lowest) + (0.25 if title else 0.0)
     figure, spots = plt.subplots(
         1,

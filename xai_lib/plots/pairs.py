@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 # The name of the stream of the text that another one is explained against.
 AGAINST = "against"
+COUNTED_AGAINST = "Relevance of the text that is explained against, with a minus sign."
 
 
 @styled
@@ -136,7 +137,7 @@ class Drawn:
                     ),
                     "" if pairwise else target if other is None else f"{target} not {other}",
                     None if name == AGAINST else chance,
-                    sign.note if sign else "",
+                    COUNTED_AGAINST if name == AGAINST else sign.note if sign else "",
                     None if sign is None else not non_negative,
                     () if pairwise or found else tuple(self._answers(answers)),
                     method is None or method.class_specific,

@@ -112,7 +112,7 @@ def bar_panel(
     """Return a panel of bars: (name, share before, share after), in [0, 1]; one is chosen."""
 
     def draw(axes: Axes) -> None:
-        axes.set(xlim=(0, 1.42), ylim=(len(rows) - 0.1, -0.1))
+        axes.set(xlim=(0, 1.42), ylim=(max(len(rows), 4) - 0.1, -0.1))
         axes.axis("off")
         for place, (name, before, after) in enumerate(rows):
             look = {"fontsize": SMALL, "parse_math": False}
