@@ -55,7 +55,7 @@ def small_questions(kind="lxmert", seed=0):
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() > 1:
-                parameter.mul_(4)
+                parameter.mul_(12)
     tokenizer = BertTokenizerFast(vocab=vocabulary, model_max_length=24)
     return model.eval(), question_processor(tokenizer, model, "this test")
 

@@ -5,8 +5,8 @@ from functools import cache
 import pandas as pd
 import pytest
 import torch
-from small_berts import small_bert
 from asked_questions import Asked, small_questions
+from small_berts import small_bert
 from small_vits import random_vit
 
 import xai_lib as xai

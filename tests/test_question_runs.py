@@ -59,8 +59,11 @@ def test_a_run_gives_tables_and_goes_on_where_it_stopped(tmp_path, evaluator, me
 
 
 def test_batches_shards_and_workers_change_no_number(tmp_path):
-    first = run_of(tmp_path / "a", batch_size=1, shards=1).records()
-    other = run_of(tmp_path / "b", batch_size=4, shards=2, workers=2).records()
+    # In float64: the image counts for so little here that rounding would rank its regions.
+    model, processor = small_questions()
+    exact = {"model": (model.double(), processor)}
+    first = run_of(tmp_path / "a", batch_size=1, shards=1, **exact).records()
+    other = run_of(tmp_path / "b", batch_size=4, shards=2, workers=2, **exact).records()
     keys = ["index", "method", "stream"]
     first, other = (frame.sort_values(keys, ignore_index=True) for frame in (first, other))
     assert first["error"].tolist() == other["error"].tolist()
@@ -143,7 +146,8 @@ def test_a_clip_is_evaluated_as_a_classifier_of_the_data_set_s_classes(tmp_path)
     assert "class_of_label" not in run.description["model"]
     assert len(run.description["model"]["prompts"]) == 64
     black = run_of(tmp_path / "b", "perturbation", "random", images, clip, options={"steps": [0.5]})
-    assert black.records()["log_odds"].tolist() != records["log_odds"].tolist()
+    odds = [[list(row) for row in one["log_odds"]] for one in (records, black.records())]
+    assert odds[0] != odds[1]
     pruned = run_of(
         tmp_path / "c", "pruning", "taylor", images, clip, options={"fractions": [0, 0.5]}
     )

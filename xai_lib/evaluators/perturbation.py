@@ -33,8 +33,8 @@ class Perturbation(Evaluator):
     of the image in [0, 1], before normalisation (fill "black"), or after it (fill "mean", the
     model's mean colour, as published for CLIP by Chen et al.): the most relevant ones (order
     "positive", where a fast fall is good) or the least relevant ones ("negative", where a slow one
-    is). Pixels of equal relevance go row by row. The map is the predicted class's or the label's ("target"); a method
-    that knows no classes has the same row in both. maps: see `maps.explained`.
+    is). Pixels of equal relevance go row by row. The map is the predicted class's or the label's
+    ("target"); a method that knows no classes has the same row in both. maps: see `maps.explained`.
 
     Curves, one entry a step, the first two with the clean image in front: hits, whether the label
     is predicted; log_odds, log(p_label / p_second) with the second largest probability of all;
