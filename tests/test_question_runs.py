@@ -8,10 +8,11 @@ from text_samples import Reviews
 
 from xai_lib.datasets.generated import AttributeImages
 from xai_lib.errors import OptionError, TargetError
-from xai_lib.evaluators import create
+from xai_lib.evaluators import Subject, create, parse_methods
 from xai_lib.evaluators.summary import curve
 from xai_lib.models import Processor
 from xai_lib.runs import evaluate
+from xai_lib.runs.noise import noise
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -154,3 +155,13 @@ def test_a_clip_is_evaluated_as_a_classifier_of_the_data_set_s_classes(tmp_path)
     assert pruned.records()["error"].isna().all()
     with pytest.raises(OptionError, match="fill"):
         create("perturbation", fill="white")
+
+
+@pytest.mark.parametrize("kind", ["lxmert", "visual_bert"])
+@pytest.mark.parametrize("evaluator", ["evidence", "question_perturbation"])
+def test_noise_of_questions_can_be_scored(kind, evaluator):
+    study = Subject(*small_questions(kind), batch_size=2)
+    drawn = noise(study, "question", 2, 8)
+    assert len(study.processor.of(drawn.samples)["input_ids"][0]) == 8
+    rows = list(create(evaluator).rows(study, drawn, parse_methods("gradient_x_input")))
+    assert rows and all(row["error"] is None for row in rows)

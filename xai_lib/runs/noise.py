@@ -1,12 +1,15 @@
-"""Batches that no data set holds, for measuring time: random images, or texts of random words."""
+"""Batches that no data set holds, for measuring time: random images, texts of random words, and
+questions of random words on random regions."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
+from xai_lib.datasets.base import QuestionSample
 from xai_lib.errors import OptionError
-from xai_lib.evaluators import Batch, Subject, TextBatch
+from xai_lib.evaluators import AnyBatch, Batch, QuestionBatch, Subject, TextBatch
+from xai_lib.evaluators.model_rows import rows_of, stream_rows
 from xai_lib.evaluators.token_stream import stream_ids
 from xai_lib.input_checks import takes_keyword
 from xai_lib.inputs import logits_of
@@ -16,6 +19,15 @@ from xai_lib.text import words_of
 # is wrong on one image of five.
 ACCURACY = 0.8
 VOCABULARY = 200
+# As many as the published detector gives LXMERT.
+REGIONS = 36
+
+
+def noise(subject: Subject, kind: str, size: int, tokens: int) -> AnyBatch:
+    """Return `size` samples of the kind "image", "text" or "question"."""
+    if kind == "image":
+        return noise_images(subject, size)
+    return (noise_texts if kind == "text" else noise_questions)(subject, size, tokens)
 
 
 @torch.no_grad()
@@ -34,6 +46,39 @@ def noise_images(subject: Subject, size: int) -> Batch:
 
 def noise_texts(subject: Subject, size: int, tokens: int) -> TextBatch:
     """Return texts of `tokens` tokens, special ones included, with every tenth word as evidence."""
+    texts = tuple((text,) for text in _texts(subject, size, tokens))
+    inputs = [subject.processor(text[0]) for text in texts]
+    taken = [n for n in inputs[0] if n == "input_ids" or takes_keyword(subject.model, n)]
+    rows = [{name: one[name][0] for name in taken} for one in inputs]
+    labels = _labels(stream_ids(subject, rows)).to(subject.device)
+    places = tuple(range(size))
+    evidence = tuple(tuple(words_of(text)[::10]) for (text,) in texts)
+    return TextBatch(places, tuple(map(str, places)), texts, labels, evidence)
+
+
+def noise_questions(subject: Subject, size: int, tokens: int) -> QuestionBatch:
+    """Return questions of `tokens` tokens on `REGIONS` regions, of which every tenth decides."""
+    draw = torch.Generator().manual_seed(0)
+    shape = (size, REGIONS, subject.processor.feature_dim)
+    features = torch.randn(shape, generator=draw)
+    corners = torch.rand(size, REGIONS, 2, 2, generator=draw).sort(2).values.flatten(2)
+    deciding = torch.arange(REGIONS) % 10 == 0
+    samples = tuple(
+        QuestionSample(
+            str(i), text, features[i], corners[i],
+            regions=deciding, rationale=tuple(words_of(text)[::10]),
+        )
+        for i, text in enumerate(_texts(subject, size, tokens))
+    )  # fmt: skip
+    places = tuple(range(size))
+    batch = QuestionBatch(places, tuple(map(str, places)), samples, (None,) * size)
+    labels = _labels(stream_rows(subject, rows_of(subject, batch)))
+    answers = tuple({label: 1.0} for label in labels.tolist())
+    return QuestionBatch(places, batch.key, samples, answers, labels)
+
+
+def _texts(subject: Subject, size: int, tokens: int) -> list[str]:
+    """Return texts of `tokens` tokens, special ones included."""
     tokenizer, limit = subject.processor.tokenizer, subject.processor.max_length
     special = tokenizer.num_special_tokens_to_add()
     if tokens <= special or (limit is not None and tokens > limit):
@@ -44,14 +89,7 @@ def noise_texts(subject: Subject, size: int, tokens: int) -> TextBatch:
     words = _words(tokenizer)
     draw = torch.Generator().manual_seed(0)
     picked = torch.randint(len(words), (size, tokens - special), generator=draw).tolist()
-    texts = tuple((" ".join(words[i] for i in row),) for row in picked)
-    inputs = [subject.processor(text[0]) for text in texts]
-    taken = [n for n in inputs[0] if n == "input_ids" or takes_keyword(subject.model, n)]
-    rows = [{name: one[name][0] for name in taken} for one in inputs]
-    labels = _labels(stream_ids(subject, rows)).to(subject.device)
-    places = tuple(range(size))
-    evidence = tuple(tuple(words_of(text)[::10]) for (text,) in texts)
-    return TextBatch(places, tuple(map(str, places)), texts, labels, evidence)
+    return [" ".join(words[i] for i in row) for row in picked]
 
 
 def _words(tokenizer) -> list[str]:

@@ -15,7 +15,7 @@ from xai_lib.models import PairProcessor, load, zero_shot
 from xai_lib.models.timm_models import architecture
 from xai_lib.runs.config import RunConfig
 from xai_lib.runs.evaluate import Place
-from xai_lib.runs.noise import noise_images, noise_texts
+from xai_lib.runs.noise import noise
 from xai_lib.runs.subjects import check_modality, modality_of
 
 if TYPE_CHECKING:
@@ -74,14 +74,16 @@ def plan(
     subject = Subject(network.to(where, getattr(torch, dtype)), processor, batch_size)
     # Some labels are to be wrong, and of fewer images none or all would be.
     count = batch_size * -(-FEWEST // batch_size)
-    texts = kind == "text"
-    noise = noise_texts(subject, count, tokens) if texts else noise_images(subject, count)
-    batches = [noise[i : i + batch_size] for i in range(0, count, batch_size)]
+    drawn = noise(subject, kind, count, tokens)
+    batches = [drawn[i : i + batch_size] for i in range(0, count, batch_size)]
+    if measured.first_samples(count, ()):
+        # Ranking for the whole data set is done once, whatever its size: it is not projected.
+        subject.prepared = measured.prepare(subject, batches[:1], specs)
     groups = [specs] if evaluator in TOGETHER else [[spec] for spec in specs]
     rows = []
     for group in groups:
         # The first time costs what later ones do not: imports, buffers, the choice of kernels.
-        list(measured.rows(subject, noise[:1], group))
+        list(measured.rows(subject, drawn[:1], group))
         clock = time.perf_counter()
         for _ in range(repeats):
             for batch in batches:
@@ -101,8 +103,9 @@ def plan(
         for method, seconds in rows
     )
     threads = f", {torch.get_num_threads()} threads" if where.type == "cpu" else ""
+    length = "" if kind == "image" else f" of {tokens} tokens"
     note = (
-        f"{evaluator} of {samples:,} {kind}s{f' of {tokens} tokens' if texts else ''} with {model} "
+        f"{evaluator} of {samples:,} {kind}s{length} with {model} "
         f"({weights}) on {nodes} x {_name(where)}"
         f"{threads}, {dtype}, batches of {batch_size}; {repeats * len(batches)} measured per "
         "method, decoding not counted."
