@@ -79,7 +79,8 @@ def _explain_both(image: Path, texts: list[str], model, method, target, out, opt
     if "text" in att.streams:
         for row in attribution_texts(att.part("text")):
             _print_line(row)
-    print(f"Saved: {att.save(out)}")
+    style = {} if out.suffix == ".safetensors" else {"processor": processor}
+    print(f"Saved: {att.save(out, **style)}")
 
 
 def _explain_image(image: Path, model, method, target, out: Path | None, options: dict) -> None:

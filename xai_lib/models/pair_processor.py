@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from torch import Tensor
+
 from xai_lib.errors import InputError
 from xai_lib.models.images import ImageLike
 from xai_lib.models.processor import Processor
@@ -56,6 +58,10 @@ class PairProcessor:
         encoded = self.tokenize(texts, truncate=truncate)
         encoded.data = self.images(images) | encoded.data
         return encoded
+
+    def denormalize(self, pixels: Tensor) -> Tensor:
+        """Return the images behind `pixels` (batch, 3, H, W), in [0, 1], as of a `Processor`."""
+        return self.images.denormalize(pixels)
 
     def tokenize(self, texts: str | Sequence[str], *, truncate: bool = False) -> BatchEncoding:
         """Return input_ids and attention_mask alone, (texts, tokens); errors as above."""
