@@ -12,6 +12,7 @@ from transformers import AutoModelForImageClassification, ViTConfig, ViTForImage
 
 import xai_lib as xai
 from xai_lib import cli
+from xai_lib.errors import TargetError
 from xai_lib.heads import head_scores, without_blocks
 from xai_lib.pruning import _image_facts, prune_checkpoint
 
@@ -205,3 +206,54 @@ def test_a_model_of_questions_on_regions(tmp_path):
     assert report["accuracy"] == {"before": expected, "after": expected}
     after, processor = xai.load(tmp_path / "out")
     assert type(after) is LxmertForQuestionAnswering and processor.class_names == data.class_names
+
+
+@pytest.fixture
+def unnamed(tmp_path, monkeypatch):
+    """A folder with a small LXMERT that does not name its answers, as published, and its data."""
+    from asked_questions import Asked, small_questions
+
+    def made(changed, answers=None):
+        model, processor = small_questions()
+        model.config.id2label = {0: "LABEL_0", 1: "LABEL_1"}
+        if answers:
+            model.resize_num_qa_labels(answers)
+        model.save_pretrained(tmp_path / "lxmert")
+        processor.tokenizer.save_pretrained(tmp_path / "lxmert")
+        data = Asked(changed)
+        monkeypatch.setattr("xai_lib.pruning.open_dataset", lambda name, path: data)
+        return tmp_path / "lxmert", data
+
+    return made
+
+
+def test_scores_of_answers_count_where_the_model_names_none(unnamed, tmp_path):
+    """And a question of which no answer is accepted is answered wrongly, whatever is said."""
+    from asked_questions import ANSWERS
+
+    some = {i: {"answers": dict.fromkeys(ANSWERS, 0.6), "label": 0} for i in range(6)}
+    chosen = np.random.default_rng(0).permutation(6).tolist()
+    model, _ = unnamed(some | {chosen[5]: {"answers": {}, "label": None}})
+    report = prune_checkpoint(model, "x", tmp_path / "out", 0.5, samples=3, test=3, batch_size=3)
+    assert report["accuracy"]["before"] == pytest.approx(0.4) and report["n"] == 3
+
+
+def test_names_of_another_number_of_answers_are_refused(unnamed, tmp_path):
+    model, _ = unnamed({}, answers=9)
+    with pytest.raises(TargetError, match="9 classes"):
+        prune_checkpoint(model, "x", tmp_path / "out", 0.5, samples=3, test=3, batch_size=3)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_ranking_does_not_depend_on_the_batches(unnamed):
+    """Questions of unlike length in one batch: padding must not count in the mean of a map."""
+    from xai_lib.pruning import _ranking, _Source
+
+    place, data = unnamed({})
+    model, processor = xai.load(place)
+    source = _Source.of(data, processor, 3, 3, 0)
+    lengths = {len(data[i].question.split()) for i in source.ranking}
+    assert len(lengths) > 1
+    one, all_ = (_ranking(model, source, "grad_x_attention", size, 0) for size in (1, 3))
+    means = [scores.values.mean(0) for scores in (one, all_)]
+    assert torch.allclose(*means, rtol=1e-3, atol=1e-6 * float(means[0].abs().max()))

@@ -85,7 +85,7 @@ def test_bad_samples_are_rows_with_a_reason(tmp_path):
         1: "error",
         2: {"features": None},
         3: {"question": "is there a red star " * 9, "rationale": ()},
-        4: {"label": None, "answers": {}},
+        4: {"label": None, "answers": None},
         5: {"regions": Asked()[5].regions[:-1]},
     }
     run = run_of(
@@ -108,6 +108,21 @@ def test_scores_of_answers_count_and_answers_that_are_no_class_do_not(tmp_path):
     right = records[records["index"] < 5]["accuracy"]
     assert all(set(row) == {0.3} for row in right)
     assert all(set(row) == {0.0} for row in records[records["index"] == 5]["accuracy"])
+
+
+def test_a_question_without_an_accepted_answer_counts_as_wrong(tmp_path):
+    """VQA v2 has some: published accuracies are over all questions, these among them."""
+    changed = {i: {"answers": dict.fromkeys(ANSWERS, 1.0)} for i in range(COUNT)}
+    changed[0] = {"answers": {}, "label": None}
+    for evaluator, options in (
+        ("pruning", {"fractions": [0, 0.5]}),
+        ("question_perturbation", QUICK),
+    ):
+        run = run_of(tmp_path / evaluator, evaluator, "random", Asked(changed), options=options)
+        records, table = run.records(), run.summary()
+        assert records["error"].isna().all() and (table["n"] == COUNT).all()
+        for index, row in zip(records["index"], records["accuracy"], strict=True):
+            assert set(row) == {float(index > 0)}
 
 
 def test_answers_find_the_model_s_classes_by_name(tmp_path):

@@ -16,14 +16,20 @@ from torch import nn
 
 from xai_lib.datasets import open_dataset
 from xai_lib.datasets.base import Dataset
-from xai_lib.errors import InputError, MethodNotApplicableError, OptionError, unknown_name
+from xai_lib.errors import (
+    InputError,
+    MethodNotApplicableError,
+    OptionError,
+    TargetError,
+    unknown_name,
+)
 from xai_lib.files import write_text
 from xai_lib.heads import HeadScores, Smaller, head_scores, smaller, without_blocks
 from xai_lib.heads.streams import all_streams
 from xai_lib.models import Processor, TextProcessor, load
 from xai_lib.models.hf_models import quiet
 from xai_lib.models.question_processor import QuestionProcessor
-from xai_lib.runs.classes import class_places
+from xai_lib.runs.classes import are_names, class_places
 
 REPORT = "pruning.json"
 LEVELS = ("head", "block")
@@ -77,6 +83,7 @@ def prune_checkpoint(
         )
     source = _Source.of(open_dataset(dataset, path=data), processor, samples, test, seed)
     scores = _ranking(network, source, method, batch_size, seed)
+    source.check_classes(scores.logits.shape[-1], str(model))
     if level == "block":
         found = without_blocks(network, scores, fraction, order)
     else:
@@ -112,6 +119,8 @@ class _Source:
     dataset: Dataset
     ranking: list[int]
     test: list[int]
+    # The model's classes by name, or () where nothing names them.
+    told: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, dataset: Dataset, processor, samples: int, test: int, seed: int) -> _Source:
@@ -128,6 +137,8 @@ class _Source:
         testing = chosen[len(ranking) : len(ranking) + test]
         names = processor.class_names
         places = class_places(dataset.class_names, names)
+        # Published LXMERTs do not name their answers: then the data set's list is in their order.
+        told = names if names and are_names(names) else dataset.class_names or ()
 
         def inputs_of(found: Sequence) -> dict:
             if dataset.modality == "image":
@@ -139,25 +150,47 @@ class _Source:
             return processor(texts, None if None in pairs else pairs)
 
         def right(sample, answer: int) -> float:
-            if getattr(sample, "answers", None) and names:
-                return sample.answers.get(names[answer], 0.0)
+            scores = getattr(sample, "answers", None)
+            if scores is not None and (told or not scores):
+                return scores.get(told[answer], 0.0) if scores else 0.0
             if sample.label is None:
                 raise InputError(f"The sample {sample.key!r} has no label to measure accuracy by.")
             return float(answer == (sample.label if places is None else places[sample.label]))
 
-        return cls(inputs_of, right, dataset, ranking, testing)
+        return cls(inputs_of, right, dataset, ranking, testing, tuple(told))
 
     def batches(self, places: list[int], size: int) -> Iterator[list]:
         """Yield lists of samples."""
         for start in range(0, len(places), size):
             yield [self.dataset[place] for place in places[start : start + size]]
 
+    def check_classes(self, found: int, model: str) -> None:
+        """Raise a TargetError where the names are not of as many classes as the model has."""
+        if self.told and found != len(self.told) and not all(n.isdecimal() for n in self.told):
+            raise TargetError(
+                f"{model!r} has {found} classes, but {len(self.told)} names, such as "
+                f"{self.told[0]!r}: nothing says which is which. Name the model's classes by "
+                "id2label in its config.json."
+            )
+
+    def alike(self, batch: list) -> list[list]:
+        """Return the samples of a batch in lists of one length, which need no padding."""
+        if self.dataset.modality == "image":
+            return [batch]
+        found: dict[tuple, list] = {}
+        for sample in batch:
+            shapes = {k: tuple(v.shape) for k, v in self.inputs_of([sample]).items()}
+            found.setdefault(tuple(sorted(shapes.items())), []).append(sample)
+        return list(found.values())
+
 
 def _ranking(model: nn.Module, source: _Source, method: str, size: int, seed: int) -> HeadScores:
+    # A score is a mean over pairs of tokens: padding would count among them.
     return HeadScores.joined(
         [
-            head_scores(model, source.inputs_of(batch), method, seed=seed)
+            head_scores(model, source.inputs_of(alike), method, seed=seed)
             for batch in source.batches(source.ranking, size)
+            for alike in source.alike(batch)
         ]
     )
 

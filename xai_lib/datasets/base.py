@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from jaxtyping import Bool, Float, Int8
@@ -61,9 +61,10 @@ class QuestionSample:
     features (regions, dim) and boxes (regions, 4): what a detector saw, each box as x0, y0, x1, y1
     in parts of the image's width and height; None where the set brings no regions. image: RGB, or
     None where only its regions are known. answers: the score in [0, 1] of each accepted answer
-    (VQA: min(people who said so / 3, 1)); empty where nobody knows. label: the index of the best
-    answer among the class names, or None. regions: bool (regions,), those that decide the answer,
-    and rationale: the characters of the question that do, as spans; None where nobody knows.
+    (VQA: min(people who said so / 3, 1)); empty where none is accepted, so that any is wrong; None
+    where nobody knows. label: the index of the best answer among the class names, or None. regions:
+    bool (regions,), those that decide the answer, and rationale: the characters of the question
+    that do, as spans; None where nobody knows.
     """
 
     key: str
@@ -71,7 +72,7 @@ class QuestionSample:
     features: Float[Tensor, "r d"] | None = None
     boxes: Float[Tensor, "r 4"] | None = None
     image: Image | Float[Tensor, "3 h w"] | None = None
-    answers: Mapping[str, float] = field(default_factory=dict)
+    answers: Mapping[str, float] | None = None
     label: int | None = None
     regions: Bool[Tensor, " r"] | None = None
     rationale: tuple[tuple[int, int], ...] | None = None

@@ -52,7 +52,7 @@ def sample_questions(
             f"scene {i + 1}": replace(
                 sample,
                 question=question,
-                answers={},
+                answers=None,
                 label=None,
                 regions=None,
                 rationale=None,

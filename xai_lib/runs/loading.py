@@ -122,7 +122,7 @@ class _Decoding(TorchDataset):
 
         A question of which no right answer is a class cannot be answered: nothing scores.
         """
-        if sample.answers and self.answers:
+        if (sample.answers is not None and label is None) or (sample.answers and self.answers):
             known = {self.answers.get(text): score for text, score in sample.answers.items()}
             return {place: float(score) for place, score in known.items() if place is not None}
         return None if label is None else {label: 1.0}
@@ -142,7 +142,7 @@ def _lacks(sample: Sample | TextSample | QuestionSample, need: str) -> bool:
     if need == "evidence":
         return sample.regions is None and sample.rationale is None
     if need == "answers":
-        return sample.label is None and not getattr(sample, "answers", None)
+        return sample.label is None and getattr(sample, "answers", None) is None
     return getattr(sample, need.removesuffix("s")) is None
 
 
