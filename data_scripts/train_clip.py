@@ -78,7 +78,7 @@ SEEN = (32, 64, 64)
 STAGES = (
     Stage(steps=1000, size=ATTRIBUTE_SIZE, zoom=CAPTION_ZOOM, rate=1e-3, final=6e-4),
     Stage(steps=900, size=ATTRIBUTE_SIZE, zoom=CAPTION_ZOOM, rate=7e-4, final=2e-6),
-    Stage(steps=420, size=ATTRIBUTE_SIZE, zoom=CAPTION_ZOOM, rate=4e-4, final=2e-6),
+    Stage(steps=1300, size=ATTRIBUTE_SIZE, zoom=CAPTION_ZOOM, rate=5e-4, final=2e-6),
 )
 TEMPLATES = ("{}", "a photo of {}", "a picture of {}", "an image of {}", "this is {}")
 TOWER = {"hidden_act": "gelu", "attention_dropout": 0.0}

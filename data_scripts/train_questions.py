@@ -61,7 +61,7 @@ FUNCTION_WORDS = tuple(
 )
 # Half of a batch is drawn anew, the other half again from the last ones: generating costs time.
 FRESH, RECENT = BATCH // 2, 64 * BATCH
-STEPS = {"lxmert-questions": 4000, "visualbert-questions": 4500}
+STEPS = {"lxmert-questions": 3400, "visualbert-questions": 4500}
 RATE, FINAL = 1e-3, 1e-5
 SHARED = {
     "num_attention_heads": 4,
