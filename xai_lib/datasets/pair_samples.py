@@ -9,6 +9,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from xai_lib.datasets.attributes import CAPTION_ZOOM, AttributeScenes
+from xai_lib.datasets.captions import prompts
 from xai_lib.datasets.samples import Picture
 from xai_lib.errors import InputError
 
@@ -66,7 +67,7 @@ def sample_pairs(
         photographs = {name: load_sample_image(f"{name}.jpg") for name in ("flower", "china")}
         return SamplePairs(photographs, tuple(texts or PHOTO_TEXTS))
     scenes = [AttributeScenes(count, seed, 2, zoom=CAPTION_ZOOM)[i] for i in range(count)]
-    phrases = [[f"a {one.name}" for one in scene.objects] for scene in scenes]
+    phrases = [prompts([one.name for one in scene.objects], "{}") for scene in scenes]
     asked = tuple(dict.fromkeys(p for pair in phrases for p in pair))
     names = [f"scene {i + 1}" for i in range(count)]
     evidence = {name: scene.masks for name, scene in zip(names, scenes, strict=True)}
