@@ -47,7 +47,8 @@ def explain(
     in `att.streams`. CLIP scores every image with every text: its samples are the images and its
     classes the texts.
     method: a name of `xai.methods()`; its options follow as keywords.
-    target: None (the predicted class), a class number, a class name where the model has names, a
+    target: None (the predicted class), a class number, a class name where the model has names (the
+    texts themselves, where those are the classes), a
     tuple (one, other) for why one rather than the other (the difference of their logits), or a list
     with one of these per sample. targets=[...]: several for every sample, sharing a forward pass.
     position: of (batch, rows, classes) logits, the row to explain (a detector's query, a token).
@@ -65,12 +66,16 @@ def explain(
     chosen = registry.find(method, options)
     model = unwrap(model)
     names = class_names(model)
-
-    def choose(logits: Tensor) -> Tensor:
-        return resolve_all(targets, target, logits, names)
-
     reference = compat == "reference"
     streams = prepare_streams(model, inputs, position)
+
+    def choose(logits: Tensor, of_texts: bool = False) -> Tensor:
+        nonlocal names
+        if of_texts:
+            # A text is its own name; the configuration's labels are of other classes.
+            names = streams.text_names()
+        return resolve_all(targets, target, logits, names)
+
     if streams is None:
         prepared = prepare(model, inputs)
         prepared.position = position
