@@ -5,6 +5,7 @@ import pytest
 import torch
 from figure_checks import drawn_texts
 from matplotlib.patches import Rectangle
+from matplotlib.text import Text
 from PIL import Image
 
 from xai_lib.errors import InputError, OptionError
@@ -108,3 +109,20 @@ def test_what_cannot_be_drawn_is_refused(error, says, changes):
     given = {"image": picture(), "boxes": BOXES, "relevance": SCORES} | changes
     with pytest.raises(error, match=says):
         region_figure(**given)
+
+
+def test_where_nothing_counts_the_masked_image_is_dark():
+    """Of a model without 90 % of its heads, say: a bright image would say that all counts."""
+    nothing, everything = (
+        region_figure(picture(), [[0.0, 0.0, 1.0, 1.0]], [score], mode="masked")
+        for score in (0.0, 0.4)
+    )
+    dark, bright = (figure.axes[1].images[0].get_array().max() for figure in (nothing, everything))
+    assert dark == pytest.approx(0.12 * bright)
+
+
+def test_a_long_title_ends_within_the_page():
+    figure = region_figure(picture(), BOXES, SCORES, PRESENT, title="what colour is the star " * 9)
+    figure.draw_without_rendering()
+    (text,) = (t for t in figure.findobj(Text) if t.get_text().startswith("what colour"))
+    assert text.get_window_extent().x1 <= figure.bbox.x1 and text.get_text().endswith("…")

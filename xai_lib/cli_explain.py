@@ -70,6 +70,7 @@ def _explain_both(image: Path, texts: list[str], model, method, target, out, opt
 
     out = check_path(out or f"{image.stem}_{Path(method).name}.png", "streams")
     network, processor = xai.load(model)
+    _no_questions(processor, model)
     if not isinstance(processor, PairProcessor):
         raise OptionError(
             f"The model {model!r} does not compare images with texts: give an image or --text."
@@ -92,6 +93,7 @@ def _explain_image(image: Path, model, method, target, out: Path | None, options
     network, processor = xai.load(model)
     if isinstance(processor, PairProcessor):
         network, processor = zero_shot(network, processor)
+    _no_questions(processor, model)
     if not isinstance(processor, Processor):
         raise OptionError(f"The model {model!r} reads texts: give --text TEXT, not an image.")
     att = xai.explain(network, processor(image), method=method, target=target, **options)
@@ -109,9 +111,14 @@ def _explain_text(text, pair, model, method, target, level, out: Path | None, op
     if out is not None:
         check_path(out, "text")
     import xai_lib as xai
-    from xai_lib.models import TextProcessor
+    from xai_lib.models import PairProcessor, TextProcessor
 
     network, processor = xai.load(model)
+    _no_questions(processor, model)
+    if isinstance(processor, PairProcessor):
+        raise OptionError(
+            f"The model {model!r} compares images with texts: give an image file as well."
+        )
     if not isinstance(processor, TextProcessor):
         raise OptionError(f"The model {model!r} reads images: give an image file, not --text.")
     inputs = processor(text, pair)
@@ -122,6 +129,17 @@ def _explain_text(text, pair, model, method, target, level, out: Path | None, op
     if out is not None:
         is_tensors = out.suffix == ".safetensors"
         print(f"Saved: {att.save(out) if is_tensors else TextHeatmap(row).save(out)}")
+
+
+def _no_questions(processor, model: str) -> None:
+    """Raise an OptionError for a model that is asked about the regions of a detector."""
+    from xai_lib.models import QuestionProcessor
+
+    if isinstance(processor, QuestionProcessor):
+        raise OptionError(
+            f"The model {model!r} answers questions on the regions of a detector, which no option "
+            "gives: explain it in Python, xai.explain(model, processor(question, features, boxes))."
+        )
 
 
 def _print_classes(att: Attribution, names: tuple[str, ...]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 import torch
@@ -144,8 +145,10 @@ def _filled(logits: list, places: list[int], found: Tensor) -> list:
 
 
 def _digest(row: ModelRow) -> bytes:
-    # In float64, since NumPy knows no bfloat16; every number keeps its value there.
-    return b"|".join(
-        f"{name}{tuple(values.shape)}".encode() + values.double().cpu().numpy().tobytes()
-        for name, values in row.items()
-    )
+    # Not the bytes themselves: a hundred regions of an image are more than a megabyte.
+    digest = hashlib.sha256()
+    for name, values in row.items():
+        # In float64, since NumPy knows no bfloat16; every number keeps its value there.
+        digest.update(f"{name}{tuple(values.shape)}".encode())
+        digest.update(values.double().cpu().numpy().tobytes())
+    return digest.digest()

@@ -141,7 +141,8 @@ def _light(heat: Tensor) -> np.ndarray:
     """Return how bright each pixel stays, (H, W, 1), from DARKEST to 1."""
     strength = heat.abs().numpy()
     low, high = strength.min(), strength.max()
-    share = (strength - low) / (high - low) if high > low else np.ones_like(strength)
+    # Equal everywhere: all of it counts, or nothing does.
+    share = (strength - low) / (high - low) if high > low else np.full_like(strength, high > 0)
     return (DARKEST + (1 - DARKEST) * share)[..., None]
 
 

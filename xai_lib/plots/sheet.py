@@ -116,7 +116,8 @@ def bar_panel(
         axes.axis("off")
         for place, (name, before, after) in enumerate(rows):
             look = {"fontsize": SMALL, "parse_math": False}
-            axes.text(0, place + 0.24, name[:26], color=CHOSEN if place == chosen else INK,
+            name = name if len(name) <= 26 else name[:25].rstrip() + "…"
+            axes.text(0, place + 0.24, name, color=CHOSEN if place == chosen else INK,
                       va="center", **look)  # fmt: skip
             for y, share, shade in ((0.52, before, OTHER), (0.76, after, CHOSEN)):
                 axes.barh(place + y, share, height=0.2, color=shade)
@@ -145,7 +146,9 @@ def sheet(bands: Sequence[Band], title: str = "", width: float = DOUBLE, note: s
     page.open(width, total)
     top = MARGIN
     if title:
-        page.write(page.fitting(title, width - 2 * MARGIN), MARGIN, top + 0.62 * HEAD,
+        # `fitting` measures letters of the normal size.
+        room = (width - 2 * MARGIN) * NORMAL / (NORMAL + 1.5)
+        page.write(page.fitting(title, room), MARGIN, top + 0.62 * HEAD,
                    size=NORMAL + 1.5, weight="bold")  # fmt: skip
         top += HEAD
     for one in placed:
