@@ -34,7 +34,9 @@ class Prepared(ABC):
     For models of several streams: fixed holds what belongs to all samples together (the texts that
     an image is compared with); sources names the stream of each input that tokens are made of, and
     focus the one to look at; transposed: samples are the columns of the scores (texts are explained
-    by images); position: the row of (batch, rows, classes) scores that is explained.
+    by images), and rows the given texts that they are, with repetition; position: the row of
+    (batch, rows, classes) scores that is explained; known: where the tokens lie, if an earlier pass
+    has shown it.
     """
 
     stream: ClassVar[str]
@@ -46,7 +48,9 @@ class Prepared(ABC):
     sources: dict[str, str] = field(default_factory=dict, kw_only=True)
     focus: str | None = field(default=None, kw_only=True)
     transposed: bool = field(default=False, kw_only=True)
+    rows: Tensor | None = field(default=None, kw_only=True)
     position: int | None = field(default=None, kw_only=True)
+    known: Layout | None = field(default=None, kw_only=True)
 
     @property
     @abstractmethod
@@ -165,6 +169,20 @@ class TextInputs(Prepared):
         copies = 1 if features is None else features.shape[0] // self.batch
         return self.forward(model, copies, input_ids=self.ids.repeat(copies, 1))
 
+    def logits(self, output) -> Tensor:
+        """Return the scores; a row of them that belongs to padding is no prediction."""
+        found = super().logits(output)
+        scores = None if self.position is None or self.sources else scores_of(output)
+        if scores is not None and scores.shape[1:2] == self.ids.shape[1:2] and scores.dim() == 3:
+            absent = (~self.present[:, self.position]).nonzero().flatten().tolist()
+            if absent:
+                raise OptionError(
+                    f"position {self.position} of text {absent[0]} is padding, so its scores are "
+                    "no prediction. Choose a position that all texts have, or explain texts of "
+                    "different length one by one; tokenizers can also pad on the left."
+                )
+        return found
+
     @property
     def given(self) -> Tensor:
         return self.ids
@@ -273,12 +291,8 @@ def fresh(x: Tensor) -> Tensor:
 SCORES = ("logits", "logits_per_image", "question_answering_score", "itm_score", "itm_logits")
 
 
-def logits_of(output, position: int | None = None) -> Tensor:
-    """Return the (batch, classes) logits of whatever the model returned.
-
-    position: which row of (batch, rows, classes) logits, such as a detector's query or the place of
-    a token; negative ones count from the end.
-    """
+def scores_of(output) -> Tensor | None:
+    """Return the tensor of scores in whatever the model returned, None where there is none."""
     logits = next((x for x in (getattr(output, n, None) for n in SCORES) if x is not None), None)
     if logits is None and isinstance(output, Mapping):
         logits = output.get("logits")
@@ -286,6 +300,16 @@ def logits_of(output, position: int | None = None) -> Tensor:
         logits = output[0]
     if logits is None and isinstance(output, Tensor):
         logits = output
+    return logits if isinstance(logits, Tensor) else None
+
+
+def logits_of(output, position: int | None = None) -> Tensor:
+    """Return the (batch, classes) logits of whatever the model returned.
+
+    position: which row of (batch, rows, classes) logits, such as a detector's query or the place of
+    a token; negative ones count from the end.
+    """
+    logits = scores_of(output)
     if isinstance(logits, Tensor) and logits.dim() == 3 and position is not None:
         return _row(logits, position)
     if position is not None and isinstance(logits, Tensor):

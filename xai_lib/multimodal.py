@@ -3,6 +3,8 @@
 A first pass without a graph shows which sequences attend to which (`tracing.chains`):
   towers: they never do, and meet in a score (CLIP): each stream is explained on its own;
   joint: one sequence holds all streams (VisualBERT, ViLT): explained as one text would be;
+  mingled: one is written into the other or added to it (LLaVA), so that no map tells whose a
+    token is, and only methods that reach the input apply;
   coupled: they look at each other (LXMERT, BLIP, DETR, BART): maps between tokens are followed
     through self- and cross-attention together (Chefer et al., ICCV 2021), and methods that reach
     the input take one stream at a time, the others being constant.
@@ -16,16 +18,18 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from xai_lib import pruned
 from xai_lib.borrowing import borrowed
 from xai_lib.errors import InputError, MethodNotApplicableError, XAIError
 from xai_lib.explainers.output import Output
 from xai_lib.explainers.reading import read_tokens
+from xai_lib.inputs import Prepared
 from xai_lib.layout import Layout
 from xai_lib.passes import Call
-from xai_lib.refusals import coupled_streams
+from xai_lib.refusals import coupled_streams, mingled_streams
 from xai_lib.registry import Method
 from xai_lib.stream_layout import PlainLayout, RegionLayout, StreamsLayout, image_layout
-from xai_lib.streams import REGIONS, StreamInputs
+from xai_lib.streams import COMPANIONS, REGIONS, StreamInputs
 from xai_lib.targets import NONE
 from xai_lib.text import TextLayout
 from xai_lib.tracing import Chain, Chains, Site, Trace
@@ -37,8 +41,9 @@ AGAINST = "against"
 class Structure:
     """How the streams of a model meet, as one pass of it showed.
 
-    kind: "towers", "joint", "coupled", or "single" where one stream alone is attended to. chains:
-    the sequences that attend. logits: (batch, classes). pairwise: classes are the other stream.
+    kind: "towers", "joint", "coupled", "mingled", or "single" where one stream alone is attended
+    to. chains: the sequences that attend. logits: (batch, classes). pairwise: classes are the other
+    stream.
     """
 
     kind: str
@@ -52,12 +57,20 @@ class Structure:
     def of(cls, model: nn.Module, inputs: StreamInputs) -> Structure:
         """Run the model once and look."""
         crossed: list[bool] = []
+        probes: dict[Chain, set[Chain]] = {}
+
+        def meet(site: Site) -> None:
+            probe = _is_probe(site)
+            crossed.append(site.kind == "cross" and not probe)
+            if probe:
+                probes.setdefault(site.query[0], set()).add(site.key[0])
+
         view = inputs.whole(StreamsLayout(0, ()))
         trace = Trace(
             model,
             chains=Chains(),
             keep=False,
-            on_site=lambda site: crossed.append(site.kind == "cross" and not _is_probe(site)),
+            on_site=meet,
         )
         sizes = inputs.sizes()
         try:
@@ -71,14 +84,19 @@ class Structure:
                 f"The model refused inputs with {_counted(sizes)}: {error} {view.advice}"
             ) from error
         logits = view.logits(output)
+        # One learned query that looks at two streams is no probe of either.
+        crossed.append(any(len(keys) > 1 for keys in probes.values()))
+        chains = tuple(chain for chain in trace.chains.found if chain.sites)
+        kind = "mingled" if trace.chains.mingled else _kind(chains, crossed)
         pairwise = not any(crossed) and is_pairwise(output, logits, sizes)
+        if not pairwise and kind == "towers":
+            pairwise = scores_pairs(model, view, logits, sizes)
         if not pairwise and len(set(sizes.values())) > 1:
             raise InputError(
                 f"inputs has {_counted(sizes)}, which do not pair; this model reads them together: "
                 "expected one of each for every sample."
             )
-        chains = tuple(chain for chain in trace.chains.found if chain.sites)
-        return cls(_kind(chains, crossed), chains, logits, pairwise, trace.grid, trace.patch)
+        return cls(kind, chains, logits, pairwise, trace.grid, trace.patch)
 
     def chain(self, name: str) -> Chain | None:
         """Return the chain of a stream, its own or the part of a joint one, or None."""
@@ -91,19 +109,19 @@ def explain_streams(
     inputs: StreamInputs,
     method: Method,
     options: dict,
-    choose: Callable[[Tensor], Tensor],
+    choose: Callable[[Tensor, bool], Tensor],
     *,
     reference: bool,
     read: bool,
 ) -> tuple[Output, StreamsLayout, Tensor, Tensor]:
     """Return what the method finds, where its tokens lie, the targets and the logits.
 
-    choose: logits -> targets (targets, batch, 2), see `targets.resolve_all`. read: whether to find
-    out which token of a joint sequence is read, for `finishing`.
+    choose: logits, and whether classes are texts -> targets (targets, batch, 2). read: whether to
+    find out which token of a joint sequence is read, for `finishing`.
     """
     with borrowed(model):
         structure = Structure.of(model, inputs)
-        targets = choose(structure.logits)
+        targets = choose(structure.logits, structure.pairwise)
 
         def run(view, wanted: Tensor = targets) -> tuple[Output, Call]:
             call = Call(model, view, lambda logits: wanted, reference=reference)
@@ -114,6 +132,8 @@ def explain_streams(
             output, call = run(inputs.joint(layout))
             if read:
                 layout = replace(layout, read=read_tokens(call))
+        elif structure.kind == "mingled" and method.streams != "apart":
+            raise mingled_streams(method.name)
         elif structure.kind == "coupled" and method.streams != "apart":
             if method.streams == "one":
                 raise coupled_streams(method.name)
@@ -137,7 +157,11 @@ def _stream_by_stream(
         if name == "text" and structure.pairwise:
             relevances |= _of_texts(inputs, targets, run, layouts)
             continue
-        output, call = run(inputs.focused(name, pairwise=structure.pairwise))
+        view = inputs.focused(name, pairwise=structure.pairwise)
+        if structure.kind == "coupled":
+            # Other streams' sites may look at this one, so that its tokens are not to be had there.
+            view.known = _layout(inputs, structure, name, structure.chain(name).tokens)
+        output, call = run(view)
         layouts[name] = call.layout(call.run)
         pixels = pixels if output.pixels is None else output.pixels
         found = output.relevance
@@ -156,11 +180,15 @@ def _of_texts(inputs: StreamInputs, targets: Tensor, run: Callable, layouts) -> 
     images = torch.arange(batch, device=targets.device).repeat(count)
     for name, side, sign in (("text", 0, 1), (AGAINST, 1, -1)):
         rows = targets[..., side].flatten()
-        if (rows < 0).any():
+        there = rows >= 0
+        if not there.any():
             continue
+        # Samples of a list that are explained against nothing have zeros there.
+        rows = rows.clamp(min=0)
         view = inputs.texts_against(rows)
         output, call = run(view, torch.stack([images, torch.full_like(images, NONE)], 1)[None])
-        found[name] = sign * output.relevance[0].unflatten(0, (count, batch))
+        relevance = sign * output.relevance[0] * there[:, None]
+        found[name] = relevance.unflatten(0, (count, batch))
         layouts[name] = call.layout(call.run)
     return found
 
@@ -173,6 +201,12 @@ def _joint_layout(inputs: StreamInputs, structure: Structure) -> StreamsLayout:
             parts.append((part.name, start, _layout(inputs, structure, part.name, tokens)))
         start += tokens
     return StreamsLayout(start, tuple(parts))
+
+
+def _shrunk(inputs: StreamInputs) -> bool:
+    """Whether images of a batch are padded to one size, by a mask of pixels."""
+    mask = inputs.everything.get("pixel_mask")
+    return isinstance(mask, Tensor) and not bool(mask.bool().all())
 
 
 def _layouts(inputs: StreamInputs, structure: Structure, chains) -> StreamsLayout:
@@ -196,8 +230,14 @@ def _layout(inputs: StreamInputs, structure: Structure, name: str, tokens: int) 
         return RegionLayout(present, boxes)
     if keyword == "pixel_values":
         pixels = inputs.everything[keyword]
-        return image_layout(tokens, structure.grid, structure.patch, pixels)
-    return PlainLayout(tokens)
+        # In one sequence with a text, the patches of a padded image are moved up (ViLT): they are
+        # in no grid that a batch could share.
+        grid = None if structure.kind == "joint" and _shrunk(inputs) else structure.grid
+        return image_layout(tokens, grid, structure.patch, pixels)
+    # A decoder that is given no words reads the text again, moved by a place.
+    again = name == "decoder" and keyword is None and text is not None
+    echo = again and tokens == text.ids.shape[1]
+    return PlainLayout(tokens, text.present if echo else None)
 
 
 def _is_probe(site: Site) -> bool:
@@ -219,6 +259,31 @@ def is_pairwise(output, logits: Tensor, sizes: dict[str, int]) -> bool:
         return False
     # BLIP's itm_score is of this kind without its matching head, which attends to the image.
     return any(getattr(output, n, None) is not None for n in ("logits_per_image", "itm_score"))
+
+
+def scores_pairs(model: nn.Module, view: Prepared, logits: Tensor, sizes: dict[str, int]) -> bool:
+    """Whether the scores of two towers are those of every image with every text, by whatever name.
+
+    As many rows as columns could also be classes; then another order of the texts tells.
+    """
+    if set(sizes) != {"image", "text"} or tuple(logits.shape) != (sizes["image"], sizes["text"]):
+        return False
+    if sizes["image"] != sizes["text"]:
+        return True
+    if len(logits) == 1:
+        return False
+    texts = {k: view.extra[k] for k in COMPANIONS["text"] if k in view.extra}
+    rolled = {
+        k: v.roll(1, 0) if isinstance(v, Tensor) and len(v) == len(logits) else v
+        for k, v in texts.items()
+    }
+    # A mask of each text its own would not move with it.
+    with torch.no_grad(), pruned.traced(model):
+        before, after = (
+            view.logits(replace(view, extra=view.extra | part).call(model))
+            for part in (texts, rolled)
+        )
+    return torch.allclose(after, before.roll(1, 1), 1e-3, 1e-4 * float(before.abs().max()))
 
 
 def _counted(sizes: dict[str, int]) -> str:

@@ -157,7 +157,8 @@ class Call:
             object_to(guards)
             on_site(site)
 
-        mask = pruned.mask_of(self.model, rows // inputs.batch)
+        focus = inputs.focus if inputs.fixed else None
+        mask = pruned.mask_of(self.model, rows // inputs.batch, inputs.rows, focus)
         trace = Trace(
             self.model,
             mask=mask,

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from typing import Protocol
 from weakref import WeakKeyDictionary
 
-from torch import nn
+from torch import Tensor, nn
 
 from xai_lib.tracing import HeadMask
 
@@ -20,9 +20,15 @@ class PassMask(HeadMask):
 
 
 class Plan(Protocol):
-    """What is pruned; every pass gets a mask of its own, for `copies` of the batch."""
+    """What is pruned; every pass gets a mask of its own, for `copies` of the batch.
 
-    def for_pass(self, copies: int) -> PassMask: ...
+    rows, focus: which samples of the batch the pass takes, and the stream to which that and the
+    copies are confined, where the other belongs to no sample alone.
+    """
+
+    def for_pass(
+        self, copies: int, rows: Tensor | None = None, focus: str | None = None
+    ) -> PassMask: ...
 
 
 _ACTIVE: WeakKeyDictionary[nn.Module, Plan] = WeakKeyDictionary()
@@ -34,10 +40,12 @@ def plan_of(model: nn.Module) -> Plan | None:
     return _ACTIVE.get(model)
 
 
-def mask_of(model: nn.Module, copies: int = 1) -> PassMask | None:
+def mask_of(
+    model: nn.Module, copies: int = 1, rows: Tensor | None = None, focus: str | None = None
+) -> PassMask | None:
     """Return the mask for a pass over `copies` of the batch; None where the model is whole."""
     plan = _ACTIVE.get(model)
-    return None if plan is None else plan.for_pass(copies)
+    return None if plan is None else plan.for_pass(copies, rows, focus)
 
 
 @contextmanager

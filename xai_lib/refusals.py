@@ -60,6 +60,15 @@ def coupled_streams(method: str) -> MethodNotApplicableError:
     )
 
 
+def mingled_streams(method: str) -> MethodNotApplicableError:
+    """One of the model's streams is written into another, so that maps tell no stream's tokens."""
+    return MethodNotApplicableError(
+        f"{method!r} follows tokens through attention, and this model writes one stream into "
+        "another or adds them up (such as image features in the places of a text), so that no map "
+        f"tells which stream a token is; {PIXEL_METHODS}."
+    )
+
+
 def no_embeddings() -> MethodNotApplicableError:
     """No tensor of a text model is known to be its embeddings."""
     return MethodNotApplicableError(

@@ -213,7 +213,8 @@ class StreamInputs:
             None if view.special is None else view.special[rows],
             None if view.encodings is None else tuple(view.encodings[n] for n in numbers),
             None if view.texts is None else tuple(view.texts[n] for n in numbers),
-            **self.common() | {"focus": "text", "fixed": view.fixed, "transposed": True},
+            **self.common()
+            | {"focus": "text", "fixed": view.fixed, "transposed": True, "rows": rows},
         )
 
     def whole(self, streams: StreamsLayout) -> CoupledInputs:

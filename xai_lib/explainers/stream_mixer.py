@@ -86,6 +86,12 @@ class StreamMixer:
         start = 0
         for part, version, count in chain.parts:
             for name, R in (self.relevance(part, like, version) if part else {}).items():
+                if R.shape[1] != count:
+                    raise MethodNotApplicableError(
+                        f"{count} of the {R.shape[1]} tokens of stream {part.name!r} join another "
+                        "stream, or what they were pooled into, so that no map tells which token "
+                        f"is which; {PIXEL_METHODS}."
+                    )
                 if name not in found:
                     found[name] = like.new_zeros(batch, rows, R.shape[2])
                 found[name][:, start : start + count] = R
@@ -196,9 +202,11 @@ def heads_of(sites: Sequence[Site], at_outputs: Sequence[Tensor]) -> list[tuple[
             continue
         last[site.query[0]] = site, grad
         if site.kind == "cross":
-            asked[site.key[0]] = site.index
+            # A stream that looks at itself besides others is read all the same.
+            others = [c for c in _within(site.key[0]) if c is not site.query[0]]
+            asked |= dict.fromkeys(others, site.index)
         for part, *_ in site.query[0].parts:
-            asked[part] = site.index
+            asked |= dict.fromkeys(_within(part), site.index)
     found = [pair for chain, pair in last.items() if asked.get(chain, -1) < pair[0].index]
     if not found:
         raise MethodNotApplicableError(
@@ -206,6 +214,13 @@ def heads_of(sites: Sequence[Site], at_outputs: Sequence[Tensor]) -> list[tuple[
             f"{PIXEL_METHODS}."
         )
     return found
+
+
+def _within(chain: Chain | None) -> list[Chain]:
+    """Return a chain and the chains that it was joined of."""
+    if chain is None:
+        return []
+    return [chain, *(inner for part, *_ in chain.parts for inner in _within(part))]
 
 
 def _normalised(R: Tensor) -> Tensor:

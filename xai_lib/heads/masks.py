@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from xai_lib.errors import InputError
 from xai_lib.pruned import PassMask
 from xai_lib.tracing import HeadMask
+from xai_lib.tracing.chains import state_of
 from xai_lib.tracing.sites import caller_name
 
 # A site: the number of its attention call in the pass, the name of the module that makes it (all of
@@ -31,14 +32,16 @@ class HeadPlan:
     """
 
     def __init__(self, model: nn.Module, entries: Mapping[Key, Heads] | HeadMask):
+        self.names = {id(m): name for name, m in model.named_modules()}
         if isinstance(entries, HeadMask):
-            entries = entries.keep
+            entries = _by_name(entries, self.names.values())
         if not isinstance(entries, Mapping):
             raise InputError(
                 f"The mask is {type(entries).__name__}; expected HeadScores.mask(...), a HeadMask, "
                 "or {site: heads to prune}, as in {'encoder.layer.0.attention.self': [1, 3]}."
             )
-        self.names = {id(m): name for name, m in model.named_modules()}
+        # Entries that calls of parts of the model have met, outside any whole pass.
+        self.met_in_parts: set[int] = set()
         self.entries = [
             (_checked_key(key, self.names.values()), _checked_heads(key, heads))
             for key, heads in entries.items()
@@ -48,19 +51,38 @@ class HeadPlan:
         """Return the plan that prunes what either of two plans of one model prunes."""
         both = HeadPlan.__new__(HeadPlan)
         both.names, both.entries = self.names, [*self.entries, *other.entries]
+        both.met_in_parts = set()
         return both
 
-    def for_pass(self, copies: int = 1) -> BoundMask:
-        """Return the mask for one pass over `copies` of the batch, one after another."""
-        return BoundMask(self, copies)
+    def for_pass(
+        self, copies: int = 1, rows: Tensor | None = None, focus: str | None = None
+    ) -> BoundMask:
+        """Return the mask for one pass over `copies` of the batch, one after another.
+
+        rows: the samples of the batch that the pass takes; focus: the one stream that these and the
+        copies concern, or None for all.
+        """
+        return BoundMask(self, copies, rows, focus)
+
+    def for_part(self) -> BoundMask:
+        """Return the mask for a call of a part of the model by itself."""
+        return BoundMask(self, 1, part=True)
 
 
 class BoundMask(PassMask):
     """The mask of one pass: finds out which call is which site while the pass runs."""
 
-    def __init__(self, plan: HeadPlan, copies: int):
+    def __init__(
+        self,
+        plan: HeadPlan,
+        copies: int,
+        rows: Tensor | None = None,
+        focus: str | None = None,
+        part: bool = False,
+    ):
         super().__init__({})
-        self.plan, self.copies = plan, copies
+        self.plan, self.copies, self.rows, self.focus = plan, copies, rows, focus
+        self.part = part
         self._calls: Counter[str] = Counter()
         self._met: set[int] = set()
         self._alive: Tensor | None = None
@@ -71,13 +93,16 @@ class BoundMask(PassMask):
         keys = (number, name, (name, self._calls[name]))
         self._calls[name] += 1
         heads = probs.shape[-3] if probs.dim() > 3 else 1
+        self._check_part()
+        state = state_of(probs)
+        repeated = self.focus is None or state is None or state[0].name == self.focus
         factor = None
         for place, (key, wanted) in enumerate(self.plan.entries):
             if key in keys:
                 self._met.add(place)
                 one = _factor(key, wanted, heads).to(probs)
-                if one.dim() == 2 and one.shape[0] > 1:
-                    one = one.repeat(self.copies, 1)
+                if one.dim() == 2 and one.shape[0] > 1 and repeated:
+                    one = (one if self.rows is None else one[self.rows]).repeat(self.copies, 1)
                 factor = one if factor is None else factor * one
         alive = torch.ones((), dtype=torch.bool) if factor is None else (factor != 0).any(-1).cpu()
         self._alive = alive if self._alive is None else self._alive | alive
@@ -88,8 +113,12 @@ class BoundMask(PassMask):
 
     def check(self) -> None:
         """Raise an InputError where the pass had no such site, or nothing of it was left."""
+        if self.part:
+            # The rest of the model may come later.
+            self.plan.met_in_parts |= self._met
+            return
         for place, (key, _) in enumerate(self.plan.entries):
-            if place not in self._met:
+            if place not in self._met | self.plan.met_in_parts:
                 raise InputError(
                     f"The mask names the site {key!r}, and the model makes no such attention call: "
                     f"it makes {self._calls.total()}, in {_few(list(self._calls))}. {ADVICE}"
@@ -99,6 +128,22 @@ class BoundMask(PassMask):
                 "The mask prunes every head of every site, so that no token sees another. Leave at "
                 "least one head."
             )
+
+    def _check_part(self) -> None:
+        number = next((key for key, _ in self.plan.entries if isinstance(key, int)), None)
+        if self.part and number is not None:
+            raise InputError(
+                f"The mask names attention call {number}, which is counted from the start of the "
+                "model's forward pass, and a part of the model is called by itself (as by generate "
+                "or get_image_features). Name modules instead: {name: heads}, or "
+                "HeadScores.mask(...), which does."
+            )
+
+
+def _by_name(mask: HeadMask, names) -> dict[Key, Tensor]:
+    """Return what a mask keeps by modules of this model, by number where they are not known."""
+    known = all(place[0] in names for place in mask.places.values())
+    return {(mask.places.get(n, n) if known else n): kept for n, kept in mask.keep.items()}
 
 
 def _checked_key(key, names) -> Key:

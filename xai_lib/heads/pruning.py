@@ -25,7 +25,9 @@ def prune_heads(model: nn.Module, mask: Mapping[Key, Heads] | HeadMask) -> Itera
     mask: `HeadScores.mask(...)`, or {site: heads}. A site is the name of a module (all its calls),
     (name, call) or the number of an attention call; heads are the numbers to prune, "all" (the
     layer), or a tensor (heads,) or (samples, heads) that multiplies them: each sample its own mask.
-    Plain calls of the model see it pruned, and so do xai.explain, xai.head_scores and xai.trace.
+    Plain calls of the model see it pruned, and so do xai.explain, xai.head_scores and xai.trace;
+    calls of its parts alone (generate, get_image_features) take masks by module names, as
+    `HeadScores.mask` makes them. A deep copy of the model is whole.
     Blocks may be nested. Afterwards the model is what it was, also after an error.
     Raises InputError where the mask names a site or head that the model has not, has a wrong shape,
     or prunes every head of every site; what only a pass can show is raised by the first pass.
@@ -43,31 +45,39 @@ def prune_heads(model: nn.Module, mask: Mapping[Key, Heads] | HeadMask) -> Itera
 
 @contextmanager
 def _masked_calls(model: nn.Module) -> Iterator[None]:
-    """Let plain calls of the model run under a trace that applies its mask."""
+    """Let plain calls of the model, and of its parts alone, run under a trace that masks them."""
+    parts = [m for m in model.modules() if m is model or next(m.children(), None) is not None]
+    own = {id(part) for part in parts}
     held = local()
 
     def enter(module, args):
+        traces = getattr(held, "traces", [])
         trace = None
-        if not pruned.is_traced(model):
-            trace = Trace(model, mask=pruned.mask_of(model), keep=False)
+        # A copy of the model has these hooks as well, and is whole.
+        if id(module) in own and not any(traces) and not pruned.is_traced(model):
+            plan = pruned.plan_of(model)
+            mask = plan.for_pass(1) if module is model else plan.for_part()
+            trace = Trace(model, mask=mask, keep=False)
             trace.__enter__()
-        held.traces = [*getattr(held, "traces", ()), trace]
+        held.traces = [*traces, trace]
 
     def leave(module, args, output):
         traces = getattr(held, "traces", None)
-        # Another hook may have failed before ours began a trace.
         trace = traces.pop() if traces else None
         if trace is not None:
             trace.__exit__(None, None, None)
             if output is not None:
                 trace.mask.check()
 
-    handles = [
-        model.register_forward_pre_hook(enter),
-        model.register_forward_hook(leave, prepend=True, always_call=True),
-    ]
+    handles = []
+    for part in parts:
+        handles.append(part.register_forward_pre_hook(enter, prepend=True))
+        handles.append(part.register_forward_hook(leave, prepend=True, always_call=True))
     try:
         yield
     finally:
         for handle in handles:
             handle.remove()
+        # An interrupt leaves a pass without its hooks.
+        for trace in filter(None, reversed(getattr(held, "traces", []))):
+            trace.__exit__(None, None, None)

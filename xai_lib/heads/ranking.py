@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -47,7 +48,8 @@ class HeadScores:
     """How much each head counts: `values` (samples, heads of all sites in execution order).
 
     At level="layer" there is one value for each site. target: class numbers as given to the
-    passes; logits: (samples, classes) of the model that was scored.
+    passes; logits: (samples, classes) of the model that was scored. pairwise: samples are images
+    and classes texts (CLIP).
     """
 
     sites: tuple[ScoredSite, ...]
@@ -56,6 +58,7 @@ class HeadScores:
     level: str
     target: Tensor
     logits: Tensor
+    pairwise: bool = False
 
     @property
     def widths(self) -> list[int]:
@@ -128,7 +131,12 @@ class HeadScores:
         kept = self.kept(fraction, order, **options)
         kept = kept[0] if kept.shape[0] == 1 and not per_sample else kept
         parts = kept.to(self.logits.dtype).split(self.widths, -1)
-        return HeadMask({s.call: part for s, part in zip(self.sites, parts, strict=True)})
+        calls: Counter[str] = Counter()
+        places = {}
+        for site in self.sites:
+            places[site.call] = site.name, calls[site.name]
+            calls[site.name] += 1
+        return HeadMask({s.call: x for s, x in zip(self.sites, parts, strict=True)}, places)
 
     def kept(
         self,
@@ -146,6 +154,8 @@ class HeadScores:
         if counts not in COUNTS:
             raise unknown_name("counts", counts, COUNTS)
         fractions = [fraction] if isinstance(fraction, int | float) else list(fraction)
+        if per_sample and self.pairwise:
+            self._check_pairs()
         groups = self._groups(tied).to(self.values.device)
         scores = self.values if per_sample else self.values.mean(0, keepdim=True)
         total = int(groups.max()) + 1
@@ -164,6 +174,16 @@ class HeadScores:
                 keep[:, columns] = order_of.argsort(1) < _count(one, len(columns), counts)
             rows.append(keep[:, groups])
         return torch.cat(rows)
+
+    def _check_pairs(self) -> None:
+        one, against = self.target[:, 0], self.target[:, 1]
+        own = torch.equal(one, torch.arange(len(one), device=one.device)) and (against < 0).all()
+        if self.logits.shape[0] != self.logits.shape[1] or not own:
+            raise OptionError(
+                "per_sample=True: sample i of these scores is image i with the text of its target, "
+                "and a mask's row i is for image i and text i; expected as many texts as images "
+                "and the target i for image i. Score the pairs one by one, or leave per_sample out."
+            )
 
     def _layers(self, groups: Tensor) -> list[Tensor]:
         """Return the groups of each site that may be pruned, each group once."""

@@ -80,7 +80,7 @@ def head_scores(
     rules = rule_set(call, "zplus", 1.0) if "lrp" in wanted else None
     with borrowed(model):
         run = call.forward(graph="sites", rules=rules)
-        pairwise = scores_pairs(prepared, run.sites)
+        pairwise = scores_pairs(model, prepared, run.sites, run.logits)
         scorer = _Scorer(run, _seeds(call, run, quantity, pairwise), pairwise)
         values = {name: scorer.values(name, seed, len(run.logits)) for name in wanted}
     sites = scorer.sites(prepared.stream)
@@ -92,6 +92,7 @@ def head_scores(
             level,
             call.targets[0].detach(),
             run.logits.detach(),
+            pairwise,
         )
         for name, rows in values.items()
     }
@@ -174,6 +175,8 @@ class _Scorer:
 def _seeds(call: Call, run: Run, quantity: str, pairwise: bool) -> Tensor:
     """Return what the backward passes start from, (passes, samples, classes)."""
     seed = call.seed(call.targets[0], run.logits)
+    if quantity == "loss" and (call.targets[0][:, 1] >= 0).any():
+        raise OptionError("A loss has one label for each sample: target holds a pair of classes.")
     if quantity == "loss":
         seed = run.logits.detach().softmax(-1) - seed
     if not pairwise:

@@ -109,7 +109,20 @@ def _zero(module: nn.Module, name: str, gone: list[int], heads: int) -> None:
             f"The value map of {name!r} ({type(module).__name__}) is not known, so its heads "
             "cannot be pruned for good. xai.prune_heads prunes them while a program runs."
         )
+    output = None if names is None or names[3] is None else getattr(module, names[3])
     value = fused if names is None else getattr(module, names[2])
+    if names is not None and value.out_features != getattr(module, names[0]).out_features:
+        # Heads share their values (grouped queries), so that what they give is left out instead.
+        if output is None:
+            raise MethodNotApplicableError(
+                f"The heads of {name!r} share their values and its output map is not known, so "
+                "they cannot be pruned for good. xai.prune_heads prunes them while a program runs."
+            )
+        size = output.in_features // heads
+        with torch.no_grad():
+            for head in gone:
+                output.weight[:, head * size : (head + 1) * size] = 0
+        return
     rows = value.out_features // 3 if names is None else value.out_features
     size = rows // heads
     start = value.out_features - rows
@@ -128,6 +141,8 @@ def _cut(
     config = getattr(model, "config", None)
     maps = {name: _projections(model.get_submodule(name)) for name in pruned}
     alike = set(heads.values()) == {getattr(config, "num_attention_heads", None)}
+    groups = getattr(config, "num_key_value_heads", None)
+    alike = alike and groups in (None, config.num_attention_heads)
     if not alike or any(names is None or None in names for names in maps.values()):
         return None
     width = max(heads[name] - len(gone) for name, gone in pruned.items())

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from xai_lib import multimodal
 from xai_lib.errors import InputError, XAIError
 from xai_lib.inputs import Prepared, prepare
 from xai_lib.multimodal import is_pairwise
@@ -56,7 +57,14 @@ def all_streams(model: nn.Module, inputs, position: int | None = None) -> Prepar
     return prepared
 
 
-def scores_pairs(prepared: Prepared, sites: Sequence[Site]) -> bool:
+def scores_pairs(
+    model: nn.Module, prepared: Prepared, sites: Sequence[Site], logits: Tensor
+) -> bool:
     """Whether the samples that a pass has shown are images and their classes texts."""
-    apart = not any(site.kind == "cross" for site in sites)
-    return apart and isinstance(prepared, AllStreams) and prepared.pairwise
+    if not isinstance(prepared, AllStreams) or any(site.kind == "cross" for site in sites):
+        return False
+    if any(site.query is not None and site.query[0].parts for site in sites):
+        return False
+    return prepared.pairwise or multimodal.scores_pairs(
+        model, prepared, logits.detach(), prepared.sizes()
+    )

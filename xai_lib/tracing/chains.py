@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from xai_lib.tracing.guards import JOINS
-from xai_lib.tracing.ops import ROUTING
+from xai_lib.tracing.ops import PRODUCTS, ROUTING
 from xai_lib.tracing.sites import Site
 
 
@@ -36,6 +36,13 @@ class Chain:
     sites: list[int] = field(default_factory=list)
 
 
+# Operations in which two sequences meet otherwise than token by token: scores of attention, and its
+# result, and the similarity of two towers.
+MEETINGS = frozenset(name for name, kind in PRODUCTS.items() if kind != "multiply") | {
+    "scaled_dot_product_attention",
+    "multi_head_attention_forward",
+}
+
 State = tuple[Chain, int]
 
 
@@ -48,6 +55,9 @@ class Chains:
     """Follows chains from the inputs that `sources` names by stream, or that are named already.
 
     focus: the stream whose sites are met; sites of other chains run as they are. None: all.
+    mingled: whether tokens attend in which two streams were put together other than side by side,
+    such as an image written into places of a text (LLaVA) or one stream added to another: no map
+    tells then which stream a token is.
     """
 
     def __init__(
@@ -55,22 +65,25 @@ class Chains:
     ):
         self.focus = focus
         self.found: list[Chain] = []
+        self.mingled = False
         for name, tensors in (sources or {}).items():
             for x in tensors:
                 x._xai_origin = name
 
     def follow(self, name: str, output: Tensor, args, kwargs) -> None:
         """Mark the output of the operation `name` with the chain of its operands."""
+        operands = list(_tensors((*args, *kwargs.values())))
+        if output.is_floating_point():
+            self._watch(name, output, operands, args, kwargs)
         if hasattr(output, "_xai_chain"):
             return
-        operands = list(_tensors((*args, *kwargs.values())))
         if not output.is_floating_point():
             if output.dtype != bool and (origin := _origin(operands, floating=False)):
                 output._xai_origin = origin
             return
         states = [x._xai_chain for x in operands if hasattr(x, "_xai_chain")]
         if states:
-            joined = name in JOINS and output.dim() == 3 and _joined_dim(args, kwargs) == 1
+            joined = _side_by_side(name, operands, args, kwargs)
             output._xai_chain = self._join(operands) if joined else _latest(states)
             return
         floating = name != "embedding"
@@ -79,6 +92,22 @@ class Chains:
             output._xai_origin = origin
         elif origin:
             output._xai_chain = Chain(origin), 0
+
+    def write(self, target: Tensor, value) -> None:
+        """Note that `value` was written into some places of `target`."""
+        state = state_of(value)
+        if state is None or not target.is_floating_point():
+            return
+        if state_of(target) is None:
+            target._xai_chain = state
+        self._watch("setitem", target, [target, value], (), {})
+
+    def _watch(self, name: str, output: Tensor, operands: list[Tensor], args, kwargs) -> None:
+        """Mark what two streams were put together in, element by element, and all made of it."""
+        names = {x._xai_chain[0].name for x in operands if hasattr(x, "_xai_chain")}
+        apart = len(names) < 2 or name in MEETINGS or _side_by_side(name, operands, args, kwargs)
+        if not apart or any(hasattr(x, "_xai_mingled") for x in operands):
+            output._xai_mingled = True
 
     def sees(self, query: Tensor, key: Tensor | None = None) -> bool:
         """Whether attention of `query` (or its probabilities) to `key` is to be met.
@@ -93,6 +122,7 @@ class Chains:
     def meet(self, site: Site, output: Tensor) -> None:
         """Note between which chains a site lies, and mark its output."""
         query, key = state_of(site.probs), state_of(site.value)
+        self.mingled |= any(hasattr(x, "_xai_mingled") for x in (site.probs, site.value))
         if query is None:
             # What no input made: learned queries, or a decoder's start.
             apart = key is None or (site.queries != site.keys and self.focus is None)
@@ -140,6 +170,8 @@ def carry(root: Tensor, x: Tensor) -> None:
     state = state_of(x)
     if state is not None:
         root._xai_chain = state
+    if hasattr(x, "_xai_mingled"):
+        root._xai_mingled = True
 
 
 def _latest(states: list[State]) -> State:
@@ -151,6 +183,11 @@ def _latest(states: list[State]) -> State:
 def _origin(operands: list[Tensor], floating: bool) -> str | None:
     named = (x for x in operands if x.is_floating_point() == floating)
     return next((x._xai_origin for x in named if hasattr(x, "_xai_origin")), None)
+
+
+def _side_by_side(name: str, operands: list[Tensor], args, kwargs) -> bool:
+    """Whether an operation puts the tokens (batch, tokens, dim) of its operands side by side."""
+    return name in JOINS and operands[0].dim() == 3 and _joined_dim(args, kwargs) == 1
 
 
 def _joined_dim(args, kwargs) -> int:

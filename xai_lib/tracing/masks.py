@@ -14,12 +14,17 @@ class HeadMask:
 
     keep: by the number of the attention call in execution order, (heads,) for all samples or
     (samples, heads) for each its own; one number, (1,) or (samples, 1), counts for all heads of the
-    site. Sites that are not named stay whole. Output projection, its bias and the residual
+    site. Sites that are not named stay whole. places: what the numbers stand for, (module's name,
+    how-manieth call of it), where that is known: it holds also where a program calls parts of the
+    model by themselves, as `generate` does. Output projection, its bias and the residual
     connection stay, as in Michel et al. (2019, section 2.2).
     """
 
-    def __init__(self, keep: Mapping[int, Tensor]):
+    def __init__(
+        self, keep: Mapping[int, Tensor], places: Mapping[int, tuple[str, int]] | None = None
+    ):
         self.keep = dict(keep)
+        self.places = dict(places or {})
 
     def apply(self, number: int, probs: Tensor) -> Tensor:
         """Return `probs` (samples, heads, queries, keys) of attention call `number`, masked."""

@@ -125,6 +125,13 @@ class Trace(Handlers, TorchFunctionMode):
                 output = self._handle(name, kind, func, args, kwargs)
         else:
             output = self._handle(name, kind, func, args, kwargs)
+        if name == "setitem" and self.chains is not None:
+            self.chains.write(args[0], args[-1])
+        if isinstance(output, tuple | list) and self.chains is not None and name in ROUTING:
+            # Pieces of one tensor (chunk, split, unbind) are of its chain.
+            for x in output:
+                if isinstance(x, Tensor):
+                    self.chains.follow(name, x, args, kwargs)
         return self._after(name, output, args, kwargs) if isinstance(output, Tensor) else output
 
     def _handle(self, name: str, kind: str | None, func, args, kwargs):
