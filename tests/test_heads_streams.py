@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 from golden_questions import answers, golden_inputs, golden_model
-from small_streams import random_inputs, random_model, sample
+from small_streams import BATCH, random_inputs, random_model, sample
 
 import xai_lib as xai
 from xai_lib.errors import InputError
@@ -118,7 +118,7 @@ def test_other_families(name):
     batch = xai.head_scores(model, inputs, methods=METHODS, **options)
     assert list(batch["lrp"].table.stream.unique()) == FAMILIES[name]
     for method in METHODS:
-        for i in range(3):
+        for i in range(BATCH):
             alone = xai.head_scores(model, sample(inputs, i), method, **options).values[0]
             difference = (batch[method].values[i] - alone).abs().max()
             # Relevance is divided by what nearly cancels, which amplifies rounding.
