@@ -62,13 +62,21 @@ def test_the_model_is_left_as_it_was(name):
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
 
 
-@pytest.mark.parametrize("method", ["generic_attention", "transformer_attribution", "rollout"])
-def test_fused_attention_gives_what_eager_attention_gives(method):
-    name = "bart"
-    inputs, eager = random_inputs(name), random_model(name)
-    fused = copy.deepcopy(eager)
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [
+        ("bart", "generic_attention"),
+        ("bart", "transformer_attribution"),
+        ("bart", "rollout"),
+        ("detr", "lrp"),
+        ("detr", "random"),
+    ],
+)
+def test_fused_attention_gives_what_eager_attention_gives(name, method):
+    inputs, fused = random_inputs(name), random_model(name)
+    assert fused.config._attn_implementation == "sdpa"
+    eager = copy.deepcopy(fused)
     eager.set_attn_implementation("eager")
-    fused.set_attn_implementation("sdpa")
     found = explain(name, inputs, method, fused)
     assert_close(found.relevance, explain(name, inputs, method, eager).relevance, 1e-6)
 
@@ -111,8 +119,10 @@ def test_a_contrast_is_the_difference_of_two_explanations(name):
 def test_integrated_gradients_of_each_stream_are_complete():
     """The path moves one stream from zero to what it is; the other stays."""
     model, inputs = random_model("lxmert"), sample(random_inputs("lxmert"), 0)
-    # Without a bias its normalisation jumps at the path's start, which no quadrature sees.
-    torch.nn.init.normal_(model.lxmert.encoder.visn_fc.visn_fc.bias)
+    # Without biases its normalisations jump at the path's start, which no quadrature sees.
+    for key, parameter in model.named_parameters():
+        if key.endswith("bias"):
+            torch.nn.init.normal_(parameter)
     att = explain("lxmert", inputs, "integrated_gradients", model, target=3, steps=60)
 
     def score(**changed):

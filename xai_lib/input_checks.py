@@ -7,7 +7,7 @@ import inspect
 import torch
 from torch import Tensor, nn
 
-from xai_lib.errors import InputError
+from xai_lib.errors import InputError, UnsupportedModelError
 
 
 def takes_keyword(model: nn.Module, name: str) -> bool:
@@ -48,6 +48,11 @@ def check_pixels(model: nn.Module, pixels) -> None:
         raise InputError(
             f"inputs is {type(pixels).__name__}; expected a float tensor (batch, channels, height, "
             "width) or the dict a processor returns. processor(image) makes one of an image."
+        )
+    if pixels.dim() != 4 and takes_keyword(model, "spatial_shapes"):
+        raise UnsupportedModelError(
+            f"{type(model).__name__} takes images that were cut into patches (NaFlex), which have "
+            "no pixels to explain; checkpoints of a fixed image size are explained."
         )
     if pixels.dim() != 4:
         raise InputError(

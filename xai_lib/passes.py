@@ -56,6 +56,14 @@ class Run:
     def sites(self) -> list[Site]:
         return self.trace.sites
 
+    @property
+    def undefined(self) -> Tensor:
+        """Which rows (k·batch,) have a score that is no number, so that they have no gradient.
+
+        On a path from zero CLIP without biases has such a point: it divides a vector by its length.
+        """
+        return ~self.logits.detach().isfinite().all(1)
+
     def gradients(self, tensors: Sequence[Tensor], seed: Tensor) -> list[Tensor]:
         """Return ∂⟨logits, seed⟩/∂t for each tensor, zero where t has no influence."""
         return self._backward(tensors, seed, relevance=False)
@@ -271,7 +279,7 @@ class Call:
 
     def layout(self, run: Run) -> Layout:
         """Return where the tokens of this call lie."""
-        return self.inputs.layout(run.trace)
+        return self.inputs.known or self.inputs.layout(run.trace)
 
     def content(self, run: Run) -> Tensor:
         """Return bool (batch, tokens): which tokens hold content (patches, words)."""

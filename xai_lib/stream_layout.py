@@ -33,12 +33,18 @@ class RegionLayout:
 
 @dataclass(frozen=True)
 class PlainLayout:
-    """Tokens of which nothing is known but their number, such as a decoder's queries."""
+    """Tokens of which nothing is known but their number, such as a decoder's queries.
+
+    present: (batch, tokens), False for padding, or None where nobody knows of any.
+    """
 
     tokens: int
+    present: Tensor | None = None
 
     def content_of(self, batch: int, device) -> Tensor:
-        """Return bool (batch, tokens), all True."""
+        """Return bool (batch, tokens), True where no padding is known."""
+        if self.present is not None:
+            return self.present
         return torch.ones(batch, self.tokens, dtype=torch.bool, device=device)
 
 

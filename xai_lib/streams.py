@@ -121,9 +121,17 @@ class JointInputs(TextInputs):
         return self.streams.tokens
 
     def samples(self) -> list[Tensor]:
-        others = [self.extra[name].flatten(1) for name in SOURCES if name in self.extra]
-        rows = torch.cat([self.ids.double(), *(x.double() for x in others)], 1)
-        return list(rows.unbind(0))
+        where = self.streams.slices()
+        found = []
+        for i, present in enumerate(self.present):
+            parts = [self.ids[i, present[where["text"]]]]
+            for name in SOURCES:
+                if name in self.extra:
+                    x = self.extra[name][i]
+                    x = x[present[where["image"]]] if name in REGIONS else x
+                    parts.append(x.flatten())
+            found.append(torch.cat([part.double() for part in parts]))
+        return found
 
     def layout(self, trace: Trace) -> Layout:
         return self.streams
@@ -163,6 +171,11 @@ class StreamInputs:
     def rest(self, stream: str) -> dict:
         """Return the inputs that belong to other streams."""
         return {k: v for k, v in self.everything.items() if k not in COMPANIONS[stream]}
+
+    def text_names(self) -> tuple[str, ...] | None:
+        """Return the texts as names of classes, None where only their ids are known."""
+        texts = self.text.texts
+        return None if texts is None else tuple(" ".join(parts) for parts in texts)
 
     def common(self) -> dict:
         """Return what every view has: names of the streams, and the row of scores."""

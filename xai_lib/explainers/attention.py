@@ -17,7 +17,7 @@ from xai_lib.explainers.output import Output
 from xai_lib.explainers.reading import Reader
 from xai_lib.passes import Call, Run
 from xai_lib.registry import check_range, explainer
-from xai_lib.tracing import HeadMask, Site
+from xai_lib.tracing import Chain, HeadMask, Site
 
 
 def _attention_only(call: Call, visit) -> tuple[Run, torch.Tensor]:
@@ -132,19 +132,40 @@ def attn_gradcam(call: Call, *, readout: int | None = None) -> Output:
 
 
 def _coupled_gradcam(call: Call, readout: int | None) -> Output:
-    """Grad-CAM where streams attend to each other: w_h is the mean gradient over the whole map."""
+    """Grad-CAM where streams attend to each other: w_h is the mean gradient over the whole map.
+
+    Padding does not count, as it would make a sample depend on its batch.
+    """
     run = call.forward(graph="sites")
     reader = Reader(call, run, readout=readout)
+    kept = [_present(call, site, run.logits) for site in run.sites]
 
     def explain(seed):
         grads, at_outputs = reader.split(run.gradients(reader.tensors, seed))
-        cams = [
-            (g.mean((-1, -2), keepdim=True) * s.probs.detach()).mean(1).clamp(min=0)
-            for s, g in zip(run.sites, grads, strict=True)
-        ]
+        cams = []
+        for site, grad, k in zip(run.sites, grads, kept, strict=True):
+            weight = (grad * k).sum((-1, -2), keepdim=True) / k.sum((-1, -2), keepdim=True)
+            cams.append((weight * site.probs.detach()).mean(1).clamp(min=0))
         return reader.last(cams, at_outputs)
 
     return Output(call.each_target(run, explain))
+
+
+def _present(call: Call, site: Site, like: torch.Tensor) -> torch.Tensor:
+    """Return 1 where no padding attends or is attended to, (batch, 1, queries, keys)."""
+    layout = call.inputs.streams
+
+    def tokens(chain: Chain | None, count: int) -> torch.Tensor:
+        if chain is not None and chain.parts:
+            return torch.cat([tokens(part, n) for part, _, n in chain.parts], 1)
+        known = chain is not None and chain.name in layout.slices()
+        present = getattr(layout.layout(chain.name), "present", None) if known else None
+        if present is None or present.shape[1] != count:
+            present = like.new_ones(call.inputs.batch, count)
+        return present.to(like.dtype)
+
+    queries, keys = tokens(site.query[0], site.queries), tokens(site.key[0], site.keys)
+    return queries[:, None, :, None] * keys[:, None, None, :]
 
 
 def _min_max_together(call: Call, run: Run, found: torch.Tensor) -> torch.Tensor:

@@ -76,6 +76,7 @@ def integrated_gradients(
     """Integrated gradients: Σ_c (x - x')_c ∫₀¹ ∂logit/∂x_c (x' + α(x - x')) dα.
 
     Complete: the sum is logit(x) - logit(x') up to the quadrature ("gauss_legendre", "trapezoid").
+    A point without a score adds nothing: the zero vector of a CLIP without biases has no direction.
     baseline x': a number or a tensor that broadcasts to x; for images in normalised pixel units,
     where 0 is the mean colour of the training set, for texts in units of the embeddings.
     compat="reference" gives what Beyond Intuition's `generate_ig` does: mean_k α_k ∂logit(α_k x),
@@ -193,7 +194,8 @@ def _weighted_gradients(call: Call, copies: Iterator[tuple[Tensor, Tensor]]) -> 
     for batch, weights in copies:
         run = call.forward(batch.requires_grad_(), graph="as_is", keep=False)
         grads = call.each_target(run, lambda seed, run=run: run.gradients([run.features], seed)[0])
-        grads = grads.unflatten(1, (len(weights), -1))
+        undefined = run.undefined.view(-1, *[1] * (run.features.dim() - 1))
+        grads = grads.masked_fill(undefined, 0).unflatten(1, (len(weights), -1))
         total = total + torch.einsum("k,tkb...->tb...", weights.to(grads), grads)
     return total
 

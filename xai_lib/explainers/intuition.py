@@ -222,16 +222,14 @@ def _with_feedback(call: Call, found, steps: int, feedback: str, chunk: int) -> 
 def _scaled_gradients(call: Call, alphas: list[float]) -> Iterator[Tensor]:
     """Yield, per target, Σ_α ∂logit/∂A at αx of the last site: (batch, heads, queries, keys).
 
-    Where the score is undefined, it has no gradient: CLIP divides the vector of a text or an image
-    by its length, and without biases that vector is zero at α = 0.
+    Where the score is undefined, as it can be at α = 0, it counts as without a gradient.
     """
     x = call.features
     still = _positions(call, x) if _as_on_clip(call) and call.inputs.stream == "text" else 0
     scaled = torch.cat([still + (x - still) * alpha for alpha in alphas])
     run = call.forward(scaled, graph="last", fused=len(call.run.trace.shapes) - 1)
     probs = run.sites[-1].probs
-    undefined = ~run.logits.detach().isfinite().all(1)
-    undefined = undefined.view(-1, *[1] * (probs.dim() - 1))
+    undefined = run.undefined.view(-1, *[1] * (probs.dim() - 1))
     for target in call.targets:
         (grad,) = run.gradients([probs], call.seed(target, run.logits))
         grad = grad.masked_fill(undefined, 0)

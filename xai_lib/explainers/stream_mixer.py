@@ -184,13 +184,33 @@ def last_maps(
         rows, chain = readout_rows(grad, None), last.query[0]
         for name, where in layout.slices().items():
             chosen = [
-                C
+                C[..., columns]
                 for site, C in zip(sites, maps, strict=True)
-                if site.query[0] is chain and site.key[0].name == name
+                if site.query[0] is chain
+                and (columns := _columns(site.key[0], name, site.keys)) is not None
             ]
+            if chosen and chosen[-1].shape[-1] != where.stop - where.start:
+                raise MethodNotApplicableError(
+                    f"{chosen[-1].shape[-1]} of the {where.stop - where.start} tokens of stream "
+                    f"{name!r} join another stream, so that no map tells which token is which; "
+                    f"{PIXEL_METHODS}."
+                )
             if chosen:
                 result[:, where] += mean_of_rows(chosen[-1], rows)
     return result
+
+
+def _columns(chain: Chain | None, name: str, tokens: int) -> slice | None:
+    """Return where a stream is among the tokens of a chain, which may be joined of several."""
+    if chain is None or chain.name == name:
+        return None if chain is None else slice(0, tokens)
+    start = 0
+    for part, _, count in chain.parts:
+        inner = _columns(part, name, count)
+        if inner is not None:
+            return slice(start + inner.start, start + inner.stop)
+        start += count
+    return None
 
 
 def heads_of(sites: Sequence[Site], at_outputs: Sequence[Tensor]) -> list[tuple[Site, Tensor]]:

@@ -136,6 +136,10 @@ class Chains:
         chain.sites.append(site.index)
         output._xai_chain = chain, site.index + 1
 
+    def pass_by(self, query: Tensor, output: Tensor) -> None:
+        """Mark what attention out of focus brings: it stays with what asked, not what was read."""
+        output._xai_chain = state_of(query) or (Chain("queries"), 0)
+
     def _register(self, chain: Chain, tokens: int) -> None:
         if chain in self.found:
             return

@@ -31,6 +31,12 @@ def mark_site_output(output: Tensor, site: Site) -> None:
     output._xai = ("mixed", weakref.ref(site))
 
 
+def stop_following(output: Tensor) -> None:
+    """Mark what comes of probabilities of which no site is made: nothing that is computed of it
+    stems from a softmax."""
+    output._xai = "", None
+
+
 def heads_within(probs: Tensor) -> int:
     """Return how many heads share the first dimension with the samples; 0 where none do."""
     made = mark_of(probs)[1]
@@ -47,7 +53,7 @@ def follow(name: str, output: Tensor, args, kwargs) -> None:
         output._xai = ("probs", output.shape)
         return
     operands = [x for x in args[:2] if isinstance(x, Tensor)]
-    marked = next((x for x in operands if hasattr(x, "_xai")), None)
+    marked = next((x for x in operands if mark_of(x)[0]), None)
     if marked is None or hasattr(output, "_xai"):
         return
     stage, reference = marked._xai

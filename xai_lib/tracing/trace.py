@@ -15,7 +15,13 @@ from xai_lib.errors import UnsupportedModelError
 from xai_lib.rules.gate import Switch
 from xai_lib.tracing.chains import Chains, carry, state_of
 from xai_lib.tracing.embeddings import Embeddings
-from xai_lib.tracing.follow import follow, heads_within, mark_of, mark_site_output
+from xai_lib.tracing.follow import (
+    follow,
+    heads_within,
+    mark_of,
+    mark_site_output,
+    stop_following,
+)
 from xai_lib.tracing.graph import feeds, substituted
 from xai_lib.tracing.guards import Guards
 from xai_lib.tracing.handlers import Handlers
@@ -230,7 +236,10 @@ class Trace(Handlers, TorchFunctionMode):
         self._calls += 1
         if not self._in_focus(probs, value):
             self._recent = probs
-            return self._product(probs, value)
+            output = self._product(probs, value)
+            stop_following(output)
+            self.chains.pass_by(probs, output)
+            return output
         index = self._count
         self._count += 1
         self.guards.irregular |= probs.dim() not in (3, 4)
@@ -281,6 +290,8 @@ class Trace(Handlers, TorchFunctionMode):
         if self._in_focus(query, key):
             self._count += 1
             self.shapes.append((query.shape[0], query.shape[-2], key.shape[-2]))
+        elif isinstance(output, Tensor):
+            self.chains.pass_by(query, output)
         return output
 
     def _ordinal(self, index: int, probs: Tensor) -> int:
