@@ -117,8 +117,13 @@ def test_the_gradient_score_is_what_its_definition_says(case):
         output = model(**inputs) if isinstance(inputs, dict) else model(inputs)
     probs = [site.probs for site in trace.sites]
     grads = torch.autograd.grad(getattr(output, "logits", output)[:, 0].sum(), probs)
-    expected = [(g * p).mean((-1, -2)) for g, p in zip(grads, probs, strict=True)]
-    assert torch.allclose(found.values, torch.cat(expected, 1), rtol=1e-9)
+    means = torch.cat([(g * p).mean((-1, -2)) for g, p in zip(grads, probs, strict=True)], 1)
+    published = xai.head_scores(model, inputs, target=0, compat="reference")
+    assert torch.allclose(published.values, means, rtol=1e-9)
+    # By default the mean is over a sample's own tokens, without padding.
+    mask = inputs.get("attention_mask") if isinstance(inputs, dict) else None
+    share = 1.0 if mask is None else mask.double().mean(1, keepdim=True) ** 2
+    assert torch.allclose(found.values, means / share, rtol=1e-9)
     table = found.table
     assert list(table.call) == [0, 0, 1, 1] and list(table["head"]) == [0, 1, 0, 1]
     assert torch.allclose(torch.tensor(table.score.values), found.values.mean(0))

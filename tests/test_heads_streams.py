@@ -8,6 +8,7 @@ from golden_questions import answers, golden_inputs, golden_model
 from small_streams import BATCH, random_inputs, random_model, sample
 
 import xai_lib as xai
+from xai_lib.datasets import GeneratedQuestions
 from xai_lib.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -140,3 +141,27 @@ def test_two_texts_and_two_images_of_a_model_that_reads_them_together():
         alone = xai.head_scores(model, sample(inputs, i), target=1)
         scale = alone.values.abs().max()
         assert (batch.values[i] - alone.values[0]).abs().max() < 1e-9 * scale
+
+
+@pytest.mark.parametrize("name", ["lxmert-questions", "visualbert-questions"])
+def test_padding_of_words_and_regions_leaves_scores_and_ranking_alone(name):
+    model, processor = xai.load(name)
+    model.double()
+    data = GeneratedQuestions(4, 3, images=False)
+
+    def scored(samples):
+        inputs = processor.of(samples)
+        wide = {k: v.double() if v.is_floating_point() else v for k, v in inputs.items()}
+        return xai.head_scores(model, wide, methods=METHODS)
+
+    samples = [data[i] for i in range(4)]
+    assert len({len(s.features) for s in samples}) > 1, "nothing is padded"
+    together, alone = scored(samples), [scored([s]) for s in samples]
+    for method in METHODS:
+        expected = torch.cat([one[method].values for one in alone])
+        torch.testing.assert_close(
+            together[method].values, expected, rtol=0, atol=1e-9 * expected.abs().max().item()
+        )
+        kept = together[method].kept(0.4, "negative", per_sample=True)
+        each = [one[method].kept(0.4, "negative", per_sample=True) for one in alone]
+        assert torch.equal(kept, torch.cat(each))

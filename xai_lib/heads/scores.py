@@ -12,11 +12,12 @@ from xai_lib.borrowing import borrowed
 from xai_lib.errors import InputError, OptionError, unknown_name
 from xai_lib.explainers.lrp import rule_set
 from xai_lib.heads.ranking import LEVELS, HeadScores, ScoredSite
-from xai_lib.heads.streams import all_streams, scores_pairs
+from xai_lib.heads.streams import all_streams, present_tokens, scores_pairs
 from xai_lib.inputs import unwrap
 from xai_lib.passes import Call, Run
 from xai_lib.targets import Target, class_names, resolve_all
 from xai_lib.tracing import Site
+from xai_lib.tracing.chains import State
 
 METHODS = ("grad_x_attention", "lrp", "taylor", "random")
 QUANTITIES = ("logit", "loss")
@@ -44,7 +45,8 @@ def head_scores(
       "grad_x_attention": mean over (q, k) of ∂y/∂A ⊙ A, signed (the published LXMERT and VisualBERT
         head analysis);
       "lrp": mean over (q, k) of the relevance of A, signed (same; rules of Chefer et al., CVPR
-        2021). compat="reference" lets sums leak over the batch, as published;
+        2021). compat="reference" lets sums leak over the batch and takes means over padding
+        as well, as published; else means are over a sample's own tokens;
       "taylor": |Σ A ⊙ ∂y/∂A| = |∂y/∂ξ|, ξ being what the head's output is multiplied with (Michel
         et al., NeurIPS 2019, Eq. 2); `HeadScores.normalised` is their norm of each layer;
       "random": uniform in [0, 1) from `seed`, alike for all samples, or a seed for each sample.
@@ -81,7 +83,11 @@ def head_scores(
     with borrowed(model):
         run = call.forward(graph="sites", rules=rules)
         pairwise = scores_pairs(model, prepared, run.sites, run.logits)
-        scorer = _Scorer(run, _seeds(call, run, quantity, pairwise), pairwise)
+        present = {} if call.reference else present_tokens(prepared)
+        if pairwise and "text" in present:
+            # A sample's text is the one that it is scored with.
+            present["text"] = present["text"][call.targets[0][:, 0]]
+        scorer = _Scorer(run, _seeds(call, run, quantity, pairwise), pairwise, present)
         values = {name: scorer.values(name, seed, len(run.logits)) for name in wanted}
     sites = scorer.sites(prepared.stream)
     found = {
@@ -104,12 +110,13 @@ class _Scorer:
     """Values of heads, from the passes of a run that they take; each pass runs at most once.
 
     seeds: (passes, samples, classes). pairwise: the rows of a site may be other than the samples,
-    so that each sample has a pass of its own.
+    so that each sample has a pass of its own. present: by stream, which tokens are no padding.
     """
 
     run: Run
     seeds: Tensor
     pairwise: bool
+    present: dict[str, Tensor]
 
     def __post_init__(self):
         self._found: dict[str, list[Tensor]] = {}
@@ -121,8 +128,34 @@ class _Scorer:
         totals = self._totals("relevance" if method == "lrp" else "gradient")
         if method == "taylor":
             return torch.cat([total.abs() for total in totals], 1)
-        sizes = [site.queries * site.keys * self._windows(site) for site in self.run.sites]
-        return torch.cat([total / n for total, n in zip(totals, sizes, strict=True)], 1)
+        parts = zip(totals, self.run.sites, strict=True)
+        return torch.cat([total / self._size(site).to(total) for total, site in parts], 1)
+
+    def _size(self, site: Site) -> Tensor:
+        """Return how many pairs of tokens a site's mean is over, (samples, 1), without padding.
+
+        Else a sample's streams would be weighted by the others of its batch.
+        """
+        queries, keys = (
+            self._count(state, tokens)
+            for state, tokens in ((site.query, site.queries), (site.key, site.keys))
+        )
+        return queries * keys * self._windows(site)
+
+    def _count(self, state: State | None, tokens: int) -> Tensor:
+        """Return the number of tokens, (samples, 1), of a chain that has `tokens` with padding."""
+        chain = None if state is None else state[0]
+        if chain is not None and chain.parts:
+            counts = [self._of_stream(part and part.name, n) for part, _, n in chain.parts]
+            return torch.stack(counts).sum(0)
+        name = next(iter(self.present), None) if chain is None else chain.name
+        return self._of_stream(name, tokens)
+
+    def _of_stream(self, name: str | None, tokens: int) -> Tensor:
+        present, samples = self.present.get(name), len(self.run.logits)
+        if present is None or tuple(present.shape) != (samples, tokens):
+            return self.run.logits.new_full((samples, 1), tokens)
+        return present.sum(1, keepdim=True)
 
     def sites(self, stream: str) -> tuple[ScoredSite, ...]:
         """Return what the scores belong to; a site that no pass reached counts as unreached."""

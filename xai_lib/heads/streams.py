@@ -57,6 +57,23 @@ def all_streams(model: nn.Module, inputs, position: int | None = None) -> Prepar
     return prepared
 
 
+# The masks that tell tokens from padding, by stream.
+MASKS = {
+    "text": "attention_mask",
+    "image": "visual_attention_mask",
+    "decoder": "decoder_attention_mask",
+}
+
+
+def present_tokens(prepared: Prepared) -> dict[str, Tensor]:
+    """Return by stream which tokens are no padding, bool (samples of that stream, tokens)."""
+    if not isinstance(prepared, AllStreams):
+        present = getattr(prepared, "present", None)
+        return {} if present is None else {prepared.stream: present.bool()}
+    masks = {stream: prepared.extra.get(name) for stream, name in MASKS.items()}
+    return {stream: mask.bool() for stream, mask in masks.items() if isinstance(mask, Tensor)}
+
+
 def scores_pairs(
     model: nn.Module, prepared: Prepared, sites: Sequence[Site], logits: Tensor
 ) -> bool:
