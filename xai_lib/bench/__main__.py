@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from xai_lib.bench import evaluation, measure, streams, texts
+from xai_lib.bench import evaluation, measure, pruning, streams, texts
 from xai_lib.bench.measure import Setting, explanation
 from xai_lib.bench.report import write
 from xai_lib.registry import all_methods
@@ -30,7 +30,7 @@ TARGETS = {
     "bi_head": {1: 9.0},
     "bi_token": {1: 9.0},
 }
-PARTS = ("import", "ratios", "texts", "streams", "memory", "scaling", "evaluation")
+PARTS = ("import", "ratios", "texts", "streams", "pruning", "memory", "scaling", "evaluation")
 STEPPED = ("integrated_gradients", "smoothgrad", "bi_head", "bi_token")
 SWEPT = ("rollout", "generic_attention", "transformer_attribution", "attnlrp", "lrp")
 
@@ -135,6 +135,10 @@ def main() -> None:
     if wanted("streams"):
         print("Ratios to B, LXMERT and CLIP ViT-B/32, float32", flush=True)
         tables["stream_ratios"] = streams.ratios(rounds)
+    if wanted("pruning"):
+        print("Ten fractions of pruned heads in one batch, LXMERT", flush=True)
+        sizes = (pruning.SMALL, pruning.QuestionSetting())
+        tables["pruning"] = pruning.throughput(sizes, rounds)
     if wanted("memory"):
         print("Peak memory at batch 8", flush=True)
         tables["memory"] = memory(base)
@@ -159,6 +163,9 @@ def main() -> None:
     if torch.cuda.is_available() and wanted("streams"):
         gpu_streams = streams.LxmertSetting(device="cuda")
         tables["gpu_stream_ratios"] = streams.ratios(rounds, batches=(64,), base=gpu_streams)
+    if torch.cuda.is_available() and wanted("pruning"):
+        sizes = (replace(pruning.SMALL, device="cuda"), pruning.QuestionSetting(device="cuda"))
+        tables["gpu_pruning"] = pruning.throughput(sizes, rounds)
     write(tables, environment(torch.get_num_threads()), arguments.out)
     print(f"Written to {arguments.out}/")
 

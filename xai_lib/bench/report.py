@@ -15,6 +15,7 @@ TITLES = {
     "ratios": "Ratios",
     "text_ratios": "Ratios on texts",
     "stream_ratios": "Ratios on text and image",
+    "pruning": "Pruning curves in one batch",
     "memory": "Memory",
     "scaling": "Scaling",
     "perturbation_stream": "Perturbation stream",
@@ -23,6 +24,7 @@ TITLES = {
     "gpu_bfloat16": "GPU, bfloat16",
     "gpu_text_ratios": "GPU, ratios on texts",
     "gpu_stream_ratios": "GPU, ratios on text and image",
+    "gpu_pruning": "GPU, pruning curves in one batch",
     "gpu_perturbation_stream": "GPU, perturbation stream",
 }
 NOTES = {
@@ -32,6 +34,8 @@ NOTES = {
     "stream_ratios": "Time over B's, random weights. LXMERT of its published size on 20 tokens and "
     "36 regions, B's gradient at word embeddings and regions; CLIP ViT-B/32, where B is one image "
     "with one text.",
+    "pruning": "Ten fractions of one question as one batch with a mask for each, over ten passes of "
+    "that question without masks (over_plain) and with them (over_masked); LXMERT, batch 1.",
     "perturbation_stream": "Images per second of the perturbation evaluator's stream over those of "
     "plain forward passes at the same batch size, ranking and masking included; ViT-B/16, float32.",
     "memory_of_a_run": "Resident memory of the process that computes, after each shard: "
