@@ -34,7 +34,7 @@ NOTES = {
     "stream_ratios": "Time over B's, random weights. LXMERT of its published size on 20 tokens and "
     "36 regions, B's gradient at word embeddings and regions; CLIP ViT-B/32, where B is one image "
     "with one text.",
-    "pruning": "Ten fractions of one question as one batch with a mask for each, over ten passes of "
+    "pruning": "Ten fractions of one question as one batch with a mask each, over ten passes of "
     "that question without masks (over_plain) and with them (over_masked); LXMERT, batch 1.",
     "perturbation_stream": "Images per second of the perturbation evaluator's stream over those of "
     "plain forward passes at the same batch size, ranking and masking included; ViT-B/16, float32.",
