@@ -302,3 +302,12 @@ def test_help_does_not_load_torch():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout.splitlines()[-1]) == []
     assert "doctor" in done.stdout
+
+
+def test_an_image_and_texts_are_compared(here, run):
+    both = ("image.png", "--text", "a red star", "--text", "a blue disc", "--model", "clip-scenes")
+    status, out, _ = run("explain", *both, "--target", "a blue disc", "--method", "attnlrp")
+    assert status == 0 and "Explained: a blue disc (1) by attnlrp" in out
+    assert "Strongest: " in out and (here / "image_attnlrp.png").stat().st_size > 5000
+    status, _, error = run("explain", *both[:-1], "bert-reviews")
+    assert status == 2 and "does not compare images with texts" in error
