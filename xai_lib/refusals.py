@@ -38,8 +38,8 @@ def no_gradient() -> MethodNotApplicableError:
     """Nothing leads from the logits back to the input."""
     return MethodNotApplicableError(
         "The model computes its logits from the input without a gradient (torch.no_grad, "
-        "detach or integer arithmetic in its forward pass), so nothing can be propagated "
-        "to it; 'rollout' and 'raw_attention' need no gradient there."
+        "detach or integer arithmetic in its forward pass, or words that it embeds a second time), "
+        "so nothing can be propagated to it; 'rollout' and 'raw_attention' need no gradient there."
     )
 
 
