@@ -1,5 +1,8 @@
 """Methods as a command line names them: what is read, and what is refused before any work."""
 
+import subprocess
+import sys
+
 import pytest
 
 from xai_lib.errors import OptionError
@@ -37,3 +40,10 @@ def test_options_are_json_or_text_and_the_label_stays_as_it_was_written():
 def test_what_cannot_be_right_is_refused_before_any_work(methods, says):
     with pytest.raises(OptionError, match=says):
         parse_methods(methods)
+
+
+def test_the_order_of_methods_does_not_hang_on_what_was_imported_first():
+    script = "import xai_lib.explainers.lrp; import xai_lib as xai; print(*xai.methods()['name'])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.split() == [*all_methods()]
+    assert done.stdout.split()[:2] == ["raw_attention", "rollout"]

@@ -85,9 +85,14 @@ def explainer(
 
 def all_methods() -> dict[str, Method]:
     """Return every registered method by name, importing the explainer families."""
-    for module in MODULES:
-        import_module(f"xai_lib.explainers.{module}")
-    return dict(_METHODS)
+    homes = [import_module(f"xai_lib.explainers.{module}").__name__ for module in MODULES]
+    # Whichever family somebody else imported first, the order is that of MODULES.
+    return dict(sorted(_METHODS.items(), key=lambda entry: _place(entry[1], homes)))
+
+
+def _place(method: Method, homes: list[str]) -> int:
+    home = method.function.__module__
+    return homes.index(home) if home in homes else len(homes)
 
 
 def find(name: str, options: dict[str, object]) -> Method:
