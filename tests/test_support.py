@@ -3,12 +3,15 @@
 import pytest
 import torch
 from support.catalogue import CATALOGUE
+from support.catalogue_streams import STREAMS
 from support.catalogue_texts import TEXTS
-from support.matrix import matrix, row
-from support.report import PAGE, TABLE, page, table
+from support.matrix import row
+from support.report import PAGE, TABLE, computed, page, table
 
 import xai_lib as xai
+from xai_lib.multimodal import Structure
 from xai_lib.registry import all_methods
+from xai_lib.streams import prepare_streams
 
 GRADIENT_AND_LRP = (
     "gradient",
@@ -21,9 +24,11 @@ GRADIENT_AND_LRP = (
     "lrp_alpha_beta",
 )
 ONE_MAP = [entry for entry in CATALOGUE if entry.reads is not None]
+READ = [entry for entry in STREAMS if entry.meet != "refused"]
+REFUSED = [entry for entry in STREAMS if entry.meet == "refused"]
 
 
-@pytest.mark.parametrize("entry", CATALOGUE + TEXTS, ids=lambda e: e.name)
+@pytest.mark.parametrize("entry", (*CATALOGUE, *TEXTS, *READ), ids=lambda e: e.name)
 def test_every_method_works_or_refuses_with_a_way_out(entry):
     cells = {cell.method: cell for cell in row(entry)}
     assert set(cells) == set(all_methods())
@@ -34,6 +39,21 @@ def test_every_method_works_or_refuses_with_a_way_out(entry):
         assert cell.named, f"{cell.reason} names no method"
         assert all(cells[name].works for name in cell.named), cell.reason
     assert all(cells[name].works for name in GRADIENT_AND_LRP)
+
+
+@pytest.mark.parametrize("entry", REFUSED, ids=lambda e: e.name)
+def test_a_model_whose_outputs_or_inputs_do_not_allow_it_is_refused_by_every_method(entry):
+    for cell in row(entry):
+        # Random scores ask nothing of a model but its tokens.
+        assert cell.method == "random" or not cell.works
+        assert cell.works or cell.reason.endswith(".")
+
+
+@pytest.mark.parametrize("entry", READ, ids=lambda e: e.name)
+def test_streams_meet_as_the_catalogue_says(entry):
+    model, inputs = entry.model(), entry.batch()
+    prepared = prepare_streams(model, inputs, entry.position)
+    assert Structure.of(model, prepared).kind == entry.meet
 
 
 @pytest.mark.parametrize("entry", ONE_MAP, ids=lambda e: e.name)
@@ -70,15 +90,16 @@ def test_a_probe_that_the_logits_do_not_use_is_left_out():
 
 
 def test_the_page_is_current():
-    images, texts = matrix(CATALOGUE), matrix(TEXTS)
+    cells = computed()
     hint = "run `python -m support` in tests/ and look at what changed"
-    assert PAGE.read_text(encoding="utf-8") == page(images, texts), hint
-    assert TABLE.read_text(encoding="utf-8") == table(images + texts), hint
+    assert PAGE.read_text(encoding="utf-8") == page(*cells), hint
+    assert TABLE.read_text(encoding="utf-8") == table(*cells), hint
 
 
 def test_the_catalogue_has_the_models_that_the_project_promises():
     assert len(CATALOGUE) >= 28
-    assert len({entry.name for entry in CATALOGUE}) == len(CATALOGUE)
+    names = [entry.name for entry in (*CATALOGUE, *TEXTS, *STREAMS)]
+    assert len(set(names)) == len(names)
 
 
 def live_sites(model, pixels):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import timm
 import torch
@@ -20,8 +21,18 @@ from torchvision.models.vision_transformer import VisionTransformer as Torchvisi
 CLASSES = 5
 
 
+class Asked:
+    """How a model of the matrix is explained, and what of it can be compared between targets."""
+
+    asked: ClassVar[dict] = {"targets": list(range(CLASSES))}
+
+    def of_one_input(self, relevance: Tensor) -> Tensor:
+        """Return the relevance of tokens that are the same for all targets."""
+        return relevance
+
+
 @dataclass(frozen=True)
-class Entry:
+class Entry(Asked):
     """One model. `tokens` counts what it sees, `prefix` of them before the patches.
 
     reads: the rows of the last attention that the head reads, as written in its source: row

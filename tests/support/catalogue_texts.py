@@ -13,7 +13,7 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from support.catalogue import CLASSES, redraw
+from support.catalogue import CLASSES, Asked, redraw
 
 VOCABULARY = 40
 # Lengths of the texts of a batch; the longest is wider than the windows of ModernBERT.
@@ -22,7 +22,7 @@ PAD, FIRST, LAST = 1, 2, 3
 
 
 @dataclass(frozen=True)
-class TextEntry:
+class TextEntry(Asked):
     """One model. `reads`: the rows of the last attention that the head reads: "first", "last" or
     "all" tokens of a text.
 
@@ -165,11 +165,6 @@ def _pooled_t5(name: str, **changes) -> TextEntry:
     return TextEntry(name, build, "all", lambda: build("eager"))
 
 
-def _t5_classifier(attention: str = "sdpa") -> nn.Module:
-    sizes = {"num_labels": CLASSES, "decoder_start_token_id": PAD}
-    return _t5("T5ForSequenceClassification", attention, **sizes)
-
-
 DISENTANGLED = {
     "relative_attention": True,
     "position_buckets": 8,
@@ -178,16 +173,6 @@ DISENTANGLED = {
     "position_biased_input": False,
 }
 SHARED_KEYS = DISENTANGLED | {"share_att_key": True, "norm_rel_ebd": "layer_norm"}
-BART_SIZES = {
-    "d_model": 32,
-    "encoder_layers": 2,
-    "decoder_layers": 2,
-    "encoder_attention_heads": 4,
-    "decoder_attention_heads": 4,
-    "encoder_ffn_dim": 64,
-    "decoder_ffn_dim": 64,
-    "eos_token_id": LAST,
-}
 GROUPED = {"num_key_value_heads": 2}
 
 TEXTS: tuple[TextEntry, ...] = (
@@ -211,13 +196,6 @@ TEXTS: tuple[TextEntry, ...] = (
     _entry("EuroBert", "all"),
     _pooled_t5("HF T5EncoderModel + mean pooling and linear head"),
     _pooled_t5("HF T5EncoderModel, gated + same head", feed_forward_proj="gated-gelu"),
-    TextEntry(
-        "HF T5ForSequenceClassification",
-        _t5_classifier,
-        "decoder",
-        lambda: _t5_classifier("eager"),
-    ),
-    _entry("Bart", "decoder", **BART_SIZES),
     _causal("GPT2"),
     _causal("GPTNeoX"),
     _causal("OPT"),

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import xai_lib as xai
-from support.catalogue import CLASSES
 from xai_lib.errors import XAIError
 from xai_lib.registry import Method, all_methods
 
@@ -23,7 +22,6 @@ FEW_STEPS = {
     "bi_head": {"steps": 3},
     "bi_token": {"steps": 3},
 }
-TARGETS = list(range(CLASSES))
 
 
 @dataclass(frozen=True)
@@ -40,8 +38,9 @@ class Cell:
 
     @property
     def named(self) -> list[str]:
-        """The methods that a refusal names as working."""
-        return [w for w in re.findall(r"'(\w+)'", self.reason or "") if w in all_methods()]
+        """The methods that a refusal names as working, beside the one that it refuses."""
+        words = re.findall(r"'(\w+)'", self.reason or "")
+        return [w for w in words if w in all_methods() and w != self.method]
 
 
 @cache
@@ -65,37 +64,38 @@ def matrix(entries) -> list[Cell]:
 
 def _cell(entry, model: nn.Module, eager: nn.Module | None, method: Method) -> Cell:
     try:
-        att = explain(model, entry.batch(), method.name)
+        att = explain(entry, model, entry.batch(), method.name)
     except XAIError as error:
         return Cell(entry.name, method.name, str(error))
     where = f"{method.name} on {entry.name}"
     relevance = att.relevance
     entry.check(att, where)
     assert relevance.isfinite().all(), f"{where}: not finite"
-    samples = [explain(model, s, method.name).relevance[:, 0] for s in entry.samples()]
+    samples = [explain(entry, model, s, method.name).relevance[:, 0] for s in entry.samples()]
     # Grad-CAM is all zero where every head counts against the class, but not for every class.
     varied = [(one.std(-1) > 0).any() for one in samples]
     assert all(varied), f"{where}: the same for every token"
-    same = all(torch.equal(relevance[0], other) for other in relevance[1:])
+    first, *others = entry.of_one_input(relevance)
+    same = all(torch.equal(first, other) for other in others)
     assert same != method.class_specific, f"{where}: class-specific is {not same}"
 
     by_rules = "relevance" in method.needs
     for batch in entry.batches():
-        found = entry.unpadded(explain(model, batch, method.name).relevance, batch)
+        found = entry.unpadded(explain(entry, model, batch, method.name).relevance, batch)
         error = max(map(deviation, samples, found))
         # The alpha-beta rule divides by sums of one sign, which can be as small as their rounding.
         bound = 1e-4 if method.name == "lrp_alpha_beta" else 1e-6 if by_rules else 1e-9
         assert error < bound, f"{where}: a batch is not its samples ({error:.0e})"
     if eager is not None:
-        error = deviation(explain(eager, entry.batch(), method.name).relevance, relevance)
+        error = deviation(explain(entry, eager, entry.batch(), method.name).relevance, relevance)
         # They round differently, which LRP's sum rule can amplify; another rule would show as 1.
         assert error < (1e-4 if by_rules else 1e-9), f"{where}: eager is not sdpa ({error:.0e})"
     return Cell(entry.name, method.name, None)
 
 
-def explain(model: nn.Module, inputs, method: str):
-    """Explain all classes, with few steps."""
-    return xai.explain(model, inputs, method, targets=TARGETS, **FEW_STEPS.get(method, {}))
+def explain(entry, model: nn.Module, inputs, method: str):
+    """Explain the classes that the entry asks for, with few steps."""
+    return xai.explain(model, inputs, method, **entry.asked, **FEW_STEPS.get(method, {}))
 
 
 def deviation(a: Tensor, b: Tensor) -> float:

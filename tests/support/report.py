@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+from itertools import chain
 from pathlib import Path
 
 from support.catalogue import CATALOGUE, Entry
+from support.catalogue_streams import STREAMS
 from support.catalogue_texts import TEXTS
 from support.matrix import Cell, matrix
+from support.stream_entry import StreamEntry
 from xai_lib.registry import all_methods
 
 FOLDER = Path(__file__).parents[2] / "reports"
@@ -59,20 +62,41 @@ them), they get what they get alone, and padding gets exactly 0.
 - ALBERT uses one layer again and again: each call is a site of its own.
 - DeBERTa-v2 with a convolution after its first layer: tokens also mix there, which no attention map
   shows.
-- Encoder and decoder (T5ForSequenceClassification, BART) both read the text, and no single map
-  spans it. Relevance is that of the encoder's embeddings; the decoder's copy is held fixed.
 - Gemma 2 normalises what its attention adds to the stream, so that the sizes that `bi_token`
   compares are not to be had from the projection alone.
 """
 
+STREAMS_LEGEND = """\
+*streams*: what an explanation has a part for. *meet*: how the streams do, which the library reads
+off a pass: in a score alone (towers), in one sequence (joint), or by attending to each other
+(coupled). Texts have other lengths: padded, they get what they get alone, and padding gets exactly
+0, in a decoder that reads them as well.
 
-def page(images: list[Cell], texts: list[Cell]) -> str:
+- Towers: scores are those of every image with every text; the relevance of an image for text j is
+  next to that of text j for the image.
+- Coupled: methods on attention maps that are defined for several sequences (Chefer et al., ICCV
+  2021) follow relevance through all of them together, a decoder's words and a detector's queries
+  (in brackets) included. Methods that reach the input explain one stream at a time, the others
+  being constant: of T5 and BART the encoder's embeddings, the decoder's copy held fixed.
+- DETR and T5ForConditionalGeneration have a row of scores for each query or word: `position=0`.
+- What a model returns decides what can be explained: FlavaModel and BlipForQuestionAnswering return
+  no scores; with a head of one's own FLAVA is explained. FlavaForPreTraining runs its encoders
+  twice, on the words as they are and masked, and the scores come of one of the runs alone.
+- SigLIP 2 of a fixed size loads as SiglipModel, which works; its NaFlex variant takes patches.
+"""
+
+
+def page(images: list[Cell], texts: list[Cell], streams: list[Cell]) -> str:
     """Return reports/support.md."""
     first = _rows(CATALOGUE, images, ("tokens", "reads"), lambda e: (_tokens(e), _reads(e)))
     second = _rows(TEXTS, texts, ("reads",), lambda e: (e.reads,))
-    return "\n".join(
-        (LEGEND, "## Images\n", IMAGES, *first, "", "## Texts\n", TEXTS_LEGEND, *second, "")
+    third = _rows(STREAMS, streams, ("streams", "meet"), lambda e: (_streams(e), e.meet))
+    parts = (
+        *("## Images\n", IMAGES, *first, ""),
+        *("## Texts\n", TEXTS_LEGEND, *second, ""),
+        *("## Several streams\n", STREAMS_LEGEND, *third, ""),
     )
+    return "\n".join((LEGEND, *parts))
 
 
 def _rows(entries, cells: list[Cell], headings, describe) -> list[str]:
@@ -97,22 +121,27 @@ def _rows(entries, cells: list[Cell], headings, describe) -> list[str]:
     return lines + [f"- **{letter}**: {reason}" for reason, letter in reasons.items()]
 
 
-def table(cells: list[Cell]) -> str:
+def table(*parts: list[Cell]) -> str:
     """Return reports/support.csv: one line per cell."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(("model", "method", "status", "reason"))
-    for c in cells:
+    for c in chain(*parts):
         writer.writerow((c.model, c.method, "works" if c.works else "refused", c.reason or ""))
     return buffer.getvalue()
 
 
+def computed() -> list[list[Cell]]:
+    """Return the cells of images, texts and several streams."""
+    return [matrix(entries) for entries in (CATALOGUE, TEXTS, STREAMS)]
+
+
 def write() -> None:
     """Compute the matrix and write both files."""
-    images, texts = matrix(CATALOGUE), matrix(TEXTS)
+    cells = computed()
     FOLDER.mkdir(exist_ok=True)
-    PAGE.write_text(page(images, texts), encoding="utf-8")
-    TABLE.write_text(table(images + texts), encoding="utf-8")
+    PAGE.write_text(page(*cells), encoding="utf-8")
+    TABLE.write_text(table(*cells), encoding="utf-8")
 
 
 def _tokens(entry: Entry) -> str:
@@ -123,3 +152,9 @@ def _reads(entry: Entry) -> str:
     if entry.reads is None:
         return "windows"
     return entry.reads if isinstance(entry.reads, str) else ", ".join(map(str, entry.reads))
+
+
+def _streams(entry: StreamEntry) -> str:
+    if entry.meet == "refused":
+        return "–"
+    return ", ".join((*entry.streams, *(f"({name})" for name in entry.adds)))
