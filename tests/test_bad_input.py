@@ -357,14 +357,14 @@ def test_unknown_compat(vit, pixels):
 
 BAD_VALUES = (
     *(
-        (method, "start_layer", value, ("expected an integer from 0 to 1",))
+        (method, "start_layer", value, (f"expected an integer from {least} to 1",))
         for method in ("rollout", "generic_attention", "transformer_attribution", "lrp_rollout")
-        for value in (2, 99, -1)
+        for value, least in ((2, 0), (99, 0), (-3, -2))
     ),
     *(
-        (method, "start_layer", value, ("expected an integer from 0 to 1",))
+        (method, "start_layer", value, (f"expected an integer from {least} to 1",))
         for method in ("bi_head", "bi_token")
-        for value in (2, -1)
+        for value, least in ((2, 0), (-3, -2))
     ),
     *(
         (method, "start_layer", value, ("expected an integer",))
