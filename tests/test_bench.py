@@ -1,9 +1,11 @@
 """The benchmark measures what it says, on a small model (no timing is asserted)."""
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
-from xai_lib.bench import evaluation, measure, texts
+from xai_lib.bench import evaluation, measure, pruning, streams, texts
 from xai_lib.bench.measure import Setting, explanation
 from xai_lib.bench.report import write
 
@@ -99,3 +101,26 @@ def test_texts_are_measured_against_the_gradient_at_the_embeddings(monkeypatch):
     assert len(table) == len(texts.METHODS) + 3 * len(texts.TARGETS)
     assert (table["ratio"] > 0).all() and set(table["tokens"]) == {8, 16}
     assert table.set_index("method")["target"].dropna().to_dict() == texts.TARGETS
+
+
+SMALL = streams.LxmertSetting(width=24, heads=2, layers=(1, 1, 1), features=8)
+
+
+def test_streams_are_measured_against_the_gradient_at_words_and_regions(monkeypatch):
+    model, inputs = SMALL.build()
+    words, regions = SMALL.baseline(model, inputs)()
+    assert words.shape == (1, 20, 24) and regions.shape == (1, 36, 8)
+    assert words.abs().sum() > 0 and regions.abs().sum() > 0
+    monkeypatch.setattr(streams, "ClipSetting", lambda device: SMALL)
+    monkeypatch.setattr(streams, "_texts", lambda model, inputs, method, count: lambda: None)
+    table = streams.ratios(2, batches=(1, 2), base=SMALL)
+    scores = table[table["task"] == "LXMERT head scores"]
+    assert list(scores["batch"]) == [1, 1, 2, 2] and (scores["ratio"] > 0).all()
+    assert scores.set_index("method")["target"].to_dict() == streams.TARGETS
+
+
+def test_a_batch_of_fractions_is_measured_against_a_pass_for_each():
+    # Enough heads that a tenth of them is one.
+    table = pruning.throughput({"tiny": replace(SMALL, layers=(2, 2, 2))}, 2)
+    assert list(table["model"]) == ["tiny"] and (table["fractions"] == 10).all()
+    assert (table[["plain_seconds", "masked_seconds", "batch_seconds"]] > 0).all(axis=None)

@@ -137,7 +137,7 @@ def main() -> None:
         tables["stream_ratios"] = streams.ratios(rounds)
     if wanted("pruning"):
         print("Ten fractions of pruned heads in one batch, LXMERT", flush=True)
-        sizes = (pruning.SMALL, pruning.QuestionSetting())
+        sizes = {"small LXMERT": pruning.SMALL, "LXMERT": streams.LxmertSetting()}
         tables["pruning"] = pruning.throughput(sizes, rounds)
     if wanted("memory"):
         print("Peak memory at batch 8", flush=True)
@@ -164,7 +164,10 @@ def main() -> None:
         gpu_streams = streams.LxmertSetting(device="cuda")
         tables["gpu_stream_ratios"] = streams.ratios(rounds, batches=(64,), base=gpu_streams)
     if torch.cuda.is_available() and wanted("pruning"):
-        sizes = (replace(pruning.SMALL, device="cuda"), pruning.QuestionSetting(device="cuda"))
+        sizes = {
+            "small LXMERT": replace(pruning.SMALL, device="cuda"),
+            "LXMERT": streams.LxmertSetting(device="cuda"),
+        }
         tables["gpu_pruning"] = pruning.throughput(sizes, rounds)
     write(tables, environment(torch.get_num_threads()), arguments.out)
     print(f"Written to {arguments.out}/")

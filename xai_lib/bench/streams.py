@@ -34,7 +34,9 @@ class LxmertSetting:
     tokens: int = 20
     regions: int = 36
     width: int = 768
+    heads: int = 12
     layers: tuple[int, int, int] = (9, 5, 5)
+    features: int = 2048
     dtype: str = "float32"
     device: str = "cpu"
 
@@ -46,8 +48,9 @@ class LxmertSetting:
         text, visual, cross = self.layers
         config = LxmertConfig(
             hidden_size=self.width,
-            num_attention_heads=12,
+            num_attention_heads=self.heads,
             intermediate_size=4 * self.width,
+            visual_feat_dim=self.features,
             l_layers=text,
             r_layers=visual,
             x_layers=cross,
