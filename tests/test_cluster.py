@@ -159,7 +159,7 @@ def test_ctrl_c_in_a_terminal_reaches_workers_too_and_is_one_line(tmp_path):
         assert process.poll() is None
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGINT)
-    _, printed = process.communicate(timeout=60)
+    _, printed = process.communicate(timeout=240)
     assert process.returncode == 130 and "same command goes on" in printed
     assert "Traceback" not in printed
 
