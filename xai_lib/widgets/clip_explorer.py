@@ -16,10 +16,10 @@ from xai_lib.plots.sheet import Band, Panel, heat_panel, image_panel, sheet_figu
 from xai_lib.plots.texts import TextRow
 from xai_lib.plots.texts_html import text_html
 from xai_lib.widgets.base import ClassExplorer
-from xai_lib.widgets.controls import PairControls
 from xai_lib.widgets.gallery import uploaded
 from xai_lib.widgets.pair_state import PairChoice, PairSession, text_lines_of, text_number
 from xai_lib.widgets.picture import png
+from xai_lib.widgets.stream_controls import PairControls
 from xai_lib.widgets.text_state import short
 
 # Inches: five pictures side by side.

@@ -68,16 +68,16 @@ class ImageControls(Controls):
         """Make all controls; what depends on the image is filled in later."""
         names = dict.fromkeys([*([style.colour_map] if style.colour_map else []), *COLOUR_MAPS])
         return cls(
-            image=_dropdown("Image", images),
+            image=dropdown("Image", images),
             upload=w.FileUpload(
                 accept="image/*", multiple=False, description="Upload", layout=w.Layout(**WIDE)
             ),
-            search=_search(),
-            target=_classes(),
-            method=_dropdown("Method", list(all_methods()), method),
-            start=_dropdown("From layer", [("default", None)]),
-            layer=_dropdown("Attention", [("all: the method's map", None)]),
-            head=_dropdown("Head", [("all: their mean", None)]),
+            search=search(),
+            target=classes(),
+            method=dropdown("Method", list(all_methods()), method),
+            start=dropdown("From layer", [("default", None)]),
+            layer=dropdown("Attention", [("all: the method's map", None)]),
+            head=dropdown("Head", [("all: their mean", None)]),
             opacity=w.FloatSlider(
                 value=style.opacity,
                 min=0,
@@ -87,7 +87,7 @@ class ImageControls(Controls):
                 readout_format=".2f",
                 layout=w.Layout(**WIDE),
             ),
-            colour_map=_dropdown(
+            colour_map=dropdown(
                 "Colours", [("automatic", None), *((n, n) for n in names)], style.colour_map
             ),
             message=w.HTML(layout=w.Layout(**WIDE)),
@@ -131,18 +131,18 @@ class TextControls(Controls):
         """Make all controls; what depends on the text is filled in later."""
         methods, first = list(all_methods()), next(iter(texts.values()))
         return cls(
-            example=_dropdown("Example", [*texts.items(), ("(typed)", None)], first),
-            text=_area("Text", first, "type a text, then leave the field"),
-            second=_area("Compare", "", "a second text, beside the first"),
-            search=_search(),
-            target=_classes(),
-            method=_dropdown("Method", methods, method),
-            start=_dropdown("From layer", [("default", None)]),
-            other=_dropdown("Beside", [("no second method", None), *((m, m) for m in methods)]),
-            layer=_dropdown("Attention", [("all: the method's scores", None)]),
-            head=_dropdown("Head", [("all: their mean", None)]),
-            level=_dropdown("Level", [("words", "word"), ("tokens", "token")]),
-            reduce=_dropdown("Word is its", [(f"pieces' {name}", name) for name in REDUCTIONS]),
+            example=dropdown("Example", [*texts.items(), ("(typed)", None)], first),
+            text=area("Text", first, "type a text, then leave the field"),
+            second=area("Compare", "", "a second text, beside the first"),
+            search=search(),
+            target=classes(),
+            method=dropdown("Method", methods, method),
+            start=dropdown("From layer", [("default", None)]),
+            other=dropdown("Beside", [("no second method", None), *((m, m) for m in methods)]),
+            layer=dropdown("Attention", [("all: the method's scores", None)]),
+            head=dropdown("Head", [("all: their mean", None)]),
+            level=dropdown("Level", [("words", "word"), ("tokens", "token")]),
+            reduce=dropdown("Word is its", [(f"pieces' {name}", name) for name in REDUCTIONS]),
             message=w.HTML(layout=w.Layout(**WIDE)),
             page=w.HTML(layout=w.Layout(width="100%", max_width="1060px")),
         )
@@ -160,22 +160,26 @@ class TextControls(Controls):
         return self.page
 
 
-def _dropdown(description: str, options: list, value=None) -> w.Dropdown:
+def dropdown(description: str, options: list, value=None) -> w.Dropdown:
+    """Return a menu of options; the first is chosen where `value` is None."""
     chosen = {} if value is None else {"value": value}
     return w.Dropdown(options=options, description=description, layout=w.Layout(**WIDE), **chosen)
 
 
-def _search() -> w.Text:
+def search() -> w.Text:
+    """Return the field that searches for a class."""
     return w.Text(
         description="Class", placeholder="search by name or number", layout=w.Layout(**WIDE)
     )
 
 
-def _classes() -> w.Select:
+def classes() -> w.Select:
+    """Return the list of classes."""
     return w.Select(rows=6, description=" ", layout=w.Layout(**WIDE))
 
 
-def _area(description: str, value: str, placeholder: str) -> w.Textarea:
+def area(description: str, value: str, placeholder: str) -> w.Textarea:
+    """Return a field for a longer text."""
     # Explained when the field is left: an explanation a key would lag behind the typing.
     return w.Textarea(
         value=value,
@@ -187,151 +191,8 @@ def _area(description: str, value: str, placeholder: str) -> w.Textarea:
     )
 
 
-@dataclass
-class PairControls(Controls):
-    """The controls of images with texts."""
-
-    image: w.Dropdown
-    upload: w.FileUpload
-    texts: w.Textarea
-    search: w.Text
-    target: w.Select
-    against: w.Dropdown
-    mix: w.FloatSlider
-    method: w.Dropdown
-    level: w.Dropdown
-    opacity: w.FloatSlider
-    message: w.HTML
-    picture: w.Image
-    page: w.HTML
-
-    @classmethod
-    def made(cls, images: list[str], texts: tuple[str, ...], method: str, style: Style):
-        """Make all controls; what depends on the texts is filled in later."""
-        return cls(
-            image=_dropdown("Image", images),
-            upload=_upload(),
-            texts=_area("Texts", "\n".join(texts), "one a line, then leave the field"),
-            search=w.Text(description="Text", placeholder="search", layout=w.Layout(**WIDE)),
-            target=_classes(),
-            against=_dropdown("Against", [("no other text", None)]),
-            mix=_slider("Drag", 0.0, 0.0, 1.0, 0.05),
-            method=_dropdown("Method", list(all_methods()), method),
-            level=_dropdown("Level", [("words", "word"), ("tokens", "token")]),
-            opacity=_slider("Opacity", style.opacity, 0.0, 1.0, 0.05),
-            message=w.HTML(layout=w.Layout(**WIDE)),
-            picture=_picture(),
-            page=_page(),
-        )
-
-    def groups(self) -> tuple[tuple[w.Widget, ...], ...]:
-        """Return what is scored, for which text, and how."""
-        return (
-            (self.image, self.upload, self.texts),
-            (self.search, self.target, self.against, self.mix),
-            (self.method, self.level, self.opacity),
-        )
-
-    def shown(self) -> w.Widget:
-        """Return the pictures and the coloured texts."""
-        return w.VBox([self.picture, self.page])
-
-
-@dataclass
-class QuestionControls(Controls):
-    """The controls of questions on images."""
-
-    sample: w.Dropdown
-    question: w.Textarea
-    search: w.Text
-    target: w.Select
-    method: w.Dropdown
-    level: w.Dropdown
-    mode: w.Dropdown
-    ranks: w.IntSlider
-    message: w.HTML
-    picture: w.Image
-    page: w.HTML
-
-    @classmethod
-    def made(cls, samples: list[str], question: str, method: str) -> QuestionControls:
-        """Make all controls; the answers are filled in later."""
-        return cls(
-            sample=_dropdown("Image", samples),
-            question=_area("Question", question, "ask, then leave the field"),
-            search=w.Text(
-                description="Answer", placeholder="search by name", layout=w.Layout(**WIDE)
-            ),
-            target=_classes(),
-            method=_dropdown("Method", list(all_methods()), method),
-            level=_dropdown("Level", [("words", "word"), ("tokens", "token")]),
-            mode=_dropdown("Regions", [("boxes in colour", "boxes"), ("seen by light", "masked")]),
-            ranks=w.IntSlider(value=3, min=0, max=12, description="Ranks", layout=w.Layout(**WIDE)),
-            message=w.HTML(layout=w.Layout(**WIDE)),
-            picture=_picture(),
-            page=_page(),
-        )
-
-    def groups(self) -> tuple[tuple[w.Widget, ...], ...]:
-        """Return what is asked, for which answer, and how it is drawn."""
-        return (
-            (self.sample, self.question),
-            (self.search, self.target),
-            (self.method, self.level, self.mode, self.ranks),
-        )
-
-    def shown(self) -> w.Widget:
-        """Return the picture of the regions and the coloured question."""
-        return w.VBox([self.picture, self.page])
-
-
-@dataclass
-class HeadControls(Controls):
-    """The controls of pruned heads; `grids` holds a button a head."""
-
-    sample: w.Dropdown
-    target: w.Dropdown
-    score: w.Dropdown
-    order: w.Dropdown
-    fraction: w.FloatSlider
-    restore: w.Button
-    method: w.Dropdown
-    message: w.HTML
-    grids: w.VBox
-    picture: w.Image
-    page: w.HTML
-
-    @classmethod
-    def made(cls, samples: list[str], scores: tuple[str, ...], method: str) -> HeadControls:
-        """Make all controls; what depends on the sample is filled in later."""
-        orders = [("the least first", "negative"), ("the largest first", "positive")]
-        return cls(
-            sample=_dropdown("Sample", samples),
-            target=_dropdown("Class", [("predicted", None)]),
-            score=_dropdown("Score", list(scores)),
-            order=_dropdown("Prune", orders),
-            fraction=_slider("Fraction", 0.0, 0.0, 0.95, 0.05),
-            restore=w.Button(description="Restore all heads", layout=w.Layout(**WIDE)),
-            method=_dropdown("Method", list(all_methods()), method),
-            message=w.HTML(layout=w.Layout(**WIDE)),
-            grids=w.VBox(),
-            picture=_picture(),
-            page=_page(),
-        )
-
-    def groups(self) -> tuple[tuple[w.Widget, ...], ...]:
-        """Return what is explained, and what is pruned."""
-        return (
-            (self.sample, self.target, self.method),
-            (self.score, self.order, self.fraction, self.restore),
-        )
-
-    def shown(self) -> w.Widget:
-        """Return the heads, and what the model makes of the sample with and without them."""
-        return w.VBox([self.grids, self.picture, self.page])
-
-
-def _slider(description: str, value: float, low: float, high: float, step: float) -> w.FloatSlider:
+def slider(description: str, value: float, low: float, high: float, step: float) -> w.FloatSlider:
+    """Return a slider that is read when it is let go."""
     return w.FloatSlider(
         value=value,
         min=low,
@@ -344,15 +205,18 @@ def _slider(description: str, value: float, low: float, high: float, step: float
     )
 
 
-def _upload() -> w.FileUpload:
+def upload() -> w.FileUpload:
+    """Return the button that takes an image of the user's own."""
     return w.FileUpload(
         accept="image/*", multiple=False, description="Upload", layout=w.Layout(**WIDE)
     )
 
 
-def _picture() -> w.Image:
+def picture() -> w.Image:
+    """Return the place of a picture."""
     return w.Image(format="png", layout=w.Layout(width="100%", max_width="960px"))
 
 
-def _page() -> w.HTML:
+def page() -> w.HTML:
+    """Return the place of a page of HTML."""
     return w.HTML(layout=w.Layout(width="100%", max_width="1060px"))

@@ -16,10 +16,10 @@ from xai_lib.plots.sheet import Band, Panel, bar_panel, sheet_figure
 from xai_lib.plots.texts import TextRow, number
 from xai_lib.plots.texts_html import text_html
 from xai_lib.widgets.base import Live
-from xai_lib.widgets.controls import HeadControls
 from xai_lib.widgets.head_grid import HeadGridBox
 from xai_lib.widgets.head_state import Head, HeadChoice, HeadSession, picture_of, toggled
 from xai_lib.widgets.picture import png
+from xai_lib.widgets.stream_controls import HeadControls
 
 WIDTH = 6.9
 

@@ -15,9 +15,9 @@ from xai_lib.plots.sheet import Band, Panel, image_panel, sheet_figure
 from xai_lib.plots.texts import TextRow
 from xai_lib.plots.texts_html import text_html
 from xai_lib.widgets.base import ClassExplorer
-from xai_lib.widgets.controls import QuestionControls
 from xai_lib.widgets.pair_state import QuestionChoice, QuestionSession
 from xai_lib.widgets.picture import png
+from xai_lib.widgets.stream_controls import QuestionControls
 from xai_lib.widgets.text_state import short
 
 # Inches.
