@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -101,9 +101,3 @@ def image_layout(tokens: int, grid, patch, pixels: Tensor) -> TokenLayout:
     if grid is None or grid[0] * grid[1] > tokens:
         return TokenLayout(tokens, 0, None, size)
     return TokenLayout(tokens, tokens - grid[0] * grid[1], grid, size, patch)
-
-
-def repeated(layout: StreamsLayout, name: str, part: Layout) -> StreamsLayout:
-    """Return `layout` with another layout of the same length for the stream `name`."""
-    parts = tuple((n, start, part if n == name else old) for n, start, old in layout.parts)
-    return replace(layout, parts=parts)

@@ -40,6 +40,14 @@ COMPANIONS = {
 }
 
 
+# The masks that tell tokens from padding, by stream.
+MASKS = {
+    "text": "attention_mask",
+    "image": "visual_attention_mask",
+    "decoder": "decoder_attention_mask",
+}
+
+
 @dataclass
 class RegionInputs(Prepared):
     """`features` (batch, regions, dim) of image regions, under the name `keyword`."""
@@ -252,7 +260,7 @@ class StreamInputs:
     def regions(self) -> tuple[Tensor | None, Tensor]:
         """Return boxes (batch, regions, 4) or None, and which regions are no padding."""
         features = next(self.everything[name] for name in REGIONS if name in self.everything)
-        mask = self.everything.get("visual_attention_mask")
+        mask = self.everything.get(MASKS["image"])
         if mask is None:
             mask = torch.ones(features.shape[:2], device=features.device)
         return self.everything.get("visual_pos", self.boxes), mask.bool()

@@ -13,6 +13,7 @@ from xai_lib.borrowing import borrowed
 from xai_lib.errors import InputError
 from xai_lib.evaluators.base import AnyBatch, Batch, QuestionBatch, Subject
 from xai_lib.evaluators.texts import Reader, reason_of
+from xai_lib.evaluators.token_stream import distinct
 from xai_lib.heads import prune_heads
 from xai_lib.input_checks import takes_keyword
 from xai_lib.inputs import logits_of
@@ -89,12 +90,7 @@ def stream_rows(subject: Subject, rows: Sequence[ModelRow]) -> Float[Tensor, "n 
     """
     if not rows:
         return torch.empty(0, 0, dtype=torch.float64)
-    distinct: dict[bytes, ModelRow] = {}
-    digests = [_digest(row) for row in rows]
-    for digest, row in zip(digests, rows, strict=True):
-        distinct.setdefault(digest, row)
-    numbers = {digest: number for number, digest in enumerate(distinct)}
-    kept = list(distinct.values())
+    kept, order = distinct(rows, _digest)
     logits: list[Tensor | None] = [None] * len(kept)
     blind = [i for i, row in enumerate(kept) if REGION_MASK in row and not len(row[REGION_MASK])]
     seeing = sorted(set(range(len(kept))) - set(blind), key=lambda i: shape_of(kept[i]))
@@ -105,7 +101,7 @@ def stream_rows(subject: Subject, rows: Sequence[ModelRow]) -> Float[Tensor, "n 
         for places in _cut(sorted(blind, key=lambda i: shape_of(kept[i])), subject.batch_size):
             found = without_regions(subject, [kept[i] for i in places])
             logits = _filled(logits, places, found)
-    return torch.stack(logits)[[numbers[digest] for digest in digests]]
+    return torch.stack(logits)[order]
 
 
 def without_regions(subject: Subject, rows: Sequence[ModelRow]) -> Float[Tensor, "n classes"]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
@@ -17,6 +18,18 @@ NOT_FINITE = "The model's logits hold NaN or Inf for a changed text of this samp
 # What a model takes of one text: input_ids, attention_mask and others, (tokens,) each.
 TokenRow = dict[str, Tensor]
 
+T = TypeVar("T")
+
+
+def distinct(rows: Sequence[T], digest: Callable[[T], bytes]) -> tuple[list[T], list[int]]:
+    """Return the rows without repetition, and for each row given which of them it equals."""
+    found: dict[bytes, T] = {}
+    digests = [digest(row) for row in rows]
+    for key, row in zip(digests, rows, strict=True):
+        found.setdefault(key, row)
+    numbers = {key: number for number, key in enumerate(found)}
+    return list(found.values()), [numbers[key] for key in digests]
+
 
 def stream_ids(subject: Subject, rows: Sequence[TokenRow]) -> Float[Tensor, "n classes"]:
     """Return the logits of every row in float64, in the order given; (0, 0) for no rows.
@@ -28,12 +41,7 @@ def stream_ids(subject: Subject, rows: Sequence[TokenRow]) -> Float[Tensor, "n c
     """
     if not rows:
         return torch.empty(0, 0, dtype=torch.float64)
-    distinct: dict[bytes, TokenRow] = {}
-    digests = [_digest(row) for row in rows]
-    for digest, row in zip(digests, rows, strict=True):
-        distinct.setdefault(digest, row)
-    numbers = {digest: number for number, digest in enumerate(distinct)}
-    kept = list(distinct.values())
+    kept, order = distinct(rows, _digest)
     logits: list[Tensor | None] = [None] * len(kept)
     with borrowed(subject.model), torch.inference_mode():
         for places in _batches(subject, kept):
@@ -41,7 +49,7 @@ def stream_ids(subject: Subject, rows: Sequence[TokenRow]) -> Float[Tensor, "n c
             found = logits_of(subject.model(**inputs)).double().cpu()
             for place, line in zip(places, found, strict=True):
                 logits[place] = line
-    return torch.stack(logits)[[numbers[digest] for digest in digests]]
+    return torch.stack(logits)[order]
 
 
 def _batches(subject: Subject, rows: Sequence[TokenRow]) -> list[list[int]]:

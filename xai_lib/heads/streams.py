@@ -12,7 +12,7 @@ from xai_lib.errors import InputError, XAIError
 from xai_lib.inputs import Prepared, prepare
 from xai_lib.multimodal import is_pairwise
 from xai_lib.stream_layout import StreamsLayout
-from xai_lib.streams import CoupledInputs, prepare_streams
+from xai_lib.streams import MASKS, CoupledInputs, prepare_streams
 from xai_lib.tracing import Site
 
 
@@ -55,14 +55,6 @@ def all_streams(model: nn.Module, inputs, position: int | None = None) -> Prepar
     prepared = prepare(model, inputs)
     prepared.position = position
     return prepared
-
-
-# The masks that tell tokens from padding, by stream.
-MASKS = {
-    "text": "attention_mask",
-    "image": "visual_attention_mask",
-    "decoder": "decoder_attention_mask",
-}
 
 
 def present_tokens(prepared: Prepared) -> dict[str, Tensor]:

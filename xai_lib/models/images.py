@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -12,6 +14,8 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from xai_lib.errors import InputError
+
+T = TypeVar("T")
 
 ImageLike = str | os.PathLike | Image.Image | np.ndarray | Tensor
 
@@ -40,6 +44,32 @@ def read_image(source: ImageLike) -> Image.Image | Float[Tensor, "3 h w"]:
         f"Cannot read an image from {type(source).__name__}: "
         "give a path, a PIL image, an array or a tensor."
     )
+
+
+def read_each(
+    images: ImageLike | Sequence[ImageLike], read: Callable[[ImageLike], T], purpose: str
+) -> list[T]:
+    """Return `read(image)` of one image or of each of many: a list, or an array or tensor of four.
+
+    Raises InputError for an empty list ("there is no image to ..." `purpose`), and what `read`
+    raises, naming the image's place in the list.
+    """
+    if isinstance(images, (list, tuple)) or (
+        isinstance(images, (np.ndarray, Tensor)) and images.ndim == 4
+    ):
+        many = list(images)
+    else:
+        many = [images]
+    if not many:
+        raise InputError(f"There is no image to {purpose}: the list is empty.")
+    found = []
+    for index, image in enumerate(many):
+        try:
+            found.append(read(image))
+        except InputError as error:
+            place = f"Image {index} of {len(many)}: " if len(many) > 1 else ""
+            raise InputError(f"{place}{error}") from error
+    return found
 
 
 def _read_file(path: Path) -> Image.Image | Tensor:

@@ -12,8 +12,8 @@ from jaxtyping import Float, Int8
 from PIL import Image
 from torch import Tensor
 
-from xai_lib.errors import InputError, unknown_name
-from xai_lib.models.images import ImageLike, read_image
+from xai_lib.errors import unknown_name
+from xai_lib.models.images import ImageLike, read_each, read_image
 
 FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
@@ -46,22 +46,7 @@ class Processor:
         Accepts what `read_image` accepts, one or many. Raises InputError for an empty list or an
         image that cannot be read, naming its place in the list.
         """
-        if isinstance(images, (list, tuple)) or (
-            isinstance(images, (np.ndarray, Tensor)) and images.ndim == 4
-        ):
-            many = list(images)
-        else:
-            many = [images]
-        if not many:
-            raise InputError("There is no image to explain: the list is empty.")
-        pixels = []
-        for index, image in enumerate(many):
-            try:
-                pixels.append(self.squash(image))
-            except InputError as error:
-                place = f"Image {index} of {len(many)}: " if len(many) > 1 else ""
-                raise InputError(f"{place}{error}") from error
-        batch = torch.stack(pixels)
+        batch = torch.stack(read_each(images, self.squash, "explain"))
         mean, std = self._statistics(batch)
         return {"pixel_values": (batch - mean) / std}
 

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from xai_lib.errors import InputError
-from xai_lib.models.images import ImageLike, read_image
+from xai_lib.models.images import ImageLike, read_each, read_image
 from xai_lib.models.regions.backbone import STRIDE
 from xai_lib.models.regions.config import DetectorConfig
 
@@ -23,25 +23,14 @@ def read_rgb(images: ImageLike | Sequence[ImageLike]) -> list[Float[Tensor, "3 h
     Raises InputError for an empty list and for an image that `read_image` cannot read, naming its
     place in the list.
     """
-    if isinstance(images, (list, tuple)) or (
-        isinstance(images, (np.ndarray, Tensor)) and images.ndim == 4
-    ):
-        many = list(images)
-    else:
-        many = [images]
-    if not many:
-        raise InputError("There is no image to look for regions in: the list is empty.")
-    read = []
-    for index, source in enumerate(many):
-        try:
-            image = read_image(source)
-        except InputError as error:
-            place = f"Image {index} of {len(many)}: " if len(many) > 1 else ""
-            raise InputError(f"{place}{error}") from error
-        if isinstance(image, Image.Image):
-            image = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
-        read.append(image)
-    return read
+    return read_each(images, _rgb, "look for regions in")
+
+
+def _rgb(source: ImageLike) -> Float[Tensor, "3 h w"]:
+    image = read_image(source)
+    if isinstance(image, Image.Image):
+        return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
+    return image
 
 
 def resized_size(height: int, width: int, shortest: int, longest: int) -> tuple[int, int]:
