@@ -23,7 +23,7 @@ test: lint ## lint, then run all tests
 	$(BIN)/python -m pytest
 
 bench: $(STAMP) ## measure speed and memory into reports/bench
-	$(BIN)/python -m xai_lib.bench
+	$(BIN)/python -m benchmarks
 
 lab: $(STAMP) ## open JupyterLab on the notebooks
 	$(BIN)/jupyter lab notebooks
@@ -31,6 +31,7 @@ lab: $(STAMP) ## open JupyterLab on the notebooks
 lint: $(STAMP) ## check style and formatting
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
 
 clean: ## remove rendered pages, runs and caches; .venv and the tables in git stay
 	rm -rf reports/embedded/*.html reports/embedded/*.ipynb reports/paper runs build dist .pytest_cache .ruff_cache .hypothesis

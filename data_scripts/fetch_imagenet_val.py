@@ -19,8 +19,15 @@ from typing import Annotated
 import typer
 from fetching import GIB, FetchError, expect, extract, new_folder
 
-from xai_lib.datasets.imagenet import open_imagenet_val
-from xai_lib.datasets.imagenet_labels import DEVKIT, DEVKIT_FOLDER, KAGGLE, META, WNIDS, wnids
+from xai_lib.datasets.images.imagenet import open_imagenet_val
+from xai_lib.datasets.images.imagenet_labels import (
+    DEVKIT,
+    DEVKIT_FOLDER,
+    KAGGLE,
+    META,
+    WNIDS,
+    wnids,
+)
 from xai_lib.datasets.missing import IMAGENET_VAL
 from xai_lib.errors import XAIError
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from xai_lib.files import write_text, written
+from xai_lib.files.writing import write_text, written
 
 CHUNK = 1 << 20
 TIMEOUT_S = 60.0

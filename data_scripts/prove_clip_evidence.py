@@ -15,7 +15,7 @@ import torch
 import typer
 from training import read_card, write_card
 
-from xai_lib.datasets.caption_evidence import prove_clip_evidence
+from xai_lib.datasets.worlds.caption_evidence import prove_clip_evidence
 from xai_lib.models import load
 
 NAME = "clip-scenes"

@@ -15,7 +15,7 @@ import typer
 from train_texts import WORLDS, predictor
 from training import read_card, write_card
 
-from xai_lib.datasets.text_evidence import prove_text_evidence
+from xai_lib.datasets.worlds.text_evidence import prove_text_evidence
 from xai_lib.models import load
 
 

@@ -21,12 +21,12 @@ from pandas import DataFrame
 
 import xai_lib as xai
 from xai_lib.datasets import open_dataset
-from xai_lib.evaluators.summary import curve
-from xai_lib.files import write_text
+from xai_lib.files.writing import write_text
 from xai_lib.plots.text_curves import word_deletion_curves
 from xai_lib.reporting.artifacts import save_figure, save_table
 from xai_lib.runs import Run
 from xai_lib.runs.fingerprints import current_platform
+from xai_lib.statistics.summary import curve
 
 ROOT = Path(__file__).resolve().parents[1]
 CONTROL = "random"

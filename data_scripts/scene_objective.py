@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from xai_lib.datasets.scenes import SCENE_CLASSES, SceneBatch
+from xai_lib.datasets.worlds.scenes import SCENE_CLASSES, SceneBatch
 
 PATCH = 8
 MEAN, STD = 0.5, 0.25

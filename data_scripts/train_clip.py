@@ -41,7 +41,7 @@ from training import (
 )
 from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerFast
 
-from xai_lib.datasets.attributes import (
+from xai_lib.datasets.worlds.attributes import (
     ATTRIBUTE_CLASSES,
     ATTRIBUTE_SIZE,
     CAPTION_ZOOM,
@@ -52,18 +52,18 @@ from xai_lib.datasets.attributes import (
     AttributeScene,
     AttributeScenes,
 )
-from xai_lib.datasets.caption_evidence import (
+from xai_lib.datasets.worlds.caption_evidence import (
     Matcher,
     labels_of,
     measure_clip,
     prove_clip_evidence,
     zero_shot,
 )
-from xai_lib.datasets.captions import Caption, caption_of, prompts, vocabulary
-from xai_lib.datasets.wording import Draw
-from xai_lib.files import write_text
-from xai_lib.models.pair_processor import PairProcessor
-from xai_lib.models.processor import Processor
+from xai_lib.datasets.worlds.captions import Caption, caption_of, prompts, vocabulary
+from xai_lib.datasets.worlds.wording import Draw
+from xai_lib.files.writing import write_text
+from xai_lib.models.processors.image import Processor
+from xai_lib.models.processors.pair import PairProcessor
 
 NAME, TOKENIZER, START = "clip-scenes", "clip-scenes.tokenizer.json", "vit-scenes"
 BATCH, BLANK, HELD, LENGTH, PATCH = 64, 6, 384, 40, 8

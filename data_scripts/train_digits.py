@@ -31,14 +31,14 @@ from training import (
     write_log,
 )
 
-from xai_lib.datasets.digits import (
+from xai_lib.datasets.worlds.digits import (
     DIGIT_CLASSES,
     DIGIT_SIZE,
     DigitBatch,
     handwritten_digits,
     warped_digits,
 )
-from xai_lib.datasets.evidence import accuracy, prove_digit_evidence
+from xai_lib.datasets.worlds.evidence import accuracy, prove_digit_evidence
 
 BATCH = 64
 MEAN, STD = 0.25, 0.4

@@ -34,19 +34,19 @@ from transformers import (
     VisualBertForQuestionAnswering,
 )
 
-from xai_lib.datasets.attributes import COLOURS, PLACES, SHAPES, SIZES
-from xai_lib.datasets.question_evidence import (
+from xai_lib.datasets.worlds.attributes import COLOURS, PLACES, SHAPES, SIZES
+from xai_lib.datasets.worlds.question_evidence import (
     measure_questions,
     on_background,
     prove_question_evidence,
     without_words,
 )
-from xai_lib.datasets.question_scenes import DISTRACTORS, FEATURES, OBJECTS
-from xai_lib.datasets.question_wording import ANSWERS, COUNTS, PLURALS
-from xai_lib.datasets.questions import GeneratedQuestion, GeneratedQuestions
-from xai_lib.files import write_text
-from xai_lib.models.hf_questions import question_processor
-from xai_lib.models.question_processor import BOX, QuestionProcessor
+from xai_lib.datasets.worlds.question_scenes import DISTRACTORS, FEATURES, OBJECTS
+from xai_lib.datasets.worlds.question_wording import ANSWERS, COUNTS, PLURALS
+from xai_lib.datasets.worlds.questions import GeneratedQuestion, GeneratedQuestions
+from xai_lib.files.writing import write_text
+from xai_lib.models.loaders.questions import question_processor
+from xai_lib.models.processors.question import BOX, QuestionProcessor
 
 BATCH, HELD, LENGTH = 64, 800, 32
 TOKENIZER = "questions.tokenizer.json"

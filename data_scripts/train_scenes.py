@@ -38,8 +38,13 @@ from training import (
     write_log,
 )
 
-from xai_lib.datasets.evidence import accuracy, both_lead, measure_scenes, prove_scene_evidence
-from xai_lib.datasets.scenes import SCENE_CLASSES, SCENE_SIZE, SceneBatch, Scenes
+from xai_lib.datasets.worlds.evidence import (
+    accuracy,
+    both_lead,
+    measure_scenes,
+    prove_scene_evidence,
+)
+from xai_lib.datasets.worlds.scenes import SCENE_CLASSES, SCENE_SIZE, SceneBatch, Scenes
 
 BATCH, HELD = 128, 256
 MIX = (0, 1, 1, 1, 1, 2, 2, 2, 3)

@@ -39,7 +39,7 @@ from training import (
 from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
 
 from xai_lib.datasets.base import TextSample
-from xai_lib.datasets.text_evidence import (
+from xai_lib.datasets.worlds.text_evidence import (
     accuracy,
     measure_texts,
     only,
@@ -47,8 +47,8 @@ from xai_lib.datasets.text_evidence import (
     text_world,
     without,
 )
-from xai_lib.datasets.wording import Draw
-from xai_lib.files import write_text
+from xai_lib.datasets.worlds.wording import Draw
+from xai_lib.files.writing import write_text
 
 BATCH, HELD, LENGTH, VOCABULARY = 48, 1000, 128, 1200
 TOKENIZER = "bert-texts.tokenizer.json"

@@ -14,10 +14,10 @@ from transformers import (
 )
 
 from xai_lib.datasets.base import QuestionDataset
-from xai_lib.datasets.question_wording import ANSWERS
-from xai_lib.datasets.questions import GeneratedQuestions
+from xai_lib.datasets.worlds.question_wording import ANSWERS
+from xai_lib.datasets.worlds.questions import GeneratedQuestions
 from xai_lib.errors import InputError
-from xai_lib.models.hf_questions import question_processor
+from xai_lib.models.loaders.questions import question_processor
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 SMALL = {

@@ -12,7 +12,7 @@ from transformers import (
 )
 
 from xai_lib.datasets.base import QuestionSample
-from xai_lib.models.question_processor import QuestionProcessor
+from xai_lib.models.processors.question import QuestionProcessor
 
 KINDS = ("lxmert", "visual_bert")
 WORDS = "[PAD] [UNK] [CLS] [SEP] [MASK] what colour is the star left of ring ? how many are there"

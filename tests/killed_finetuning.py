@@ -11,8 +11,8 @@ import sys
 import torch
 from small_sentiment import SETTINGS, Sentiment
 
-import xai_lib.finetuning.texts as texts
-from xai_lib.finetuning import finetune
+import xai_lib.checkpoints.finetuning.texts as texts
+from xai_lib.checkpoints.finetuning import finetune
 
 
 def main(base, out, samples):

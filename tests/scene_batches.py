@@ -5,7 +5,7 @@ from functools import cache
 import torch
 
 import xai_lib as xai
-from xai_lib.datasets.scenes import Scenes
+from xai_lib.datasets.worlds.scenes import Scenes
 from xai_lib.evaluators import Batch, Subject
 
 

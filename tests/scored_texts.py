@@ -3,7 +3,7 @@
 import torch
 
 from xai_lib.plots import TextRow
-from xai_lib.text import TextScores, words_of
+from xai_lib.streams.words import TextScores, words_of
 
 NASTY = (
     "\\end{document} \\input{x} $x^2$ 50% & #1 _a_ ~t^ {brace} <b>\"bold\"</b> 'q' ``d'' -- ---\n"

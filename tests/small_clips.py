@@ -13,8 +13,8 @@ from transformers import (
 )
 
 from xai_lib.models.embedded import WEIGHTS
-from xai_lib.models.pair_processor import PairProcessor
-from xai_lib.models.processor import Processor
+from xai_lib.models.processors.image import Processor
+from xai_lib.models.processors.pair import PairProcessor
 
 SIDE, LENGTH = 32, 24
 WIDTHS = {

@@ -9,7 +9,7 @@ import torch
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.vision_transformer import VisionTransformer
 
-from xai_lib.registry import all_methods
+from xai_lib.explainers.registry import all_methods
 
 GOLDENS = Path(__file__).parent / "goldens" / "vit"
 

@@ -17,7 +17,7 @@ from scene_batches import (
 import xai_lib as xai
 from xai_lib.errors import OptionError
 from xai_lib.evaluators import agreement, create, parse_methods
-from xai_lib.evaluators.summary import compare, summarise
+from xai_lib.statistics.summary import compare, summarise
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 METHODS = parse_methods("rollout,lrp,attn_gradcam")

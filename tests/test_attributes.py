@@ -5,7 +5,7 @@ import time
 import pytest
 import torch
 
-from xai_lib.datasets.attributes import (
+from xai_lib.datasets.worlds.attributes import (
     ATTRIBUTE_CLASSES,
     CAPTION_ZOOM,
     COLOURS,
@@ -15,7 +15,7 @@ from xai_lib.datasets.attributes import (
     AttributeScenes,
     boxes_of,
 )
-from xai_lib.datasets.captions import (
+from xai_lib.datasets.worlds.captions import (
     COLOUR_WORDS,
     KINDS,
     PLACE_WORDS,
@@ -25,7 +25,7 @@ from xai_lib.datasets.captions import (
     prompts,
     vocabulary,
 )
-from xai_lib.datasets.wording import Draw
+from xai_lib.datasets.worlds.wording import Draw
 from xai_lib.errors import InputError, OptionError
 
 WORDS = {"shape": SHAPE_WORDS, "colour": COLOUR_WORDS, "size": SIZE_WORDS, "place": PLACE_WORDS}

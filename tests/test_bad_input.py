@@ -19,7 +19,7 @@ from xai_lib.errors import (
     UnsupportedModelError,
     XAIError,
 )
-from xai_lib.registry import all_methods
+from xai_lib.explainers.registry import all_methods
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from xai_lib.bench import evaluation, measure, pruning, streams, texts
-from xai_lib.bench.measure import Setting, explanation
-from xai_lib.bench.report import write
+from benchmarks import evaluation, measure, pruning, streams, texts
+from benchmarks.measure import Setting, explanation
+from benchmarks.report import write
 
 TINY = Setting(batch=2, image=32, patch=8, width=32, depth=2, heads=2)
 

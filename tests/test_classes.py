@@ -2,7 +2,7 @@
 
 import pytest
 
-from xai_lib.datasets.imagenet_labels import class_names, wnids
+from xai_lib.datasets.images.imagenet_labels import class_names, wnids
 from xai_lib.errors import TargetError
 from xai_lib.runs.classes import class_places
 

@@ -18,8 +18,9 @@ from small_sentiment import CLASSES, Sentiment
 from timm.models import save_for_hf
 
 import xai_lib as xai
-from xai_lib import cli, cli_explain
-from xai_lib.doctor import examine, requirements
+from xai_lib.cli import explain as cli_explain
+from xai_lib.cli import main as cli
+from xai_lib.cli.doctor import examine, requirements
 from xai_lib.errors import OptionError
 from xai_lib.options import parse_pair
 
@@ -294,8 +295,8 @@ def test_doctor_names_versions_extras_checkpoints_and_data(run):
 
 def test_help_does_not_load_torch():
     code = (
-        "import sys, xai_lib.cli, json\n"
-        "try: sys.argv = ['xai', '--help']; xai_lib.cli.main()\n"
+        "import sys, xai_lib.cli.main, json\n"
+        "try: sys.argv = ['xai', '--help']; xai_lib.cli.main.main()\n"
         "except SystemExit as stop: assert not stop.code\n"
         "print(json.dumps([name for name in ('torch', 'timm', 'pandas') if name in sys.modules]))"
     )

@@ -7,7 +7,7 @@ import torch
 from small_clips import LENGTH, TEXTS, random_clip, tokenizer
 
 import xai_lib as xai
-from xai_lib.registry import all_methods
+from xai_lib.explainers.registry import all_methods
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -16,7 +16,7 @@ import pytest
 from xai_lib.errors import OptionError, RunError
 from xai_lib.runs import Run, evaluate
 from xai_lib.runs.cluster import connected, job_queue
-from xai_lib.runs.evaluate import Place
+from xai_lib.runs.config import Place
 
 RUN = {
     "evaluator": "localisation",
@@ -151,7 +151,7 @@ def test_ctrl_c_in_a_terminal_reaches_workers_too_and_is_one_line(tmp_path):
     for name in ("model", "dataset", "methods", "batch_size", "device"):
         words += [f"--{name.replace('_', '-')}", str(RUN[name])]
     process = subprocess.Popen(
-        [sys.executable, "-c", "from xai_lib.cli import main; main()", *words,
+        [sys.executable, "-c", "from xai_lib.cli.main import main; main()", *words,
          "--limit", "4000", "--shards", "400"],
         stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from xai_lib.datasets import open_dataset
-from xai_lib.datasets.imagenet_labels import DEVKIT, KAGGLE, META, WNIDS, class_index, wnids
+from xai_lib.datasets.images.imagenet_labels import DEVKIT, KAGGLE, META, WNIDS, class_index, wnids
 from xai_lib.errors import InputError, MissingDataError
 
 # Not in the devkit's order: its class 1 is the wnid n02119789, the sorted order's 278.
@@ -134,7 +134,7 @@ def test_imagenet_is_read_as_torchvision_does(tmp_path):
     """A photograph marked as turned stays as stored in imagenet-val, and is upright elsewhere."""
     from torchvision.datasets.folder import pil_loader
 
-    from xai_lib.models.processor import Processor
+    from xai_lib.models.processors.image import Processor
 
     path = tmp_path / "n01440764" / "ILSVRC2012_val_00000293.JPEG"
     picture(path, size=(24, 18))

@@ -11,7 +11,7 @@ import torch
 from gtsegs_files import WNIDS, pictures, write_gtsegs
 
 from xai_lib.datasets import open_dataset
-from xai_lib.datasets.imagenet_labels import class_names
+from xai_lib.datasets.images.imagenet_labels import class_names
 from xai_lib.errors import InputError, MissingDataError
 
 N = 7

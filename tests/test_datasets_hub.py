@@ -17,8 +17,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from xai_lib.datasets import hub_files, open_dataset
-from xai_lib.datasets.hub_files import HubName, choose_files
+from xai_lib.datasets import open_dataset
+from xai_lib.datasets.hub import files as hub_files
+from xai_lib.datasets.hub.files import HubName, choose_files
 from xai_lib.errors import InputError, MissingDataError, OptionError
 
 NAMES = ["ant", "bee", "cat"]

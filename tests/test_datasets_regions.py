@@ -26,8 +26,9 @@ from vqa_files import (
     write_tsv,
 )
 
-from xai_lib.datasets import open_regions, regions_tsv
-from xai_lib.datasets.coco import image_key
+from xai_lib.datasets import open_regions
+from xai_lib.datasets.images.coco import image_key
+from xai_lib.datasets.regions import tsv as regions_tsv
 from xai_lib.errors import InputError, OptionError
 
 

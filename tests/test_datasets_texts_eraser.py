@@ -8,7 +8,7 @@ from text_files import LABELLED, MOVIES, annotation, copied, write_eraser, write
 
 from xai_lib.datasets import TextDataset, open_dataset
 from xai_lib.datasets.base import TextSample
-from xai_lib.datasets.eraser import annotation_of, find_evidence
+from xai_lib.datasets.texts.eraser import annotation_of, find_evidence
 from xai_lib.errors import InputError, MissingDataError, OptionError
 
 ROOT = Path(__file__).parent.parent

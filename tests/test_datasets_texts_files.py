@@ -8,8 +8,8 @@ from text_files import GROUPS, POST, copied, write_imdb, write_lines, write_news
 
 from xai_lib.datasets import datasets_table, open_dataset
 from xai_lib.datasets.base import TextSample
-from xai_lib.datasets.newsgroups import strip_post
 from xai_lib.datasets.opening import dataset_states
+from xai_lib.datasets.texts.newsgroups import strip_post
 from xai_lib.errors import InputError, MissingDataError, OptionError
 
 

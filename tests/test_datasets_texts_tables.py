@@ -9,9 +9,9 @@ import pytest
 from text_files import copied, write_lines
 
 from xai_lib.datasets import open_dataset
-from xai_lib.datasets.records import Records
-from xai_lib.datasets.sentiment_trees import read_tree
-from xai_lib.datasets.table_layouts import TASKS
+from xai_lib.datasets.texts.records import Records
+from xai_lib.datasets.texts.sentiment_trees import read_tree
+from xai_lib.datasets.texts.table_layouts import TASKS
 from xai_lib.errors import InputError, MissingDataError, OptionError
 
 SST2 = Path(__file__).parent.parent.parent / "shared" / "data" / "sst2"

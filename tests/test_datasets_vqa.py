@@ -34,10 +34,10 @@ from xai_lib.datasets import (
     imagenet_names,
     open_dataset,
 )
-from xai_lib.datasets.coco import CocoImages
-from xai_lib.datasets.imagenet_labels import class_names
-from xai_lib.datasets.vqa_answers import read_answers
-from xai_lib.datasets.vqa_questions import soft_scores
+from xai_lib.datasets.images.coco import CocoImages
+from xai_lib.datasets.images.imagenet_labels import class_names
+from xai_lib.datasets.questions.answers import read_answers
+from xai_lib.datasets.questions.records import soft_scores
 from xai_lib.errors import InputError, MissingDataError, OptionError
 
 REAL = Path(__file__).parent.parent.parent / "shared" / "data" / "vqa"

@@ -13,15 +13,15 @@ from transformers import CLIPModel
 
 import xai_lib as xai
 from xai_lib.datasets import open_dataset
-from xai_lib.datasets.attributes import ATTRIBUTE_CLASSES, CAPTION_ZOOM, AttributeScenes
-from xai_lib.datasets.caption_evidence import (
+from xai_lib.datasets.worlds.attributes import ATTRIBUTE_CLASSES, CAPTION_ZOOM, AttributeScenes
+from xai_lib.datasets.worlds.caption_evidence import (
     Matcher,
     labels_of,
     measure_clip,
     prove_clip_evidence,
     zero_shot,
 )
-from xai_lib.datasets.captions import prompts, vocabulary
+from xai_lib.datasets.worlds.captions import prompts, vocabulary
 from xai_lib.models import PairProcessor
 from xai_lib.models import zero_shot as classifier_of
 from xai_lib.runs import evaluate

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 import xai_lib as xai
 from xai_lib.datasets import DIGIT_CLASSES, SCENE_CLASSES, handwritten_digits
-from xai_lib.datasets.evidence import (
+from xai_lib.datasets.worlds.evidence import (
     accuracy,
     measure_scenes,
     prove_digit_evidence,

@@ -23,7 +23,7 @@ from fetching import FetchError, checksum, download, expect, extract, new_folder
 from test_datasets_folders import CHOSEN, DEVKIT_NUMBERS, EXPECTED, write_devkit
 
 from xai_lib.datasets import open_dataset
-from xai_lib.datasets.imagenet_labels import DEVKIT_FOLDER, WNIDS
+from xai_lib.datasets.images.imagenet_labels import DEVKIT_FOLDER, WNIDS
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

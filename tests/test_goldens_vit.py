@@ -7,8 +7,8 @@ from small_vits import golden, golden_model, relative_error
 
 import xai_lib as xai
 from xai_lib.explainers.lrp import rule_set
-from xai_lib.inputs import prepare
-from xai_lib.passes import Call
+from xai_lib.passes.call import Call
+from xai_lib.streams.views import prepare
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

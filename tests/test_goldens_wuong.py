@@ -9,13 +9,13 @@ import torch
 from golden_berts import FILES, FOLDER, golden, golden_bert, golden_inputs, relative_error
 
 import xai_lib as xai
-from xai_lib.borrowing import borrowed
-from xai_lib.explainers.published_wu_ong import PublishedLRP
-from xai_lib.inputs import prepare
-from xai_lib.passes import Call
+from xai_lib.explainers.published.wu_ong import PublishedLRP
+from xai_lib.passes.call import Call
+from xai_lib.passes.loan import borrowed
 from xai_lib.rules import published_alpha_beta
 from xai_lib.rules.gate import Switch
 from xai_lib.rules.recorded import Recorder
+from xai_lib.streams.views import prepare
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -11,7 +11,7 @@ from small_vits import random_vit
 from torchvision.transforms.v2.functional import gaussian_blur
 
 import xai_lib as xai
-from xai_lib.datasets.scenes import Scenes
+from xai_lib.datasets.worlds.scenes import Scenes
 from xai_lib.errors import InputError, OptionError, TargetError
 from xai_lib.evaluators import Subject, create, parse_methods
 from xai_lib.evaluators.insertion_deletion import ORDERS, blurred

@@ -12,8 +12,8 @@ from timm.models import save_for_hf
 from timm.models.vision_transformer import VisionTransformer
 from transformers import AutoConfig, ViTConfig, ViTForImageClassification, ViTImageProcessor
 
+import xai_lib.files.hub as hub
 import xai_lib.models.embedded as embedded
-import xai_lib.models.hub as hub
 from xai_lib.errors import CheckpointError, OptionError, UnsupportedModelError
 from xai_lib.models import load, models
 

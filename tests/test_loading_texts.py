@@ -17,8 +17,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+import xai_lib.files.hub as hub
 import xai_lib.models.embedded as embedded
-import xai_lib.models.hub as hub
 from xai_lib.errors import CheckpointError, InputError, UnsupportedModelError
 from xai_lib.models import TextProcessor, catalog, for_profile, load
 from xai_lib.models import models as known_models

@@ -18,7 +18,7 @@ from scene_batches import (
 from xai_lib.errors import OptionError
 from xai_lib.evaluators import create, parse_methods
 from xai_lib.evaluators.localisation import COLUMNS, scores, within
-from xai_lib.evaluators.summary import summarise
+from xai_lib.statistics.summary import summarise
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 METHODS = parse_methods("rollout,attnlrp")

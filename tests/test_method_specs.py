@@ -7,7 +7,7 @@ import pytest
 
 from xai_lib.errors import OptionError
 from xai_lib.evaluators import MethodSpec, parse_methods
-from xai_lib.registry import all_methods
+from xai_lib.explainers.registry import all_methods
 
 
 def test_options_are_json_or_text_and_the_label_stays_as_it_was_written():

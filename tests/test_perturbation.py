@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from small_vits import golden, golden_model, random_vit
 
 import xai_lib as xai
-from xai_lib.datasets.scenes import Scenes
+from xai_lib.datasets.worlds.scenes import Scenes
 from xai_lib.errors import InputError, OptionError, TargetError
 from xai_lib.evaluators import Batch, Subject, create, parse_methods
 from xai_lib.evaluators.maps import explained, min_max, ranks

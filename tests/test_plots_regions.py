@@ -10,7 +10,7 @@ from PIL import Image
 
 from xai_lib.errors import InputError, OptionError
 from xai_lib.plots import region_figure, region_map
-from xai_lib.plots.texts_colours import AGAINST, FOR
+from xai_lib.plots.text.colours import AGAINST, FOR
 
 BOXES = [[0.0, 0.0, 0.5, 0.5], [0.25, 0.25, 1.0, 1.0], [0.5, 0.0, 1.0, 0.25], [0.0, 0.0, 0.0, 0.0]]
 SCORES = [0.2, -0.8, 0.4, 0.0]

@@ -24,6 +24,7 @@ from small_berts import TEXTS, small_bert
 
 import xai_lib as xai
 from xai_lib.errors import InputError, OptionError
+from xai_lib.explainers.registry import all_methods
 from xai_lib.plots import (
     TextHeatmap,
     TextRow,
@@ -36,14 +37,13 @@ from xai_lib.plots import (
     text_latex,
 )
 from xai_lib.plots.signs import SIGNS
-from xai_lib.plots.texts import printable
-from xai_lib.plots.texts_colours import colour, contrast, ink
-from xai_lib.plots.texts_fonts import drawable, is_right_to_left
-from xai_lib.plots.texts_latex import MACROS, PACKAGES, escaped
-from xai_lib.plots.texts_lines import Word, visual_order
-from xai_lib.plots.texts_pieces import pieces
-from xai_lib.registry import all_methods
-from xai_lib.text import TextScores
+from xai_lib.plots.text.colours import colour, contrast, ink
+from xai_lib.plots.text.fonts import drawable, is_right_to_left
+from xai_lib.plots.text.latex import MACROS, PACKAGES, escaped
+from xai_lib.plots.text.lines import Word, visual_order
+from xai_lib.plots.text.pieces import pieces
+from xai_lib.plots.text.rows import printable
+from xai_lib.streams.words import TextScores
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 PDFLATEX = shutil.which("pdflatex")
@@ -564,7 +564,7 @@ def test_heatmap_refuses_other_files(tmp_path):
 
 def test_importing_draws_nothing():
     code = (
-        "import sys, xai_lib.plots.texts_html, xai_lib.plots.texts_latex\n"
+        "import sys, xai_lib.plots.text.html, xai_lib.plots.text.latex\n"
         "assert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)

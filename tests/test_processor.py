@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from xai_lib.errors import InputError, OptionError
-from xai_lib.models.processor import Processor
+from xai_lib.models.processors.image import Processor
 
 SIZE = (12, 20)
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

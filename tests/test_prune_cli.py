@@ -11,10 +11,10 @@ from small_berts import small_bert
 from transformers import AutoModelForImageClassification, ViTConfig, ViTForImageClassification
 
 import xai_lib as xai
-from xai_lib import cli
+from xai_lib.checkpoints.pruning import _image_facts, prune_checkpoint
+from xai_lib.cli import main as cli
 from xai_lib.errors import TargetError
 from xai_lib.heads import head_scores, without_blocks
-from xai_lib.pruning import _image_facts, prune_checkpoint
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -221,7 +221,7 @@ def unnamed(tmp_path, monkeypatch):
         model.save_pretrained(tmp_path / "lxmert")
         processor.tokenizer.save_pretrained(tmp_path / "lxmert")
         data = Asked(changed)
-        monkeypatch.setattr("xai_lib.pruning.open_dataset", lambda name, path: data)
+        monkeypatch.setattr("xai_lib.checkpoints.pruning.open_dataset", lambda name, path: data)
         return tmp_path / "lxmert", data
 
     return made
@@ -247,7 +247,7 @@ def test_names_of_another_number_of_answers_are_refused(unnamed, tmp_path):
 
 def test_a_ranking_does_not_depend_on_the_batches(unnamed):
     """Questions of unlike length in one batch: padding must not count in the mean of a map."""
-    from xai_lib.pruning import _ranking, _Source
+    from xai_lib.checkpoints.pruning import _ranking, _Source
 
     place, data = unnamed({})
     model, processor = xai.load(place)

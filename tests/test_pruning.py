@@ -13,8 +13,8 @@ import xai_lib as xai
 from xai_lib.errors import OptionError
 from xai_lib.evaluators import Batch, QuestionBatch, Subject, TextBatch, create, parse_methods_of
 from xai_lib.evaluators.text_perturbation import area
-from xai_lib.inputs import logits_of
 from xai_lib.models import Processor
+from xai_lib.streams.views import logits_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -16,7 +16,7 @@ from transformers import (
 import xai_lib as xai
 from xai_lib.datasets.base import QuestionSample
 from xai_lib.errors import CheckpointError, InputError, OptionError
-from xai_lib.models.question_processor import QuestionProcessor
+from xai_lib.models.processors.question import QuestionProcessor
 
 DIM = 6
 SMALL = {

@@ -6,13 +6,13 @@ from small_clips import pair_processor, random_clip
 from small_vits import random_vit
 from text_samples import Reviews
 
-from xai_lib.datasets.generated import AttributeImages
+from xai_lib.datasets.worlds.generated import AttributeImages
 from xai_lib.errors import OptionError, TargetError
 from xai_lib.evaluators import Subject, create, parse_methods
-from xai_lib.evaluators.summary import curve
 from xai_lib.models import Processor
 from xai_lib.runs import evaluate
 from xai_lib.runs.noise import noise
+from xai_lib.statistics.summary import curve
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 import torch
 
-from xai_lib.datasets import question_scenes
-from xai_lib.datasets.attributes import COLOURS, PLACES, SHAPES, SIZES
-from xai_lib.datasets.question_evidence import (
+from xai_lib.datasets.samples.questions import sample_questions
+from xai_lib.datasets.worlds import question_scenes
+from xai_lib.datasets.worlds.attributes import COLOURS, PLACES, SHAPES, SIZES
+from xai_lib.datasets.worlds.question_evidence import (
     blind_accuracy,
     on_background,
     only_regions,
     without_words,
 )
-from xai_lib.datasets.question_samples import sample_questions
-from xai_lib.datasets.question_scenes import QuestionScenes, background_features, features_of
-from xai_lib.datasets.question_wording import ANSWERS, KINDS, PLURALS
-from xai_lib.datasets.questions import EVALUATION_SEED, GeneratedQuestions
+from xai_lib.datasets.worlds.question_scenes import QuestionScenes, background_features, features_of
+from xai_lib.datasets.worlds.question_wording import ANSWERS, KINDS, PLURALS
+from xai_lib.datasets.worlds.questions import EVALUATION_SEED, GeneratedQuestions
 from xai_lib.errors import InputError, OptionError
 
 N = 400

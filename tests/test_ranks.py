@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import kendalltau
 
 from xai_lib.errors import InputError, OptionError
-from xai_lib.reporting.ranks import by_method, ranking
+from xai_lib.statistics.ranks import by_method, ranking
 
 
 def test_ranks_and_tau_by_hand():

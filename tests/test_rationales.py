@@ -17,13 +17,13 @@ from small_berts import small_bert
 from text_samples import REVIEWS, Reviews
 from tokenizers.processors import ByteLevel
 
-from xai_lib.datasets.eraser import Annotation, Evidence
+from xai_lib.datasets.texts.eraser import Annotation, Evidence
 from xai_lib.errors import InputError, OptionError
 from xai_lib.evaluators import Subject, TextBatch, create, parse_methods
-from xai_lib.evaluators import eraser_metrics as metrics
-from xai_lib.evaluators.eraser_results import read_results, write_results
-from xai_lib.evaluators.eraser_scores import score_results
-from xai_lib.evaluators.eraser_words import (
+from xai_lib.evaluators.eraser import metrics
+from xai_lib.evaluators.eraser.results import read_results, write_results
+from xai_lib.evaluators.eraser.scores import score_results
+from xai_lib.evaluators.eraser.words import (
     evidence_spans,
     reference_selections,
     reference_word_scores,

@@ -10,7 +10,7 @@ import torch
 from small_berts import small_bert
 from small_sentiment import CLASSES, Sentiment
 
-from xai_lib.finetuning import finetune
+from xai_lib.checkpoints.finetuning import finetune
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "data_scripts"))

@@ -561,7 +561,7 @@ def test_a_run_that_began_elsewhere_warns(tmp_path):
 def command(out, **changes):
     settings = {k: v for k, v in (RUN | changes).items() if k not in ("evaluator", "progress")}
     flags = [text for k, v in settings.items() for text in (f"--{k.replace('_', '-')}", str(v))]
-    return [sys.executable, "-c", "from xai_lib.cli import main; main()", "evaluate",
+    return [sys.executable, "-c", "from xai_lib.cli.main import main; main()", "evaluate",
             RUN["evaluator"], "--out", str(out), *flags]  # fmt: skip
 
 
@@ -596,7 +596,7 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_resume(tmp_path):
 def test_ctrl_c_at_any_moment_is_one_line(tmp_path, moment, said):
     module, owner, name = moment.rsplit(".", 2)
     code = (
-        "import sys; from xai_lib.cli import main\n"
+        "import sys; from xai_lib.cli.main import main\n"
         f"from {module} import {owner}\n"
         "def stop(*_): raise KeyboardInterrupt\n"
         f"{owner}.{name} = stop; main()"

@@ -27,7 +27,7 @@ from xai_lib.errors import OptionError, UnsupportedModelError
 from xai_lib.evaluators import create, parse_methods, randomisation, sanity
 from xai_lib.evaluators.maps import enlarged
 from xai_lib.evaluators.randomisation import Cascade, cascade_of, random_like, stages_of
-from xai_lib.evaluators.summary import curve, summarise
+from xai_lib.statistics.summary import curve, summarise
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 METHODS = parse_methods("raw_attention,gradient")

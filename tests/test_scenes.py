@@ -6,10 +6,10 @@ import torch
 from scipy.stats import chi2_contingency
 from sklearn.linear_model import RidgeClassifier
 
-from xai_lib.datasets.backdrops import BACKGROUNDS
-from xai_lib.datasets.digits import handwritten_digits, warped_digits
-from xai_lib.datasets.scenes import MAX_OBJECTS, SCENE_CLASSES, Scenes
-from xai_lib.datasets.textures import CLASSES, paint_object
+from xai_lib.datasets.worlds.backdrops import BACKGROUNDS
+from xai_lib.datasets.worlds.digits import handwritten_digits, warped_digits
+from xai_lib.datasets.worlds.scenes import MAX_OBJECTS, SCENE_CLASSES, Scenes
+from xai_lib.datasets.worlds.textures import CLASSES, paint_object
 from xai_lib.errors import InputError, OptionError
 
 

@@ -13,7 +13,7 @@ from small_vits import golden, random_vit
 from torchmetrics.functional import classification as torchmetrics
 
 import xai_lib as xai
-from xai_lib.datasets.scenes import Scenes
+from xai_lib.datasets.worlds.scenes import Scenes
 from xai_lib.errors import OptionError
 from xai_lib.evaluators import create, parse_methods
 from xai_lib.evaluators.maps import enlarged, min_max

@@ -19,7 +19,7 @@ from xai_lib.errors import OptionError
 from xai_lib.evaluators import create, parse_methods, stability
 from xai_lib.evaluators.maps import Maps, enlarged
 from xai_lib.evaluators.stability import relative_change, shifted, with_noise
-from xai_lib.evaluators.summary import compare, summarise
+from xai_lib.statistics.summary import compare, summarise
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 METHODS = parse_methods("rollout,gradient")

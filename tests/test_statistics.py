@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from xai_lib.evaluators import statistics
-from xai_lib.evaluators.base import identity
-from xai_lib.evaluators.statistics import (
+from xai_lib.statistics import intervals as statistics
+from xai_lib.statistics.intervals import (
     bootstrap_means,
     holm,
     paired_test,
@@ -16,6 +15,7 @@ from xai_lib.evaluators.statistics import (
     resampling_counts,
     swaps,
 )
+from xai_lib.statistics.metric import identity
 
 
 def ratio(parts):

@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 
 from xai_lib.errors import InputError
-from xai_lib.evaluators.base import Metric
-from xai_lib.evaluators.statistics import bootstrap_means, holm, paired_test, percentile_interval
-from xai_lib.evaluators.summary import compare, curve, summarise
+from xai_lib.statistics.intervals import bootstrap_means, holm, paired_test, percentile_interval
+from xai_lib.statistics.metric import Metric
+from xai_lib.statistics.summary import compare, curve, summarise
 
 
 def ratio(parts):

@@ -9,9 +9,9 @@ from support.matrix import row
 from support.report import PAGE, TABLE, computed, page, table
 
 import xai_lib as xai
-from xai_lib.multimodal import Structure
-from xai_lib.registry import all_methods
-from xai_lib.streams import prepare_streams
+from xai_lib.explainers.meeting import Structure
+from xai_lib.explainers.registry import all_methods
+from xai_lib.streams.prepare import prepare_streams
 
 GRADIENT_AND_LRP = (
     "gradient",

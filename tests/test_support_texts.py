@@ -12,8 +12,8 @@ from torch.nn import functional as F
 from transformers import activations
 
 import xai_lib as xai
-from xai_lib.inputs import prepare
-from xai_lib.passes import Call
+from xai_lib.passes.call import Call
+from xai_lib.streams.views import prepare
 
 BY_NAME = {entry.name: entry for entry in TEXTS}
 ONE_MAP = [e for e in TEXTS if "conv layer" not in e.name]

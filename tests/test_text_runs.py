@@ -9,13 +9,13 @@ from small_vits import random_vit
 from text_samples import REVIEWS, Reviews
 from typer.testing import CliRunner
 
-from xai_lib import cli_rationales
 from xai_lib.api import explain
-from xai_lib.datasets.eraser import annotation_of
+from xai_lib.cli import rationales as cli_rationales
+from xai_lib.datasets.texts.eraser import annotation_of
 from xai_lib.errors import InputError, OptionError, TargetError
 from xai_lib.evaluators import Subject
-from xai_lib.evaluators.eraser_results import read_results, write_results
-from xai_lib.evaluators.eraser_scores import score_results
+from xai_lib.evaluators.eraser.results import read_results, write_results
+from xai_lib.evaluators.eraser.scores import score_results
 from xai_lib.models import Processor
 from xai_lib.runs import evaluate
 from xai_lib.runs.classes import class_places

@@ -11,9 +11,9 @@ from transformers import PreTrainedTokenizerFast
 
 import xai_lib as xai
 from xai_lib.errors import InputError, MethodNotApplicableError, OptionError, UnsupportedModelError
+from xai_lib.long_texts import _cut
 from xai_lib.models import TextProcessor
-from xai_lib.text import TextLayout, words_of
-from xai_lib.windows import _cut
+from xai_lib.streams.words import TextLayout, words_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -10,13 +10,20 @@ from scipy.stats import chi2_contingency
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from xai_lib.datasets import generated_texts
-from xai_lib.datasets.generated_texts import EMBEDDED_TEXTS, open_embedded_text
-from xai_lib.datasets.reviews import _SIGNS, Reviews, degrees_of, review_label
-from xai_lib.datasets.text_evidence import only, text_world, without, without_negators
-from xai_lib.datasets.text_samples import sample_texts
-from xai_lib.datasets.topics import _ASIDES, _FRAMES, _ORDINARY, TOPIC_CLASSES, TOPICS, topic_label
-from xai_lib.datasets.wording import (
+from xai_lib.datasets.samples.texts import sample_texts
+from xai_lib.datasets.worlds import generated_texts
+from xai_lib.datasets.worlds.generated_texts import EMBEDDED_TEXTS, open_embedded_text
+from xai_lib.datasets.worlds.reviews import _SIGNS, Reviews, degrees_of, review_label
+from xai_lib.datasets.worlds.text_evidence import only, text_world, without, without_negators
+from xai_lib.datasets.worlds.topics import (
+    _ASIDES,
+    _FRAMES,
+    _ORDINARY,
+    TOPIC_CLASSES,
+    TOPICS,
+    topic_label,
+)
+from xai_lib.datasets.worlds.wording import (
     ADJECTIVES,
     EFFECTS,
     FEELINGS,

@@ -17,9 +17,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "data_scripts"))
 import train_clip
 from training import read_weights
 
-from xai_lib.datasets.attributes import AttributeScenes
-from xai_lib.datasets.captions import caption_of
-from xai_lib.datasets.wording import Draw
+from xai_lib.datasets.worlds.attributes import AttributeScenes
+from xai_lib.datasets.worlds.captions import caption_of
+from xai_lib.datasets.worlds.wording import Draw
 
 
 @pytest.fixture(autouse=True)

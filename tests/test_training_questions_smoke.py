@@ -13,9 +13,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "data_scripts"))
 
 import train_questions
 
-from xai_lib.datasets.question_scenes import background_vector
-from xai_lib.datasets.question_wording import ANSWERS, COUNTS
-from xai_lib.datasets.questions import GeneratedQuestions
+from xai_lib.datasets.worlds.question_scenes import background_vector
+from xai_lib.datasets.worlds.question_wording import ANSWERS, COUNTS
+from xai_lib.datasets.worlds.questions import GeneratedQuestions
 
 
 @pytest.fixture(autouse=True)

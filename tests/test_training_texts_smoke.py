@@ -13,8 +13,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "data_scripts"))
 
 import train_texts
 
-from xai_lib.datasets.reviews import Reviews
-from xai_lib.datasets.wording import Draw
+from xai_lib.datasets.worlds.reviews import Reviews
+from xai_lib.datasets.worlds.wording import Draw
 
 
 @pytest.fixture(autouse=True)

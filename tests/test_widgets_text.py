@@ -18,7 +18,7 @@ from small_berts import TEXTS, small_bert
 import xai_lib as xai
 from xai_lib.errors import InputError, OptionError, TargetError, UnsupportedModelError
 from xai_lib.models import Processor
-from xai_lib.plots.texts import printable
+from xai_lib.plots.text.rows import printable
 from xai_lib.widgets import session as session_module
 from xai_lib.widgets import text_state
 from xai_lib.widgets.reading import read_text

@@ -7,17 +7,17 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from xai_lib import registry
 from xai_lib.attribution import Attribution
-from xai_lib.borrowing import borrowed, eager
 from xai_lib.errors import MethodNotApplicableError, unknown_name
-from xai_lib.finishing import finished
-from xai_lib.inputs import prepare, unwrap
-from xai_lib.multimodal import explain_streams
-from xai_lib.passes import Call
-from xai_lib.refusals import PIXEL_METHODS
-from xai_lib.streams import prepare_streams
-from xai_lib.targets import Target, class_names, resolve_all
+from xai_lib.explainers import registry
+from xai_lib.explainers.meeting import explain_streams
+from xai_lib.passes.call import Call
+from xai_lib.passes.loan import borrowed, eager
+from xai_lib.passes.refusals import PIXEL_METHODS
+from xai_lib.streams.finishing import finished
+from xai_lib.streams.prepare import prepare_streams
+from xai_lib.streams.targets import Target, class_names, resolve_all
+from xai_lib.streams.views import prepare, unwrap
 from xai_lib.tracing import Trace
 
 COMPAT = (None, "reference")

@@ -10,11 +10,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from xai_lib.errors import MethodNotApplicableError, OptionError, unknown_name
-from xai_lib.files import saveable, written
-from xai_lib.layout import Layout, TokenLayout
-from xai_lib.stream_layout import RegionLayout, StreamsLayout
-from xai_lib.streams import SOURCES
-from xai_lib.text import TextLayout, TextScores
+from xai_lib.files.writing import saveable, written
+from xai_lib.streams.layouts import RegionLayout, StreamsLayout
+from xai_lib.streams.patches import Layout, TokenLayout
+from xai_lib.streams.prepare import SOURCES
+from xai_lib.streams.words import TextLayout, TextScores
 
 SUFFIXES = (".png", ".pdf", ".svg", ".safetensors")
 TEXT_SUFFIXES = (".html", ".tex", *SUFFIXES)

@@ -41,6 +41,13 @@ def check_options(
             )
 
 
+def check_range(name: str, value: int, low: int, high: int, hint: str) -> int:
+    """Return the integer `value` if low <= value <= high, else raise an OptionError."""
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise OptionError(f"{name} is {value!r}; expected an integer from {low} to {high}: {hint}")
+    return value
+
+
 def _fits(value, expected) -> bool:
     """Whether a value has the annotated type; True is no number, but 1 is a float."""
     allowed = typing.get_args(expected) or (expected,)

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 import xai_lib as xai
 from xai_lib.errors import XAIError
-from xai_lib.registry import Method, all_methods
+from xai_lib.explainers.registry import Method, all_methods
 
 FEW_STEPS = {
     "integrated_gradients": {"steps": 3},

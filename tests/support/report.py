@@ -12,7 +12,7 @@ from support.catalogue_streams import STREAMS
 from support.catalogue_texts import TEXTS
 from support.matrix import Cell, matrix
 from support.stream_entry import StreamEntry
-from xai_lib.registry import all_methods
+from xai_lib.explainers.registry import all_methods
 
 FOLDER = Path(__file__).parents[2] / "reports"
 PAGE, TABLE = FOLDER / "support.md", FOLDER / "support.csv"

@@ -9,16 +9,17 @@ from xai_lib.datasets.base import (
     TextDataset,
     TextSample,
 )
-from xai_lib.datasets.digits import DIGIT_CLASSES, DigitBatch, handwritten_digits
+from xai_lib.datasets.images.imagenet_labels import imagenet_names
 from xai_lib.datasets.opening import datasets_table, open_dataset
-from xai_lib.datasets.pair_samples import SamplePairs, sample_pairs
-from xai_lib.datasets.prompts import class_prompts, imagenet_names
-from xai_lib.datasets.question_samples import SampleQuestions, sample_questions
-from xai_lib.datasets.questions import GeneratedQuestions
-from xai_lib.datasets.region_features import open_regions
-from xai_lib.datasets.samples import Samples, sample_images
-from xai_lib.datasets.scenes import SCENE_CLASSES, SceneBatch, Scenes
-from xai_lib.datasets.text_samples import SampleTexts, sample_texts
+from xai_lib.datasets.regions.opening import open_regions
+from xai_lib.datasets.samples.images import Samples, sample_images
+from xai_lib.datasets.samples.pairs import SamplePairs, sample_pairs
+from xai_lib.datasets.samples.questions import SampleQuestions, sample_questions
+from xai_lib.datasets.samples.texts import SampleTexts, sample_texts
+from xai_lib.datasets.worlds.digits import DIGIT_CLASSES, DigitBatch, handwritten_digits
+from xai_lib.datasets.worlds.questions import GeneratedQuestions
+from xai_lib.datasets.worlds.scenes import SCENE_CLASSES, SceneBatch, Scenes
+from xai_lib.models.prompts import class_prompts
 
 __all__ = [
     "DIGIT_CLASSES",

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xai_lib.datasets.missing import GTSEGS, IMAGENET_VAL, VQA2, Source
-from xai_lib.datasets.text_sets import TextName, open_text_set
-from xai_lib.datasets.text_sources import TEXT_SOURCES
+from xai_lib.datasets.texts.opening import TextName, open_text_set
+from xai_lib.datasets.texts.sources import TEXT_SOURCES
 from xai_lib.errors import OptionError, unknown_name
 
 if TYPE_CHECKING:
@@ -77,11 +77,11 @@ def open_dataset(
     if path is not None and not takes_path:
         raise OptionError(f"The data set {name!r} takes no path; {', '.join(_SOURCES)} and hf: do.")
     if is_hub:
-        from xai_lib.datasets.hub_sets import open_hub
+        from xai_lib.datasets.hub.sets import open_hub
 
         return open_hub(name, None if path is None else Path(path).expanduser(), revision)
     if is_folder:
-        from xai_lib.datasets.folders import open_folder
+        from xai_lib.datasets.images.folders import open_folder
 
         return open_folder(rest)
     if text:
@@ -96,16 +96,16 @@ def open_dataset(
 def _open_source(source: Source, path: str | os.PathLike | None) -> ImageDataset:
     place = source.locate(path)
     if source is GTSEGS:
-        from xai_lib.datasets.gtsegs import GtSegs
+        from xai_lib.datasets.images.gtsegs import GtSegs
 
         return GtSegs(place)
-    from xai_lib.datasets.imagenet import open_imagenet_val
+    from xai_lib.datasets.images.imagenet import open_imagenet_val
 
     return open_imagenet_val(place)
 
 
 def _open_questions(text: str, name: TextName, path: str | os.PathLike | None) -> QuestionDataset:
-    from xai_lib.datasets.vqa import open_vqa
+    from xai_lib.datasets.questions.vqa import open_vqa
 
     if name.place is not None and path is not None:
         raise OptionError(f"{text!r} and path={os.fspath(path)!r} both say where it is.")
@@ -115,14 +115,14 @@ def _open_questions(text: str, name: TextName, path: str | os.PathLike | None) -
 
 def _open_embedded(name: str) -> ImageDataset | TextDataset | QuestionDataset:
     if name in _QUESTIONS:
-        from xai_lib.datasets.questions import GeneratedQuestions
+        from xai_lib.datasets.worlds.questions import GeneratedQuestions
 
         return GeneratedQuestions()
     if name in _TEXTS:
-        from xai_lib.datasets.generated_texts import open_embedded_text
+        from xai_lib.datasets.worlds.generated_texts import open_embedded_text
 
         return open_embedded_text(name)
-    from xai_lib.datasets.generated import AttributeImages, DigitImages, SceneImages
+    from xai_lib.datasets.worlds.generated import AttributeImages, DigitImages, SceneImages
 
     if name == "digits":
         return DigitImages()

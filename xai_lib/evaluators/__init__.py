@@ -11,17 +11,10 @@ from dataclasses import fields
 from importlib import import_module
 
 from xai_lib.errors import unknown_name
-from xai_lib.evaluators.base import (
-    AnyBatch,
-    Batch,
-    Evaluator,
-    Metric,
-    QuestionBatch,
-    Subject,
-    TextBatch,
-)
+from xai_lib.evaluators.base import AnyBatch, Batch, Evaluator, QuestionBatch, Subject, TextBatch
 from xai_lib.evaluators.specs import MethodSpec, parse_methods
 from xai_lib.options import check_options
+from xai_lib.statistics.metric import Metric
 
 # Name: module and class. Modules load on demand.
 EVALUATORS = {

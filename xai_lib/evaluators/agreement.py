@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from xai_lib.errors import OptionError
-from xai_lib.evaluators.base import Batch, Evaluator, Metric, Row, Subject
+from xai_lib.evaluators.base import Batch, Evaluator, Row, Subject
 from xai_lib.evaluators.maps import Maps, explained
 from xai_lib.evaluators.similarity import is_constant, spearman
 from xai_lib.evaluators.specs import MethodSpec
+from xai_lib.statistics.metric import Metric
 
 CONSTANT = "The relevance of {method!r} is the same for every patch, so it ranks nothing"
 

@@ -7,19 +7,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int, Int8
 from torch import Tensor, nn
 
 from xai_lib.evaluators.specs import MethodSpec, parse_methods
-from xai_lib.models.processor import Processor
-from xai_lib.models.question_processor import QuestionProcessor
-from xai_lib.models.text_processor import TextProcessor
+from xai_lib.models.processors.image import Processor
+from xai_lib.models.processors.question import QuestionProcessor
+from xai_lib.models.processors.text import TextProcessor
+from xai_lib.statistics.metric import Metric
 
 if TYPE_CHECKING:
-    from pandas import DataFrame
-
     from xai_lib.datasets.base import QuestionSample
 
 Row = dict[str, object]
@@ -136,34 +134,6 @@ class Subject:
             images.new_tensor(v).view(-1, 1, 1) for v in (self.processor.mean, self.processor.std)
         )
         return ((images - mean) / std).to(self.dtype)
-
-
-def identity(parts: np.ndarray) -> np.ndarray:
-    """Return the single column of parts: the value of a metric that is a plain mean."""
-    return parts[..., 0]
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A number of a table: value(mean over samples of parts).
-
-    A mean has one part per sample and value = identity. A ratio of sums over the data set, such as
-    pixel accuracy, has several: parts (correct, labelled), value a/b. That one form lets bootstrap
-    and paired tests treat every metric alike. `columns` of the records become the parts, in order;
-    `value` maps (..., parts) to (...). better: "high", "low", None where neither is, or, where it
-    depends on a group, which of them by its value ({"positive": "low", "negative": "high"}).
-    scale: factor for display (100 for per cent).
-    """
-
-    name: str
-    columns: tuple[str, ...]
-    value: Callable[[np.ndarray], np.ndarray] = identity
-    better: str | dict[str, str] | None = "high"
-    scale: float = 1.0
-
-    def parts(self, records: DataFrame) -> np.ndarray:
-        """Return (samples, parts) in float64."""
-        return records[list(self.columns)].to_numpy(np.float64)
 
 
 class Evaluator(ABC):

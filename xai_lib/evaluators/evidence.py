@@ -10,13 +10,14 @@ from jaxtyping import Bool, Float
 
 from xai_lib.datasets.base import QuestionSample
 from xai_lib.errors import OptionError, unknown_name
-from xai_lib.evaluators.base import Evaluator, Metric, QuestionBatch, Row, Subject
-from xai_lib.evaluators.eraser_metrics import auprc
-from xai_lib.evaluators.eraser_words import evidence_spans
+from xai_lib.evaluators.base import Evaluator, QuestionBatch, Row, Subject
+from xai_lib.evaluators.eraser.metrics import auprc
+from xai_lib.evaluators.eraser.words import evidence_spans
 from xai_lib.evaluators.questions import STREAMS, ExplainedQuestion, explained_questions
 from xai_lib.evaluators.specs import MethodSpec
 from xai_lib.evaluators.texts import check_explain
-from xai_lib.text import REDUCTIONS, words_of
+from xai_lib.statistics.metric import Metric
+from xai_lib.streams.words import REDUCTIONS, words_of
 
 COLUMNS = ("pointing", "mass", "auprc", "chance")
 NOTHING = {

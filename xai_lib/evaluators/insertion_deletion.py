@@ -11,11 +11,12 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import gaussian_blur
 
 from xai_lib.errors import TargetError
-from xai_lib.evaluators.base import Batch, Evaluator, Metric, Row, Subject
+from xai_lib.evaluators.base import Batch, Evaluator, Row, Subject
 from xai_lib.evaluators.maps import check_maps, explained, ranks
 from xai_lib.evaluators.specs import MethodSpec
 from xai_lib.evaluators.streaming import Edits, stream
-from xai_lib.registry import check_range
+from xai_lib.options import check_range
+from xai_lib.statistics.metric import Metric
 
 ORDERS = ("deletion", "insertion")
 # Width and deviation of the published blur, in pixels of an image of the published size.

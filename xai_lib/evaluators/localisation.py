@@ -12,9 +12,10 @@ from torch import Tensor
 
 from xai_lib.datasets.base import FOREGROUND, IGNORED
 from xai_lib.errors import OptionError, unknown_name
-from xai_lib.evaluators.base import Batch, Evaluator, Metric, Row, Subject
+from xai_lib.evaluators.base import Batch, Evaluator, Row, Subject
 from xai_lib.evaluators.maps import check_maps, explained
 from xai_lib.evaluators.specs import MethodSpec
+from xai_lib.statistics.metric import Metric
 
 EXPLAIN = ("label", "predicted")
 COLUMNS = ("pointing", "mass", "rank", "chance")

@@ -11,10 +11,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from xai_lib.errors import OptionError, TargetError, unknown_name
-from xai_lib.evaluators.base import Batch, Evaluator, Metric, Row, Subject
+from xai_lib.evaluators.base import Batch, Evaluator, Row, Subject
 from xai_lib.evaluators.maps import Maps, check_maps, explained, ranks
 from xai_lib.evaluators.specs import MethodSpec
 from xai_lib.evaluators.streaming import Edits, stream
+from xai_lib.statistics.metric import Metric
 
 STEPS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 EXPLAINED = ("predicted", "target")

@@ -10,13 +10,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from xai_lib.borrowing import borrowed
 from xai_lib.errors import InputError
 from xai_lib.evaluators.base import Subject
 from xai_lib.evaluators.model_rows import ModelRow, call, padded, shape_of
 from xai_lib.evaluators.specs import MethodSpec
 from xai_lib.evaluators.texts import reason_of
 from xai_lib.heads import HeadScores, head_scores, prune_heads
+from xai_lib.passes.loan import borrowed
 from xai_lib.tracing import HeadMask
 
 NOT_FINITE = "The head scores of {method!r} hold NaN or Inf for this sample, so they rank nothing"

@@ -12,14 +12,7 @@ from torch import Tensor
 
 from xai_lib.errors import InputError, OptionError, unknown_name
 from xai_lib.evaluators.answers import accuracies, credits_of
-from xai_lib.evaluators.base import (
-    AnyBatch,
-    Evaluator,
-    Metric,
-    QuestionBatch,
-    Row,
-    Subject,
-)
+from xai_lib.evaluators.base import AnyBatch, Evaluator, QuestionBatch, Row, Subject
 from xai_lib.evaluators.head_specs import parse_head_scores
 from xai_lib.evaluators.model_rows import rows_of
 from xai_lib.evaluators.pruned_rows import Scored, pruned_logits, scored_rows
@@ -29,6 +22,7 @@ from xai_lib.evaluators.text_perturbation import BETTER, area
 from xai_lib.evaluators.texts import check_explain
 from xai_lib.heads import HeadScores
 from xai_lib.heads.ranking import COUNTS, LEVELS, ORDERS
+from xai_lib.statistics.metric import Metric
 
 FRACTIONS = tuple(i / 10 for i in range(10))
 RANKINGS = ("sample", "dataset")

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from xai_lib.errors import OptionError
 from xai_lib.evaluators.answers import accuracies, credits_of
-from xai_lib.evaluators.base import Evaluator, Metric, QuestionBatch, Row, Subject
+from xai_lib.evaluators.base import Evaluator, QuestionBatch, Row, Subject
 from xai_lib.evaluators.model_rows import ModelRow, stream_rows
 from xai_lib.evaluators.question_removal import (
     KEPT_AT_END,
@@ -24,6 +24,7 @@ from xai_lib.evaluators.questions import STREAMS, ExplainedQuestion, explained_q
 from xai_lib.evaluators.specs import MethodSpec
 from xai_lib.evaluators.text_perturbation import BETTER, ORDERS, area
 from xai_lib.evaluators.texts import check_explain
+from xai_lib.statistics.metric import Metric
 
 NOT_FINITE = "The model's logits hold NaN or Inf where regions or tokens are taken from this sample"
 COLUMNS = ("accuracy", "probability", "kept", "auc", "auc_probability")

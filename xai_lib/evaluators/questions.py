@@ -15,7 +15,7 @@ from xai_lib.evaluators.base import QuestionBatch, Subject
 from xai_lib.evaluators.model_rows import ModelRow, rows_of
 from xai_lib.evaluators.specs import MethodSpec
 from xai_lib.evaluators.texts import reason_of
-from xai_lib.text import TextScores
+from xai_lib.streams.words import TextScores
 
 STREAMS = ("image", "text")
 NOT_FINITE = "The relevance of {method!r} holds NaN or Inf for this sample, so it ranks nothing"

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from xai_lib.errors import InputError, OptionError, unknown_name
-from xai_lib.evaluators.base import Evaluator, Metric, Row, Subject, TextBatch
-from xai_lib.evaluators.eraser_metrics import (
+from xai_lib.evaluators.base import Evaluator, Row, Subject, TextBatch
+from xai_lib.evaluators.eraser.metrics import (
     AOPC_THRESHOLDS,
     IOU_THRESHOLD,
     auprc,
@@ -22,7 +22,7 @@ from xai_lib.evaluators.eraser_metrics import (
     spans_of,
     words_in,
 )
-from xai_lib.evaluators.eraser_words import (
+from xai_lib.evaluators.eraser.words import (
     document_scores,
     evidence_spans,
     ranked,
@@ -38,7 +38,8 @@ from xai_lib.evaluators.texts import (
     explained_texts,
 )
 from xai_lib.evaluators.token_stream import NOT_FINITE, TokenRow, stream_ids
-from xai_lib.text import REDUCTIONS
+from xai_lib.statistics.metric import Metric
+from xai_lib.streams.words import REDUCTIONS
 
 KS = tuple(range(5, 85, 5))
 REMOVALS = ("delete", "mask")

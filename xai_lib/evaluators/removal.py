@@ -13,7 +13,7 @@ from xai_lib.errors import OptionError
 from xai_lib.evaluators.base import Subject
 from xai_lib.evaluators.texts import ExplainedText
 from xai_lib.evaluators.token_stream import TokenRow
-from xai_lib.text import words_of
+from xai_lib.streams.words import words_of
 
 
 def tokens_of_words(

@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from xai_lib.evaluators.base import Batch, Evaluator, Metric, Row, Subject
+from xai_lib.evaluators.base import Batch, Evaluator, Row, Subject
 from xai_lib.evaluators.maps import Maps, check_maps, explained, min_max
 from xai_lib.evaluators.randomisation import cascade_of
 from xai_lib.evaluators.similarity import is_constant, spearman, ssim
 from xai_lib.evaluators.specs import MethodSpec
+from xai_lib.statistics.metric import Metric
 
 CURVES = ("rank_correlation", "rank_correlation_abs", "ssim")
 COLUMNS = tuple(f"{curve}_{which}" for curve in CURVES for which in ("mean", "full"))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from xai_lib import registry
 from xai_lib.api import COMPAT, FIRST_TOKEN
 from xai_lib.errors import OptionError, unknown_name
+from xai_lib.explainers import registry
 from xai_lib.options import parse_pair
 
 

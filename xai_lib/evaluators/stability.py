@@ -12,11 +12,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from xai_lib.errors import OptionError
-from xai_lib.evaluators.base import Batch, Evaluator, Metric, Row, Subject
+from xai_lib.evaluators.base import Batch, Evaluator, Row, Subject
 from xai_lib.evaluators.maps import Maps, check_maps, explained
 from xai_lib.evaluators.randomisation import generator
 from xai_lib.evaluators.similarity import spearman
 from xai_lib.evaluators.specs import MethodSpec
+from xai_lib.statistics.metric import Metric
 
 COLUMNS = ("rank_correlation", "relative_change", "kept")
 CONSTANT = (

@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from xai_lib.borrowing import borrowed
 from xai_lib.errors import InputError, XAIError
 from xai_lib.evaluators.base import Subject
-from xai_lib.inputs import logits_of
+from xai_lib.passes.loan import borrowed
+from xai_lib.streams.views import logits_of
 
 
 @dataclass(frozen=True)

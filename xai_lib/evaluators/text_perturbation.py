@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from xai_lib.errors import OptionError, unknown_name
-from xai_lib.evaluators.base import Evaluator, Metric, Row, Subject, TextBatch
+from xai_lib.evaluators.base import Evaluator, Row, Subject, TextBatch
 from xai_lib.evaluators.removal import pad_id
 from xai_lib.evaluators.specs import MethodSpec
 from xai_lib.evaluators.texts import (
@@ -22,6 +22,7 @@ from xai_lib.evaluators.texts import (
     explained_texts,
 )
 from xai_lib.evaluators.token_stream import NOT_FINITE, TokenRow, stream_ids
+from xai_lib.statistics.metric import Metric
 
 
 class Schedule(NamedTuple):

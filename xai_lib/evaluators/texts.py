@@ -13,8 +13,8 @@ from xai_lib.api import explain
 from xai_lib.errors import InputError, OptionError, unknown_name
 from xai_lib.evaluators.base import Subject, TextBatch
 from xai_lib.evaluators.specs import MethodSpec
-from xai_lib.input_checks import takes_keyword
-from xai_lib.text import REDUCTIONS, TextScores
+from xai_lib.streams.checks import takes_keyword
+from xai_lib.streams.words import REDUCTIONS, TextScores
 
 EXPLAIN = ("label", "predicted")
 NOT_FINITE = "The relevance of {method!r} holds NaN or Inf for this sample, so it ranks no words"

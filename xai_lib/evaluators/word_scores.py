@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from xai_lib.errors import unknown_name
-from xai_lib.evaluators.base import Evaluator, Metric, Row, Subject, TextBatch
+from xai_lib.evaluators.base import Evaluator, Row, Subject, TextBatch
 from xai_lib.evaluators.randomisation import cascade_of
 from xai_lib.evaluators.specs import MethodSpec
 from xai_lib.evaluators.texts import (
@@ -17,7 +17,8 @@ from xai_lib.evaluators.texts import (
     explained_texts,
 )
 from xai_lib.evaluators.word_deletion import targets
-from xai_lib.text import REDUCTIONS
+from xai_lib.statistics.metric import Metric
+from xai_lib.streams.words import REDUCTIONS
 
 UNITS = ("word", "token")
 COLUMNS = ("words", "scores", "units", "tokens", "explained", "predicted")

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from xai_lib.errors import InputError
-from xai_lib.evaluators.statistics import RESAMPLES, percentile_interval, resampling_counts
+from xai_lib.statistics.intervals import RESAMPLES, percentile_interval, resampling_counts
 
 if TYPE_CHECKING:
     from pandas import DataFrame

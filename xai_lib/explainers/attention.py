@@ -15,8 +15,9 @@ from xai_lib.explainers.mixing import (
 )
 from xai_lib.explainers.output import Output
 from xai_lib.explainers.reading import Reader
-from xai_lib.passes import Call, Run
-from xai_lib.registry import check_range, explainer
+from xai_lib.explainers.registry import explainer
+from xai_lib.options import check_range
+from xai_lib.passes.call import Call, Run
 from xai_lib.tracing import Chain, HeadMask, Site
 
 

@@ -8,8 +8,9 @@ import torch
 
 from xai_lib.explainers.mixing import accumulation_dtype
 from xai_lib.explainers.output import Output
-from xai_lib.passes import Call
-from xai_lib.registry import check_range, explainer
+from xai_lib.explainers.registry import explainer
+from xai_lib.options import check_range
+from xai_lib.passes.call import Call
 
 
 @explainer("random", family="control", cite="samek2017", class_specific=False, streams="apart")

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from xai_lib.errors import OptionError, unknown_name
 from xai_lib.explainers.output import Output
-from xai_lib.passes import Call
-from xai_lib.registry import check_range, explainer
+from xai_lib.explainers.registry import explainer
+from xai_lib.options import check_range
+from xai_lib.passes.call import Call
 
 QUADRATURES = ("gauss_legendre", "trapezoid")
 

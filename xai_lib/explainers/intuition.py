@@ -19,8 +19,9 @@ from xai_lib.explainers.mixing import (
     readout_rows,
 )
 from xai_lib.explainers.output import Output
-from xai_lib.passes import Call
-from xai_lib.registry import check_range, explainer
+from xai_lib.explainers.registry import explainer
+from xai_lib.options import check_range
+from xai_lib.passes.call import Call
 from xai_lib.rules import gemm
 from xai_lib.tracing import Site
 

@@ -16,12 +16,13 @@ from xai_lib.explainers.mixing import (
 )
 from xai_lib.explainers.output import Output
 from xai_lib.explainers.reading import Reader
-from xai_lib.layout import TokenLayout
-from xai_lib.passes import Call, Run
-from xai_lib.registry import check_range, explainer
+from xai_lib.explainers.registry import explainer
+from xai_lib.options import check_range
+from xai_lib.passes.call import Call, Run
 from xai_lib.rules.gate import Switch
 from xai_lib.rules.rulesets import AttnLRP, ZPlus
-from xai_lib.stream_layout import StreamsLayout
+from xai_lib.streams.layouts import StreamsLayout
+from xai_lib.streams.patches import TokenLayout
 
 RULES = ("zplus", "zplus_split")
 

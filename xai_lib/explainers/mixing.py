@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from xai_lib.borrowing import HALF
 from xai_lib.errors import MethodNotApplicableError, OptionError
-from xai_lib.refusals import PIXEL_METHODS
-from xai_lib.registry import check_range
+from xai_lib.options import check_range
+from xai_lib.passes.loan import HALF
+from xai_lib.passes.refusals import PIXEL_METHODS
 from xai_lib.tracing import Site
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from xai_lib.passes import Call
+from xai_lib.passes.call import Call
 
 
 @dataclass

@@ -9,7 +9,7 @@ from torch import Tensor
 from xai_lib.errors import MethodNotApplicableError, OptionError, unknown_name
 from xai_lib.explainers.mixing import check_start, mean_of_rows, mix, readout_rows
 from xai_lib.explainers.stream_mixer import StreamMixer, last_maps, mix_streams, read_streams
-from xai_lib.passes import Call, Run
+from xai_lib.passes.call import Call, Run
 from xai_lib.tracing import Site
 
 ABLATIONS = ("normalize", "self_in_cross", "aggregate", "carry")

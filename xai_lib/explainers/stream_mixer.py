@@ -12,8 +12,8 @@ from torch import Tensor
 
 from xai_lib.errors import MethodNotApplicableError
 from xai_lib.explainers.mixing import mean_of_rows, readout_rows
-from xai_lib.refusals import PIXEL_METHODS
-from xai_lib.stream_layout import StreamsLayout
+from xai_lib.passes.refusals import PIXEL_METHODS
+from xai_lib.streams.layouts import StreamsLayout
 from xai_lib.tracing import Chain, Site
 
 # R of one chain: by the stream that relevance comes from, (batch, rows, tokens of that stream).

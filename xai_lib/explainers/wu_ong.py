@@ -12,9 +12,9 @@ from xai_lib.errors import MethodNotApplicableError, OptionError, unknown_name
 from xai_lib.explainers.lrp import to_input
 from xai_lib.explainers.mixing import accumulation_dtype, readout_rows
 from xai_lib.explainers.output import Output
-from xai_lib.explainers.published_wu_ong import VARIANTS, PublishedLRP
-from xai_lib.passes import SEEDS, Call
-from xai_lib.registry import explainer
+from xai_lib.explainers.published.wu_ong import VARIANTS, PublishedLRP
+from xai_lib.explainers.registry import explainer
+from xai_lib.passes.call import SEEDS, Call
 from xai_lib.rules.alpha_beta import AlphaBeta
 from xai_lib.rules.gate import Switch
 from xai_lib.rules.recorded import Recorder

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from xai_lib.errors import InputError
-from xai_lib.pruned import PassMask
+from xai_lib.passes.pruned import PassMask
 from xai_lib.tracing import HeadMask
-from xai_lib.tracing.chains import state_of
+from xai_lib.tracing.marks import state_of
 from xai_lib.tracing.sites import caller_name
 
 # A site: the number of its attention call in the pass, the name of the module that makes it (all of

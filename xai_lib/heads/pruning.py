@@ -8,10 +8,10 @@ from threading import local
 
 from torch import nn
 
-from xai_lib import pruned
-from xai_lib.borrowing import eager
 from xai_lib.heads.masks import HeadPlan, Heads, Key
-from xai_lib.inputs import unwrap
+from xai_lib.passes import pruned
+from xai_lib.passes.loan import eager
+from xai_lib.streams.views import unwrap
 from xai_lib.tracing import HeadMask, Trace
 
 

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from xai_lib.borrowing import borrowed
 from xai_lib.errors import InputError, OptionError, unknown_name
 from xai_lib.explainers.lrp import rule_set
 from xai_lib.heads.ranking import LEVELS, HeadScores, ScoredSite
 from xai_lib.heads.streams import all_streams, present_tokens, scores_pairs
-from xai_lib.inputs import unwrap
-from xai_lib.passes import Call, Run
-from xai_lib.targets import Target, class_names, resolve_all
+from xai_lib.passes.call import Call, Run
+from xai_lib.passes.loan import borrowed
+from xai_lib.streams.targets import Target, class_names, resolve_all
+from xai_lib.streams.views import unwrap
 from xai_lib.tracing import Site
-from xai_lib.tracing.chains import State
+from xai_lib.tracing.marks import State
 
 METHODS = ("grad_x_attention", "lrp", "taylor", "random")
 QUANTITIES = ("logit", "loss")

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from xai_lib import multimodal
 from xai_lib.errors import InputError, XAIError
-from xai_lib.inputs import Prepared, prepare
-from xai_lib.multimodal import is_pairwise
-from xai_lib.stream_layout import StreamsLayout
-from xai_lib.streams import MASKS, CoupledInputs, prepare_streams
+from xai_lib.explainers import meeting as multimodal
+from xai_lib.explainers.meeting import is_pairwise
+from xai_lib.streams.layouts import StreamsLayout
+from xai_lib.streams.prepare import MASKS, CoupledInputs, prepare_streams
+from xai_lib.streams.views import Prepared, prepare
 from xai_lib.tracing import Site
 
 

@@ -2,10 +2,10 @@
 
 from xai_lib.models.catalog import for_profile, models
 from xai_lib.models.loading import load
-from xai_lib.models.pair_processor import PairProcessor
-from xai_lib.models.processor import Processor
-from xai_lib.models.question_processor import QuestionProcessor
-from xai_lib.models.text_processor import TextProcessor
+from xai_lib.models.processors.image import Processor
+from xai_lib.models.processors.pair import PairProcessor
+from xai_lib.models.processors.question import QuestionProcessor
+from xai_lib.models.processors.text import TextProcessor
 from xai_lib.models.zero_shot import ZeroShotClassifier, zero_shot
 
 __all__ = [

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from xai_lib.errors import unknown_name
-from xai_lib.models import hub
+from xai_lib.files import hub
 from xai_lib.models.embedded import cards
 
 if TYPE_CHECKING:

@@ -18,13 +18,13 @@ import torch
 from torch import nn
 
 from xai_lib.errors import CheckpointError
-from xai_lib.models.hf_questions import question_processor
-from xai_lib.models.hf_texts import agree
-from xai_lib.models.pair_processor import PairProcessor
-from xai_lib.models.processor import Processor
-from xai_lib.models.question_processor import QuestionProcessor
-from xai_lib.models.text_processor import TextProcessor
-from xai_lib.models.weightfiles import read_safetensors
+from xai_lib.files.weights import read_safetensors
+from xai_lib.models.loaders.questions import question_processor
+from xai_lib.models.loaders.texts import agree
+from xai_lib.models.processors.image import Processor
+from xai_lib.models.processors.pair import PairProcessor
+from xai_lib.models.processors.question import QuestionProcessor
+from xai_lib.models.processors.text import TextProcessor
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

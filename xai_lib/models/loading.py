@@ -9,25 +9,25 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from xai_lib.errors import CheckpointError, OptionError, unknown_name
-from xai_lib.models.catalog import CHECKPOINTS, pinned_revision
-from xai_lib.models.embedded import cards, load_embedded
-from xai_lib.models.hf_models import load_hf_folder
-from xai_lib.models.hf_pairs import PAIRS, load_pair_folder
-from xai_lib.models.hf_questions import ARCHITECTURES, load_question_folder
-from xai_lib.models.hf_texts import load_text_folder, require_classifier
-from xai_lib.models.hub import fetch_folder
-from xai_lib.models.pair_processor import PairProcessor
-from xai_lib.models.processor import Processor
-from xai_lib.models.question_processor import QuestionProcessor
-from xai_lib.models.text_processor import TextProcessor
-from xai_lib.models.timm_models import load_timm, load_timm_folder
-from xai_lib.models.weightfiles import (
+from xai_lib.files.hub import fetch_folder
+from xai_lib.files.weights import (
     CONFIG_NAME,
     NO_PICKLE,
     PICKLED,
     PREPROCESSOR_NAME,
     read_json,
 )
+from xai_lib.models.catalog import CHECKPOINTS, pinned_revision
+from xai_lib.models.embedded import cards, load_embedded
+from xai_lib.models.loaders.images import load_hf_folder
+from xai_lib.models.loaders.pairs import PAIRS, load_pair_folder
+from xai_lib.models.loaders.questions import ARCHITECTURES, load_question_folder
+from xai_lib.models.loaders.texts import load_text_folder, require_classifier
+from xai_lib.models.loaders.timm import load_timm, load_timm_folder
+from xai_lib.models.processors.image import Processor
+from xai_lib.models.processors.pair import PairProcessor
+from xai_lib.models.processors.question import QuestionProcessor
+from xai_lib.models.processors.text import TextProcessor
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from xai_lib.datasets.prompts import TEMPLATE, class_prompts
 from xai_lib.errors import InputError, UnsupportedModelError
-from xai_lib.models.pair_processor import PairProcessor
-from xai_lib.models.processor import Processor
+from xai_lib.models.processors.image import Processor
+from xai_lib.models.processors.pair import PairProcessor
+from xai_lib.models.prompts import TEMPLATE, class_prompts
 
 _PARTS = ("get_image_features", "get_text_features", "logit_scale")
 

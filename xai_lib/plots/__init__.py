@@ -19,17 +19,17 @@ from xai_lib.plots.pruning import pruned_visualisation, pruning_curves
 from xai_lib.plots.regions import region_figure, region_map
 from xai_lib.plots.signs import Sign, sign_note, sign_of
 from xai_lib.plots.style import figure_style, look, looks
+from xai_lib.plots.text.figure import text_figure
+from xai_lib.plots.text.heatmap import TextHeatmap
+from xai_lib.plots.text.html import text_html
+from xai_lib.plots.text.latex import text_latex
+from xai_lib.plots.text.rows import TextRow, attribution_texts, rationale_row
+from xai_lib.plots.text.terminal import terminal_line
 from xai_lib.plots.text_curves import (
     rationale_curves,
     text_perturbation_curves,
     word_deletion_curves,
 )
-from xai_lib.plots.texts import TextRow, attribution_texts, rationale_row
-from xai_lib.plots.texts_figure import text_figure
-from xai_lib.plots.texts_heatmap import TextHeatmap
-from xai_lib.plots.texts_html import text_html
-from xai_lib.plots.texts_latex import text_latex
-from xai_lib.plots.texts_terminal import terminal_line
 from xai_lib.plots.word_statistics import (
     initialisation_scatter,
     rank_table_figure,

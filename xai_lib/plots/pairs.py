@@ -8,20 +8,21 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from xai_lib.attribution import Attribution
 from xai_lib.errors import InputError, MethodNotApplicableError, OptionError, unknown_name
-from xai_lib.layout import TokenLayout
+from xai_lib.explainers.registry import all_methods
 from xai_lib.plots.pictures import Style, displayable
 from xai_lib.plots.sheet import PLAIN, Band, Panel, heat_panel, image_panel, region_panel, sheet
 from xai_lib.plots.signs import SIGNS, sign_of
 from xai_lib.plots.style import DOUBLE, styled
-from xai_lib.plots.texts import LEVELS, TextRow
-from xai_lib.registry import all_methods
-from xai_lib.stream_layout import RegionLayout
-from xai_lib.text import TextLayout, TextScores
+from xai_lib.plots.text.rows import LEVELS, TextRow
+from xai_lib.streams.layouts import RegionLayout
+from xai_lib.streams.patches import TokenLayout
+from xai_lib.streams.words import TextLayout, TextScores
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from xai_lib.attribution import Attribution
 
 # The name of the stream of the text that another one is explained against.
 AGAINST = "against"

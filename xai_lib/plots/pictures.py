@@ -5,12 +5,15 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor
 
-from xai_lib.attribution import Attribution
 from xai_lib.tracing import Site
+
+if TYPE_CHECKING:
+    from xai_lib.attribution import Attribution
 
 # Perceptually even maps: relevance of one sign from dark to bright, of both signs around white.
 SEQUENTIAL, DIVERGING = "inferno", "RdBu_r"

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from xai_lib.errors import InputError, OptionError, unknown_name
-from xai_lib.models.images import ImageLike, read_image
+from xai_lib.files.images import ImageLike, read_image
 from xai_lib.plots.style import SINGLE, SMALL, styled
-from xai_lib.plots.texts_colours import AGAINST, FOR
+from xai_lib.plots.text.colours import AGAINST, FOR
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,10 +14,10 @@ from xai_lib.errors import InputError
 from xai_lib.plots.pictures import Style, colours, overlay
 from xai_lib.plots.regions import checked_regions, draw_regions, region_map, rgb
 from xai_lib.plots.style import DOUBLE, NORMAL, SMALL, styled
-from xai_lib.plots.texts import TextRow, number
-from xai_lib.plots.texts_colours import CHOSEN, INK, OTHER, colour
-from xai_lib.plots.texts_figure import BARS, HEAD, LINE, MARGIN, NOTE, Page, wrapped, wrapped_notes
-from xai_lib.plots.texts_lines import text_lines
+from xai_lib.plots.text.colours import CHOSEN, INK, OTHER, colour
+from xai_lib.plots.text.figure import BARS, HEAD, LINE, MARGIN, NOTE, Page, wrapped, wrapped_notes
+from xai_lib.plots.text.lines import text_lines
+from xai_lib.plots.text.rows import TextRow, number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

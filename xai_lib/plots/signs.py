@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from xai_lib import registry
 from xai_lib.errors import unknown_name
+from xai_lib.explainers import registry
 
 
 @dataclass(frozen=True)

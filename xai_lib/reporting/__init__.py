@@ -2,8 +2,8 @@
 
 from xai_lib.reporting.artifacts import Table, save_figure, save_table
 from xai_lib.reporting.published import beside, published, published_curves
-from xai_lib.reporting.ranks import Ranking, by_method, ranking
 from xai_lib.reporting.tables import PaperTable, directions, paper_table
+from xai_lib.statistics.ranks import Ranking, by_method, ranking
 
 __all__ = [
     "PaperTable",

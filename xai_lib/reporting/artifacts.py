@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xai_lib.errors import OptionError
-from xai_lib.files import write_text, written
+from xai_lib.files.writing import write_text, written
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

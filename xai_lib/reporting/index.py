@@ -9,7 +9,7 @@ from pathlib import Path
 import nbformat
 from jinja2 import Environment
 
-from xai_lib.files import write_text
+from xai_lib.files.writing import write_text
 
 # Where an executed notebook says how its run went: seconds, and one line of error or null.
 OUTCOME_KEY = "xai_report"

@@ -18,7 +18,7 @@ import papermill
 from traitlets.config import Config
 
 from xai_lib.errors import MissingDataError, OptionError, unknown_name
-from xai_lib.files import write_text
+from xai_lib.files.writing import write_text
 from xai_lib.models.catalog import PROFILES
 from xai_lib.reporting.artifacts import FOLDER_VARIABLE, NOTEBOOK_VARIABLE
 from xai_lib.reporting.html import notebook_html, without_widgets

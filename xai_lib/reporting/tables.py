@@ -10,7 +10,6 @@ import pandas as pd
 from pandas import DataFrame, MultiIndex
 
 from xai_lib.errors import InputError
-from xai_lib.evaluators.base import Metric
 from xai_lib.plots.panels import (
     TITLES,
     check_frame,
@@ -20,6 +19,7 @@ from xai_lib.plots.panels import (
     settings,
 )
 from xai_lib.reporting.artifacts import Table, save_table
+from xai_lib.statistics.metric import Metric
 
 
 @dataclass(frozen=True)

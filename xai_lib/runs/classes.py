@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from xai_lib.datasets.imagenet_labels import class_index, class_names
+from xai_lib.datasets.images.imagenet_labels import class_index, class_names
 from xai_lib.errors import TargetError
 
 # What data sets of sentiment and models for it write for the same class.

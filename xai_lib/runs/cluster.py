@@ -25,7 +25,7 @@ from xai_lib.runs.work import Computed, Work
 if TYPE_CHECKING:
     from distributed import Client
 
-    from xai_lib.runs.evaluate import Place
+    from xai_lib.runs.config import Place
 
 FORMS = "local:N, tcp://HOST:PORT, or a .yaml file for dask-jobqueue"
 CONNECT_S = 20

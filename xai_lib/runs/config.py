@@ -7,6 +7,8 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 
+import torch
+
 from xai_lib import evaluators
 from xai_lib.errors import InputError, OptionError
 from xai_lib.evaluators import Evaluator, MethodSpec
@@ -116,3 +118,37 @@ def differences(old: dict, new: dict, path: str = "") -> list[str]:
         elif here != there:
             lines.append(f"{path}{key}: {json.dumps(here)} -> {json.dumps(there)}")
     return lines
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run computes and finds its data: what may change when it goes on.
+
+    device: "auto", "cpu", "cuda", ...; workers: processes that read samples; cluster: None,
+    "local:N", "tcp://HOST:PORT" or a file for dask-jobqueue; data: path of the data set.
+    """
+
+    device: str = "auto"
+    workers: int = 0
+    cluster: str | None = None
+    data: str | None = None
+
+    def __post_init__(self):
+        if type(self.workers) is not int or self.workers < 0:
+            raise OptionError(f"workers is {self.workers!r}; expected a number of processes, or 0.")
+
+    def torch_device(self) -> torch.device:
+        """Return where this process computes; workers of a cluster look for themselves."""
+        found = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if self.device == "auto":
+            return found
+        try:
+            device = torch.device(self.device)
+            if self.cluster is not None and device.type == "cuda":
+                # The host that starts a cluster's jobs often has no GPU.
+                return found
+            torch.zeros(1, device=device).item()
+        except (RuntimeError, AssertionError) as error:
+            reason = (str(error) or repr(error)).splitlines()[0]
+            raise OptionError(f"device {self.device!r} cannot be used here: {reason}") from error
+        return device

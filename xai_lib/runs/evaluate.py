@@ -7,7 +7,6 @@ import os
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -16,46 +15,12 @@ from tqdm.auto import tqdm
 from xai_lib.datasets.base import Dataset
 from xai_lib.errors import OptionError, RunError, RunInterrupted, UnsupportedModelError
 from xai_lib.evaluators import MethodSpec, parse_methods_of
-from xai_lib.runs.config import RunConfig, Shard, cut, differences
+from xai_lib.runs.config import Place, RunConfig, Shard, cut, differences
 from xai_lib.runs.fingerprints import git_revision, versions
 from xai_lib.runs.folder import RunFolder
 from xai_lib.runs.results import Run
 from xai_lib.runs.subjects import AnyProcessor
 from xai_lib.runs.work import Computed, Work
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a run computes and finds its data: what may change when it goes on.
-
-    device: "auto", "cpu", "cuda", ...; workers: processes that read samples; cluster: None,
-    "local:N", "tcp://HOST:PORT" or a file for dask-jobqueue; data: path of the data set.
-    """
-
-    device: str = "auto"
-    workers: int = 0
-    cluster: str | None = None
-    data: str | None = None
-
-    def __post_init__(self):
-        if type(self.workers) is not int or self.workers < 0:
-            raise OptionError(f"workers is {self.workers!r}; expected a number of processes, or 0.")
-
-    def torch_device(self) -> torch.device:
-        """Return where this process computes; workers of a cluster look for themselves."""
-        found = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        if self.device == "auto":
-            return found
-        try:
-            device = torch.device(self.device)
-            if self.cluster is not None and device.type == "cuda":
-                # The host that starts a cluster's jobs often has no GPU.
-                return found
-            torch.zeros(1, device=device).item()
-        except (RuntimeError, AssertionError) as error:
-            reason = (str(error) or repr(error)).splitlines()[0]
-            raise OptionError(f"device {self.device!r} cannot be used here: {reason}") from error
-        return device
 
 
 def evaluate(

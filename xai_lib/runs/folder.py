@@ -20,7 +20,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from xai_lib.errors import RunError
-from xai_lib.files import write_text, written
+from xai_lib.files.writing import write_text, written
 from xai_lib.runs.config import differences
 
 FORMAT = 1

@@ -15,9 +15,9 @@ from torch.utils.data import Dataset as TorchDataset
 from xai_lib.datasets.base import Dataset, QuestionSample, Sample, TextSample
 from xai_lib.errors import InputError, XAIError
 from xai_lib.evaluators import AnyBatch, Batch, QuestionBatch, TextBatch
-from xai_lib.models.processor import Processor
-from xai_lib.models.question_processor import QuestionProcessor
-from xai_lib.models.text_processor import TextProcessor
+from xai_lib.models.processors.image import Processor
+from xai_lib.models.processors.question import QuestionProcessor
+from xai_lib.models.processors.text import TextProcessor
 
 # Processes die of a broken file or for want of memory; only the first repeats itself.
 PATIENCE = 2

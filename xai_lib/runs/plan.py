@@ -12,9 +12,8 @@ import torch
 from xai_lib.errors import CheckpointError, OptionError
 from xai_lib.evaluators import Subject
 from xai_lib.models import PairProcessor, load, zero_shot
-from xai_lib.models.timm_models import architecture
-from xai_lib.runs.config import RunConfig
-from xai_lib.runs.evaluate import Place
+from xai_lib.models.loaders.timm import architecture
+from xai_lib.runs.config import Place, RunConfig
 from xai_lib.runs.noise import noise
 from xai_lib.runs.subjects import check_modality, modality_of
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from xai_lib.errors import RunError
 from xai_lib.evaluators import Evaluator
-from xai_lib.files import written
+from xai_lib.files.writing import written
 from xai_lib.runs.config import RunConfig, Shard, cut
 from xai_lib.runs.folder import RunFolder, saying_how_to_resume
 
@@ -102,14 +102,14 @@ class Run:
 
     def summary(self) -> DataFrame:
         """Return the table of metrics: value, 95 % interval, n and failures (`summarise`)."""
-        from xai_lib.evaluators.summary import summarise
+        from xai_lib.statistics.summary import summarise
 
         self._say_if_incomplete()
         return summarise(self.evaluator, self.records())
 
     def comparisons(self) -> DataFrame:
         """Return the paired differences between methods with Holm's p-values (`compare`)."""
-        from xai_lib.evaluators.summary import compare
+        from xai_lib.statistics.summary import compare
 
         self._say_if_incomplete()
         return compare(self.evaluator, self.records())

@@ -8,7 +8,7 @@ from torch import nn
 
 from xai_lib.datasets import class_prompts, imagenet_names
 from xai_lib.datasets.base import Dataset
-from xai_lib.datasets.imagenet_labels import class_index, class_names
+from xai_lib.datasets.images.imagenet_labels import class_index, class_names
 from xai_lib.errors import OptionError
 from xai_lib.evaluators import EVALUATORS, evaluator_class
 from xai_lib.models import (

@@ -13,7 +13,6 @@ import psutil
 import torch
 from torch import nn
 
-from xai_lib.borrowing import borrowed
 from xai_lib.datasets import open_dataset
 from xai_lib.datasets.base import Dataset
 from xai_lib.errors import InputError, OptionError, TargetError
@@ -25,8 +24,8 @@ from xai_lib.evaluators import (
     Subject,
     TextBatch,
 )
-from xai_lib.inputs import logits_of
 from xai_lib.models import PairProcessor, load
+from xai_lib.passes.loan import borrowed
 from xai_lib.runs.classes import are_names, class_places
 from xai_lib.runs.config import RunConfig, Shard, as_json, cut
 from xai_lib.runs.fingerprints import model_fingerprint
@@ -39,6 +38,7 @@ from xai_lib.runs.subjects import (
     modality_of,
     processor_identity,
 )
+from xai_lib.streams.views import logits_of
 
 TRIALS = 8
 

@@ -13,28 +13,13 @@ directions of LXMERT's cross-attention both read the states from before the laye
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from torch import Tensor
 
 from xai_lib.tracing.guards import JOINS
+from xai_lib.tracing.marks import Chain, State, state_of
 from xai_lib.tracing.ops import PRODUCTS, ROUTING
 from xai_lib.tracing.sites import Site
-
-
-@dataclass(eq=False)
-class Chain:
-    """One sequence of tokens; `name` is that of the input it was made from.
-
-    parts: what it was joined of, (chain or None, version, tokens) in order; () for one that was
-    not. tokens: their number, known once the first site is met.
-    """
-
-    name: str
-    parts: tuple[tuple[Chain | None, int, int], ...] = ()
-    tokens: int = 0
-    sites: list[int] = field(default_factory=list)
-
 
 # Operations in which two sequences meet otherwise than token by token: scores of attention, and its
 # result, and the similarity of two towers.
@@ -42,13 +27,6 @@ MEETINGS = frozenset(name for name, kind in PRODUCTS.items() if kind != "multipl
     "scaled_dot_product_attention",
     "multi_head_attention_forward",
 }
-
-State = tuple[Chain, int]
-
-
-def state_of(x) -> State | None:
-    """Return (chain, version) of a tensor, None where it belongs to no chain."""
-    return getattr(x, "_xai_chain", None)
 
 
 class Chains:

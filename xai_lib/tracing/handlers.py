@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import xai_lib.tracing.arguments as arguments
+import xai_lib.tracing.attention as attention
 from xai_lib.errors import UnsupportedModelError
 from xai_lib.rules import gemm
 from xai_lib.rules.linear import ConvMap
 from xai_lib.rules.linear import linear as ruled_linear
 from xai_lib.rules.rulesets import scaled_product
-from xai_lib.tracing import arguments, attention
 from xai_lib.tracing.follow import heads_within, mark_of
 from xai_lib.tracing.ops import bare_name
 from xai_lib.tracing.sources import common_source, is_own_mean

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from xai_lib.tracing.chains import State
+    from xai_lib.tracing.marks import State
 
 
 @dataclass

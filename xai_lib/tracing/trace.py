@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from xai_lib.errors import UnsupportedModelError
 from xai_lib.rules.gate import Switch
-from xai_lib.tracing.chains import Chains, carry, state_of
+from xai_lib.tracing.chains import Chains, carry
 from xai_lib.tracing.embeddings import Embeddings
 from xai_lib.tracing.follow import (
     follow,
@@ -25,6 +25,7 @@ from xai_lib.tracing.follow import (
 from xai_lib.tracing.graph import feeds, substituted
 from xai_lib.tracing.guards import Guards
 from xai_lib.tracing.handlers import Handlers
+from xai_lib.tracing.marks import state_of
 from xai_lib.tracing.masks import HeadMask
 from xai_lib.tracing.ops import KINDS, ROUTING, bare_name, out_of_place
 from xai_lib.tracing.sites import Site, caller_name

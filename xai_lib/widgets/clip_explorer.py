@@ -6,15 +6,15 @@ from dataclasses import replace
 
 from torch import nn
 
-from xai_lib import registry
 from xai_lib.errors import InputError, OptionError, TargetError
-from xai_lib.models.pair_processor import PairProcessor
+from xai_lib.explainers import registry
+from xai_lib.models.processors.pair import PairProcessor
 from xai_lib.plots import Style
 from xai_lib.plots.pairs import Drawn
 from xai_lib.plots.regions import rgb
 from xai_lib.plots.sheet import Band, Panel, heat_panel, image_panel, sheet_figure
-from xai_lib.plots.texts import TextRow
-from xai_lib.plots.texts_html import text_html
+from xai_lib.plots.text.html import text_html
+from xai_lib.plots.text.rows import TextRow
 from xai_lib.widgets.base import ClassExplorer
 from xai_lib.widgets.gallery import uploaded
 from xai_lib.widgets.pair_state import PairChoice, PairSession, text_lines_of, text_number

@@ -6,9 +6,9 @@ from dataclasses import dataclass, fields
 
 import ipywidgets as w
 
+from xai_lib.explainers.registry import all_methods
 from xai_lib.plots import Style
-from xai_lib.registry import all_methods
-from xai_lib.text import REDUCTIONS
+from xai_lib.streams.words import REDUCTIONS
 
 COLOUR_MAPS = ("inferno", "viridis", "magma", "cividis", "jet", "RdBu_r", "coolwarm")
 WIDE = {"width": "auto"}

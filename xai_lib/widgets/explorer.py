@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from torch import nn
 
-from xai_lib import registry
 from xai_lib.errors import OptionError, unknown_name
+from xai_lib.explainers import registry
 from xai_lib.plots import Style
 from xai_lib.widgets.base import Explorer
 from xai_lib.widgets.controls import ImageControls

@@ -7,14 +7,14 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from xai_lib import registry
 from xai_lib.errors import InputError, OptionError, unknown_name
+from xai_lib.explainers import registry
 from xai_lib.heads.ranking import ORDERS
 from xai_lib.heads.scores import METHODS
 from xai_lib.plots.heads import head_grids, head_panel, panel_height, scale_of
 from xai_lib.plots.sheet import Band, Panel, bar_panel, sheet_figure
-from xai_lib.plots.texts import TextRow, number
-from xai_lib.plots.texts_html import text_html
+from xai_lib.plots.text.html import text_html
+from xai_lib.plots.text.rows import TextRow, number
 from xai_lib.widgets.base import Live
 from xai_lib.widgets.head_grid import HeadGridBox
 from xai_lib.widgets.head_state import Head, HeadChoice, HeadSession, picture_of, toggled

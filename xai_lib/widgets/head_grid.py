@@ -10,8 +10,8 @@ import numpy as np
 
 from xai_lib.heads.ranking import ScoredSite
 from xai_lib.plots.heads import HeadGrid, scale_of, site_label
-from xai_lib.plots.texts import number
-from xai_lib.plots.texts_colours import as_hex, colour
+from xai_lib.plots.text.colours import as_hex, colour
+from xai_lib.plots.text.rows import number
 
 # Shades of a strength from -1 to 1. Pale enough that dark letters stand out on all of them.
 STEPS, PALE, GONE = 8, 0.55, "#cbd5e1"

@@ -15,7 +15,7 @@ from xai_lib.datasets.base import QuestionSample
 from xai_lib.errors import InputError, XAIError
 from xai_lib.heads import HeadScores, head_scores, prune_heads
 from xai_lib.models import Processor, TextProcessor
-from xai_lib.models.question_processor import QuestionProcessor
+from xai_lib.models.processors.question import QuestionProcessor
 from xai_lib.tracing import HeadMask
 from xai_lib.widgets.gallery import named_images
 from xai_lib.widgets.pair_state import PairView, StreamSession, logits_of, named_samples

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from xai_lib.api import explain
 from xai_lib.attribution import Attribution
-from xai_lib.borrowing import borrowed
 from xai_lib.datasets.base import QuestionSample
 from xai_lib.errors import InputError, TargetError, XAIError
+from xai_lib.files.images import read_image
 from xai_lib.heads.streams import all_streams
-from xai_lib.inputs import unwrap
-from xai_lib.models.images import read_image
+from xai_lib.passes.loan import borrowed
+from xai_lib.streams.views import unwrap
 from xai_lib.widgets.gallery import decoded, free_name, named_images
 from xai_lib.widgets.session import Session
 from xai_lib.widgets.text_state import named_texts

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from xai_lib.borrowing import borrowed
 from xai_lib.errors import MethodNotApplicableError
 from xai_lib.explainers.mixing import readout_rows
-from xai_lib.inputs import Prepared, logits_of, prepare, unwrap
-from xai_lib.passes import Call, Run
-from xai_lib.targets import resolve_all
-from xai_lib.text import TextLayout
+from xai_lib.passes.call import Call, Run
+from xai_lib.passes.loan import borrowed
+from xai_lib.streams.targets import resolve_all
+from xai_lib.streams.views import Prepared, logits_of, prepare, unwrap
+from xai_lib.streams.words import TextLayout
 from xai_lib.tracing import Site
 
 

@@ -8,8 +8,8 @@ from collections import OrderedDict
 import torch
 from torch import Tensor, nn
 
-from xai_lib import registry
-from xai_lib.targets import class_names, resolve
+from xai_lib.explainers import registry
+from xai_lib.streams.targets import class_names, resolve
 
 # A map of 224 x 224 takes 200 kB.
 REMEMBERED = 256

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import ipywidgets as w
 
+from xai_lib.explainers.registry import all_methods
 from xai_lib.plots import Style
-from xai_lib.registry import all_methods
 from xai_lib.widgets.controls import (
     WIDE,
     Controls,

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 from torch import nn
 
-from xai_lib import registry
 from xai_lib.errors import InputError, OptionError, unknown_name
+from xai_lib.explainers import registry
 from xai_lib.models import TextProcessor
-from xai_lib.plots.texts import LEVELS
-from xai_lib.plots.texts_figure import text_figure
-from xai_lib.plots.texts_html import text_html
+from xai_lib.plots.text.figure import text_figure
+from xai_lib.plots.text.html import text_html
+from xai_lib.plots.text.rows import LEVELS
 from xai_lib.widgets.base import Explorer
 from xai_lib.widgets.controls import TextControls
 from xai_lib.widgets.session import LAYER_OPTIONS

@@ -6,14 +6,14 @@ from dataclasses import replace
 
 from torch import nn
 
-from xai_lib import registry
 from xai_lib.errors import InputError, OptionError
-from xai_lib.models.question_processor import QuestionProcessor
+from xai_lib.explainers import registry
+from xai_lib.models.processors.question import QuestionProcessor
 from xai_lib.plots.pairs import Drawn
 from xai_lib.plots.regions import rgb
 from xai_lib.plots.sheet import Band, Panel, image_panel, sheet_figure
-from xai_lib.plots.texts import TextRow
-from xai_lib.plots.texts_html import text_html
+from xai_lib.plots.text.html import text_html
+from xai_lib.plots.text.rows import TextRow
 from xai_lib.widgets.base import ClassExplorer
 from xai_lib.widgets.pair_state import QuestionChoice, QuestionSession
 from xai_lib.widgets.picture import png

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from xai_lib.errors import InputError, OptionError
-from xai_lib.models.images import ImageLike
+from xai_lib.files.images import ImageLike
 from xai_lib.models.regions.backbone import Backbone
 from xai_lib.models.regions.config import DetectorConfig
 from xai_lib.models.regions.heads import Detections, RegionHeads

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from xai_lib.errors import CheckpointError, OptionError
+from xai_lib.files.weights import read_json, read_safetensors
 from xai_lib.models.regions.config import DetectorConfig
 from xai_lib.models.regions.detector import RegionDetector
-from xai_lib.models.weightfiles import read_json, read_safetensors
 
 CONFIGS = ("config.yaml", "config.yml", "config.json")
 # Safetensors first: it cannot hold anything but numbers.

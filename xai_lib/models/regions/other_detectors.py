@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchvision.ops import roi_align
 
 from xai_lib.errors import InputError, OptionError, UnsupportedModelError
-from xai_lib.models.images import ImageLike
+from xai_lib.files.images import ImageLike
 from xai_lib.models.regions.preprocess import read_rgb
 from xai_lib.models.regions.result import Regions, padded
 

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from xai_lib.errors import InputError
-from xai_lib.models.images import ImageLike, read_each, read_image
+from xai_lib.files.images import ImageLike, read_each, read_image
 from xai_lib.models.regions.backbone import STRIDE
 from xai_lib.models.regions.config import DetectorConfig
 

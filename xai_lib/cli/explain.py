@@ -1,0 +1,184 @@
+"""The command `xai explain`: an image, a text or both, and what speaks for one of the classes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from xai_lib.errors import OptionError
+from xai_lib.options import parse_pair
+
+if TYPE_CHECKING:
+    from xai_lib.attribution import Attribution
+    from xai_lib.streams.words import TextScores
+
+STRONGEST = 5
+
+
+def explain(
+    image: Annotated[Path | None, typer.Argument(help="Image file.", show_default=False)] = None,
+    text: Annotated[
+        list[str] | None,
+        typer.Option(help="A text, instead of an image; with one, the texts that CLIP compares."),
+    ] = None,
+    pair: Annotated[str | None, typer.Option(help="The second text of a task on two.")] = None,
+    model: Annotated[
+        str, typer.Option(help="A name of `xai models`, timm:NAME, hf:NAME or a folder.")
+    ] = "",
+    method: Annotated[
+        str, typer.Option(help="A name of `xai methods`.")
+    ] = "transformer_attribution",
+    target: Annotated[str, typer.Option(help="Class number or name; default: the predicted.")] = "",
+    level: Annotated[str, typer.Option(help="Of a text: word or token.")] = "word",
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help=".png, .pdf, .svg or .safetensors, for a text also .html and .tex; default: "
+            "IMAGE_METHOD.png, for a text no file."
+        ),
+    ] = None,
+    option: Annotated[
+        list[str] | None, typer.Option(help="An option of the method, as key=value; repeatable.")
+    ] = None,
+) -> None:
+    """Explain an image, a text or a pair: print the leading classes, save or show the heat map."""
+    options = dict(parse_pair(given) for given in option or [])
+    if image is None and not text:
+        raise OptionError("Expected an image file or --text TEXT, and neither was given.")
+    if not model:
+        raise OptionError("No model is named: give --model, one of `xai models` or a folder.")
+    if pair is not None and (image is not None or len(text) > 1):
+        raise OptionError("--pair is the second text of one --text; an image has none.")
+    chosen = parse_target(target)
+    if image is not None and text:
+        _explain_both(image, text, model, method, chosen, out, options)
+    elif image is not None:
+        _explain_image(image, model, method, chosen, out, options)
+    elif len(text) > 1:
+        raise OptionError("Several --text are compared with an image, which is not given.")
+    else:
+        _explain_text(text[0], pair, model, method, chosen, level, out, options)
+
+
+def _explain_both(image: Path, texts: list[str], model, method, target, out, options) -> None:
+    import xai_lib as xai
+    from xai_lib.attribution import check_path
+    from xai_lib.models import PairProcessor
+    from xai_lib.plots.text.rows import attribution_texts
+
+    out = check_path(out or f"{image.stem}_{Path(method).name}.png", "streams")
+    network, processor = xai.load(model)
+    _no_questions(processor, model)
+    if not isinstance(processor, PairProcessor):
+        raise OptionError(
+            f"The model {model!r} does not compare images with texts: give an image or --text."
+        )
+    att = xai.explain(network, processor([image], texts), method, target, **options)
+    _print_classes(att, tuple(texts))
+    if "text" in att.streams:
+        for row in attribution_texts(att.part("text")):
+            _print_line(row)
+    style = {} if out.suffix == ".safetensors" else {"processor": processor}
+    print(f"Saved: {att.save(out, **style)}")
+
+
+def _explain_image(image: Path, model, method, target, out: Path | None, options: dict) -> None:
+    import xai_lib as xai
+    from xai_lib.attribution import check_path
+    from xai_lib.models import PairProcessor, Processor, zero_shot
+
+    out = check_path(out or f"{image.stem}_{Path(method).name}.png")
+    network, processor = xai.load(model)
+    if isinstance(processor, PairProcessor):
+        network, processor = zero_shot(network, processor)
+    _no_questions(processor, model)
+    if not isinstance(processor, Processor):
+        raise OptionError(f"The model {model!r} reads texts: give --text TEXT, not an image.")
+    att = xai.explain(network, processor(image), method=method, target=target, **options)
+    _print_classes(att, processor.class_names)
+    print(f"Saved: {att.save(out)}")
+
+
+def _explain_text(text, pair, model, method, target, level, out: Path | None, options) -> None:
+    from xai_lib.attribution import check_path
+    from xai_lib.plots.text.heatmap import TextHeatmap
+    from xai_lib.plots.text.rows import LEVELS, attribution_texts
+
+    if level not in LEVELS:
+        raise OptionError(f"level is {level!r}; expected {' or '.join(LEVELS)}.")
+    if out is not None:
+        check_path(out, "text")
+    import xai_lib as xai
+    from xai_lib.models import PairProcessor, TextProcessor
+
+    network, processor = xai.load(model)
+    _no_questions(processor, model)
+    if isinstance(processor, PairProcessor):
+        raise OptionError(
+            f"The model {model!r} compares images with texts: give an image file as well."
+        )
+    if not isinstance(processor, TextProcessor):
+        raise OptionError(f"The model {model!r} reads images: give an image file, not --text.")
+    inputs = processor(text, pair)
+    att = xai.explain(network, inputs, method=method, target=target, **options)
+    _print_classes(att, processor.class_names)
+    (row,) = attribution_texts(att, level)
+    _print_line(row)
+    if out is not None:
+        is_tensors = out.suffix == ".safetensors"
+        print(f"Saved: {att.save(out) if is_tensors else TextHeatmap(row).save(out)}")
+
+
+def _no_questions(processor, model: str) -> None:
+    """Raise an OptionError for a model that is asked about the regions of a detector."""
+    from xai_lib.models import QuestionProcessor
+
+    if isinstance(processor, QuestionProcessor):
+        raise OptionError(
+            f"The model {model!r} answers questions on the regions of a detector, which no option "
+            "gives: explain it in Python, xai.explain(model, processor(question, features, boxes))."
+        )
+
+
+def _print_classes(att: Attribution, names: tuple[str, ...]) -> None:
+    from xai_lib.plots.text.rows import printable
+
+    chosen = int(att.target[0])
+    probabilities = att.probabilities()[0]
+    names = names or [f"class {index}" for index in range(len(probabilities))]
+    # A model's configuration names its classes, and must not drive the terminal.
+    names = [printable(" ".join(name.split())) for name in names]
+    for index in probabilities.topk(min(5, len(probabilities))).indices.tolist():
+        mark = "*" if index == chosen else " "
+        print(f"{mark} {probabilities[index]:7.2%}  {names[index]} ({index})")
+    print(f"Explained: {names[chosen]} ({chosen}) by {att.method}")
+
+
+def _print_line(row) -> None:
+    """Print the text, red for and blue against, and its strongest units with their numbers.
+
+    rich leaves colours out where nobody sees them: not a terminal, or NO_COLOR is set.
+    """
+    from rich.console import Console
+
+    from xai_lib.plots.text.terminal import terminal_line
+
+    Console(highlight=False, soft_wrap=True).print(terminal_line(row))
+    print(f"Strongest: {_strongest(row.scores)}")
+
+
+def _strongest(units: TextScores) -> str:
+    from xai_lib.plots.text.rows import printable
+
+    scores = units.scores.detach().float()
+    order = scores.abs().argsort(descending=True, stable=True)[:STRONGEST].tolist()
+    return ", ".join(f"{printable(units.labels[i])} {scores[i]:+.3g}" for i in order)
+
+
+def parse_target(text: str) -> int | str | None:
+    """Return None for "", an int for digits, else the class name."""
+    if not text:
+        return None
+    return int(text) if text.lstrip("-").isdecimal() else text

@@ -1,0 +1,117 @@
+"""The command `xai`: list what there is, render the report, check the machine, and all others."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from xai_lib.cli import evaluate as cli_evaluate
+from xai_lib.cli import explain as cli_explain
+from xai_lib.cli import finetune as cli_finetune
+from xai_lib.cli import prune as cli_prune
+from xai_lib.cli import rationales as cli_rationales
+from xai_lib.errors import RunInterrupted, XAIError
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+# Each command imports what it needs when it runs, so that `xai --help` need not load torch.
+app = typer.Typer(
+    help="Explain any unmodified transformer, and regenerate the papers that claim to.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def main() -> None:
+    """Run `xai`; an error of this package becomes one line on stderr and exit status 2.
+
+    130 after Ctrl-C, as shells expect.
+    """
+    try:
+        app()
+    except RunInterrupted as stop:
+        print(f"xai: {stop}", file=sys.stderr)
+        sys.exit(130)
+    except XAIError as error:
+        print(f"xai: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+
+
+app.command()(cli_explain.explain)
+
+
+@app.command()
+def methods(
+    markdown: Annotated[bool, typer.Option("--markdown", help="The table of the README.")] = False,
+) -> None:
+    """List the methods, what each needs, its options and its citation."""
+    import xai_lib as xai
+
+    table = xai.methods()
+    if markdown:
+        print(readme_table(table))
+    else:
+        _print_table(table)
+
+
+@app.command()
+def models() -> None:
+    """List the embedded models and the papers' checkpoints."""
+    from xai_lib.models import models as known_models
+
+    _print_table(known_models())
+    print("Also: timm:NAME, hf:NAME and folders with config.json and model.safetensors.")
+
+
+@app.command()
+def report(
+    profile: Annotated[str, typer.Option(help="embedded (offline) or paper.")] = "embedded",
+    only: Annotated[str, typer.Option(help="Notebooks by number or name, as in 01,02.")] = "",
+    out: Annotated[Path | None, typer.Option(help="Folder; default: reports/PROFILE.")] = None,
+) -> None:
+    """Render the notebooks into a report; exit status 1 if one of them failed."""
+    from xai_lib.reporting.render import render_report
+
+    outcomes = render_report(profile, [name for name in only.split(",") if name], out)
+    failed = [outcome for outcome in outcomes if outcome.error is not None]
+    for outcome in failed:
+        print(f"xai: {outcome.name} failed: {outcome.error}", file=sys.stderr)
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def doctor() -> None:
+    """Show versions, devices, extras, checkpoints and data sets."""
+    from xai_lib.cli.doctor import examine
+
+    for section, facts in examine().items():
+        print(section)
+        for name, state in facts.items():
+            print(f"  {name:<46} {state}")
+
+
+app.command()(cli_evaluate.evaluate)
+app.command()(cli_evaluate.plan)
+app.command()(cli_evaluate.datasets)
+app.command()(cli_finetune.finetune)
+app.command()(cli_prune.prune)
+app.add_typer(cli_rationales.app, name="rationales")
+
+
+def readme_table(table: DataFrame) -> str:
+    """Return the methods as the Markdown table that README.md holds; a test compares the two."""
+    table = table[["name", "family", "class_specific", "needs", "citation"]].copy()
+    table["name"] = "`" + table["name"] + "`"
+    table["class_specific"] = table["class_specific"].map({True: "yes", False: "no"})
+    table.columns = ["method", "family", "class-specific", "needs", "paper"]
+    return table.to_markdown(index=False)
+
+
+def _print_table(frame: DataFrame) -> None:
+    print(frame.to_markdown(index=False, tablefmt="simple"))

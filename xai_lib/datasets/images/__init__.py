@@ -1,0 +1,1 @@
+"""Image data sets that lie in files."""

@@ -1,0 +1,1 @@
+"""Questions on images that lie in files."""

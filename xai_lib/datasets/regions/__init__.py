@@ -1,0 +1,1 @@
+"""What a detector saw in each image, whatever file it lies in."""

@@ -1,0 +1,1 @@
+"""A few samples to start from, for notebooks and first looks."""

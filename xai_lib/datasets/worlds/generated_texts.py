@@ -1,0 +1,58 @@
+"""The embedded text data sets for evaluation: reviews and messages never trained on."""
+
+from __future__ import annotations
+
+import hashlib
+
+from xai_lib.datasets.base import TextDataset, TextSample
+from xai_lib.datasets.worlds.text_evidence import text_world
+from xai_lib.errors import unknown_name
+
+EMBEDDED_TEXTS = ("reviews", "reviews-5", "topics")
+# Training uses seeds ("0", "train" or "validation"); the cards measure on 1_000_001 and 002.
+EVALUATION_SEED = 1_000_003
+TEXTS = 10_000
+_DIGESTED = 100
+
+
+class GeneratedTexts(TextDataset):
+    """10,000 generated texts with their rationales; text i depends on i alone.
+
+    "reviews" (negative, positive) and "reviews-5" (very negative to very positive) are drawn by
+    `Reviews`, "topics" (twenty) by `Topics`; their docstrings state the planted rules.
+    """
+
+    has_rationales = True
+
+    def __init__(self, name: str, n: int = TEXTS):
+        self.name, self.n = name, n
+        self._texts = text_world(name, n, EVALUATION_SEED)
+        self.class_names = self._texts.class_names
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __getitem__(self, index: int) -> TextSample:
+        return self._texts[index]
+
+    def fingerprint(self) -> dict[str, str | int]:
+        """Return name, number, seed and the digest of the first texts."""
+        first = (self[i] for i in range(min(self.n, _DIGESTED)))
+        told = "\n".join(f"{sample.label} {sample.rationale} {sample.text}" for sample in first)
+        return {
+            "dataset": self.name,
+            "samples": self.n,
+            "seed": EVALUATION_SEED,
+            "digest": hashlib.sha256(told.encode()).hexdigest(),
+        }
+
+
+def open_embedded_text(name: str) -> GeneratedTexts:
+    """Return the data set "reviews", "reviews-5" or "topics"; OptionError for any other name.
+
+    >>> sample = open_embedded_text("reviews")[0]
+    >>> [sample.text[start:end] for start, end in sample.rationale]
+    """
+    if name not in EMBEDDED_TEXTS:
+        raise unknown_name("embedded text data set", name, EMBEDDED_TEXTS)
+    return GeneratedTexts(name)

@@ -1,0 +1,1 @@
+"""The ERASER benchmark's words, metrics and files."""

@@ -1,0 +1,1 @@
+"""What published code does differently, a module a repository."""

@@ -1,0 +1,1 @@
+"""Files and what they are read with: whole or absent, images, weights, the hub's cache."""

@@ -1,7 +1,0 @@
-"""Training of text classifiers: a base, a data set, a folder that transformers and `load` read."""
-
-from xai_lib.finetuning.config import FinetuneConfig
-from xai_lib.finetuning.finetune import finetune
-from xai_lib.finetuning.folder import Finetuned
-
-__all__ = ["FinetuneConfig", "Finetuned", "finetune"]

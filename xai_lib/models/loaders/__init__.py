@@ -1,0 +1,1 @@
+"""Models from local folders, a module a kind."""

@@ -1,0 +1,1 @@
+"""From what a user has to what a model takes."""

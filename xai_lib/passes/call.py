@@ -1,0 +1,300 @@
+"""Forward and backward passes over a borrowed model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from xai_lib.errors import InputError, XAIError, unknown_name
+from xai_lib.options import check_range
+from xai_lib.passes import pruned
+from xai_lib.passes.loan import HALF, in_float32
+from xai_lib.passes.refusals import (
+    is_about_writing,
+    is_ours,
+    no_attention,
+    no_embeddings,
+    no_gradient,
+    no_shared_tokens,
+    not_distributions,
+    object_to,
+    sequence_first,
+    writes_in_place,
+)
+from xai_lib.streams.patches import Layout, TokenLayout
+from xai_lib.streams.views import Prepared, TextInputs
+from xai_lib.tracing import Chains, Embeddings, Site, Trace
+
+# Half-precision relevance is seeded with this and divided by it at the end, since the shares of a
+# token lie below the smallest fp16 number.
+HALF_SCALE = 2.0**12
+
+# What a backward pass starts from at the target's logit.
+SEEDS: dict[str, Callable[[Tensor], Tensor]] = {
+    "one": torch.ones_like,
+    "logit": lambda logits: logits,
+    "prob": lambda logits: logits.softmax(-1),
+}
+
+
+@dataclass
+class Run:
+    """One traced forward pass: its logits and sites, and backward passes over its graph.
+
+    features: what the model computed on, pixels (batch, channels, H, W) or the embeddings of a text
+    (batch, tokens, dim); None where a text's embeddings could not be found.
+    """
+
+    trace: Trace
+    logits: Tensor
+    features: Tensor | None
+
+    @property
+    def sites(self) -> list[Site]:
+        return self.trace.sites
+
+    @property
+    def undefined(self) -> Tensor:
+        """Which rows (k·batch,) have a score that is no number, so that they have no gradient.
+
+        On a path from zero CLIP without biases has such a point: it divides a vector by its length.
+        """
+        return ~self.logits.detach().isfinite().all(1)
+
+    def gradients(self, tensors: Sequence[Tensor], seed: Tensor) -> list[Tensor]:
+        """Return ∂⟨logits, seed⟩/∂t for each tensor, zero where t has no influence."""
+        return self._backward(tensors, seed, relevance=False)
+
+    def relevances(self, tensors: Sequence[Tensor], seed: Tensor) -> list[Tensor]:
+        """Return the relevance that the rules bring from the seeded logits to each tensor."""
+        return self._backward(tensors, seed, relevance=True)
+
+    def _backward(self, tensors: Sequence[Tensor], seed: Tensor, relevance: bool) -> list[Tensor]:
+        half = self.logits.dtype in HALF
+        scale = HALF_SCALE if self.logits.dtype == torch.float16 else 1.0
+        reached = [t for t in tensors if t.requires_grad]
+        if not self.logits.requires_grad or not reached:
+            return [torch.zeros_like(t) for t in tensors]
+        try:
+            with self.trace.switch.mode(relevance):
+                found = torch.autograd.grad(
+                    self.logits,
+                    reached,
+                    seed.to(self.logits.dtype) * scale,
+                    True,
+                    allow_unused=True,
+                )
+        except RuntimeError as error:
+            if not is_about_writing(error):
+                raise
+            raise writes_in_place() from error
+        by_id = {id(t): g for t, g in zip(reached, found, strict=True)}
+        result = [by_id.get(id(t)) for t in tensors]
+        return [
+            torch.zeros_like(t) if g is None else g.float() / scale if half else g
+            for t, g in zip(tensors, result, strict=True)
+        ]
+
+
+@dataclass
+class Call:
+    """What an explainer is given: the borrowed model, its inputs and the targets to explain.
+
+    Explainers run forward passes through it; `each_target` shares one of them among all targets.
+    """
+
+    model: nn.Module
+    inputs: Prepared
+    choose_targets: Callable[[Tensor], Tensor]
+    reference: bool = False
+    targets: Tensor | None = field(default=None, init=False)
+    run: Run | None = field(default=None, init=False)
+    # Which of the tensors before the first attention the embeddings of a text are.
+    _place: int = field(default=-1, init=False)
+
+    @property
+    def coupled(self) -> bool:
+        """Whether several sequences of tokens attend to each other and are looked at together."""
+        return bool(self.inputs.sources) and self.inputs.stream == "streams"
+
+    def resolved(self, options: dict) -> dict:
+        """Return the options, a negative start_layer counted from the end: -1 is the last layer.
+
+        So it means the same for streams of different depths.
+        """
+        start = options.get("start_layer")
+        if not isinstance(start, int) or start >= 0:
+            return options
+        trace = self.forward(graph="as_is", keep=False).trace
+        chains = [len(chain.sites) for chain in trace.chains.found] if self.coupled else []
+        depth = max(chains, default=len(trace.shapes))
+        check_range("start_layer", start, -depth, depth - 1, "the first layer that counts.")
+        return options | {"start_layer": depth + start}
+
+    def forward(
+        self,
+        features: Tensor | None = None,
+        *,
+        at_input: bool = False,
+        on_site: Callable[[Site], None] | None = None,
+        **options,
+    ) -> Run:
+        """Run the model once under a trace (options: `Trace`). The first run sets the targets.
+
+        at_input: let the graph start at the input, so that gradients and relevance reach
+        `run.features`. features: run on these instead, (k·batch, ...), the batch k times over.
+        """
+        inputs, model = self.inputs, self.model
+        rules = options.get("rules")
+        wide = inputs.dtype in HALF and getattr(rules, "needs_float32", False)
+        if wide:
+            model = in_float32(model)
+        if isinstance(inputs, TextInputs):
+            embeddings = self._embeddings(features, at_input)
+        else:
+            embeddings, features = None, self._given(features, at_input, wide)
+        rows = inputs.batch if features is None else features.shape[0]
+
+        def visit(site: Site) -> None:
+            # Refused here already: what a visitor does with a window's map would fail obscurely.
+            if site.probs.shape[0] != rows:
+                raise no_shared_tokens()
+            object_to(guards)
+            on_site(site)
+
+        focus = inputs.focus if inputs.fixed else None
+        mask = pruned.mask_of(self.model, rows // inputs.batch, inputs.rows, focus)
+        trace = Trace(
+            self.model,
+            mask=mask,
+            on_site=visit if on_site else None,
+            embeddings=embeddings,
+            chains=Chains(focus=inputs.focus) if inputs.sources else None,
+            **options,
+        )
+        guards = trace.guards
+        try:
+            with pruned.traced(self.model), trace:
+                logits = inputs.logits(inputs.call(model, features))
+            trace.settle(logits)
+            if mask is not None:
+                mask.check()
+        except RuntimeError as error:
+            if isinstance(error, XAIError) or not is_about_writing(error):
+                raise
+            raise writes_in_place() from error
+        except (AssertionError, ValueError, IndexError) as error:
+            if isinstance(error, XAIError) or is_ours(error):
+                raise
+            shape = tuple(inputs.ids.shape if features is None else features.shape)
+            raise InputError(
+                f"The model refused inputs of shape {shape}: {error} {inputs.advice}"
+            ) from error
+        if not trace.shapes:
+            raise no_attention(self.model)
+        if getattr(rules, "per_sample", False) and any(s.sequence_first for s in trace.sites):
+            raise sequence_first()
+        if embeddings is not None:
+            features = self._found(embeddings, features, at_input)
+        run = Run(trace, logits, features)
+        starts = features is not None and features.requires_grad
+        if trace.graph == "as_is" and starts and not logits.requires_grad:
+            raise no_gradient()
+        if self.run is None:
+            self.run = run
+            if not torch.isfinite(logits).all():
+                raise InputError(
+                    "The model's logits hold NaN or Inf: check its weights and inputs."
+                )
+            self.targets = self.choose_targets(logits.detach())
+        return run
+
+    def _given(self, features: Tensor | None, at_input: bool, wide: bool) -> Tensor | None:
+        given = self.inputs.given if features is None else features
+        if given is None:
+            return None
+        given = given.float() if wide else given
+        return given.detach().requires_grad_() if at_input and features is None else given
+
+    def _embeddings(self, features: Tensor | None, at_input: bool) -> Embeddings:
+        tokens, words = self.inputs.tokens, self.inputs.ids.shape[1]
+        if features is None:
+            return Embeddings(tokens, root=at_input, words=words)
+        return Embeddings(tokens, supply=features, place=self._place)
+
+    def _found(self, embeddings: Embeddings, given: Tensor | None, at_input: bool) -> Tensor | None:
+        """Return the embeddings that a run used, and remember which of its tensors they are."""
+        found = embeddings.found
+        if given is None and found is not None:
+            self._place = embeddings.place
+        lost = found is None or (at_input and not found.requires_grad)
+        if (given is not None and not embeddings.supplied) or (at_input and lost):
+            raise no_embeddings()
+        return found if given is None else given
+
+    @property
+    def features(self) -> Tensor:
+        """The pixels, or the embeddings of the first run, outside any graph."""
+        if not isinstance(self.inputs, TextInputs):
+            return self.inputs.given
+        if self.run.features is None:
+            raise no_embeddings()
+        return self.run.features.detach()
+
+    def seed(self, target: Tensor, logits: Tensor, kind: str = "one") -> Tensor:
+        """Return rows that are 0 but at `target`, shaped as `logits` (k·batch, classes).
+
+        target: (batch, 2) as `targets.resolve_pair` gives it, or (batch,) against nothing.
+        kind: "one" puts 1 there, "logit" the logit and "prob" its softmax probability; the same
+        with a minus sign at the class that the target is explained against.
+        """
+        if kind not in SEEDS:
+            raise unknown_name("seed", kind, SEEDS)
+        values = SEEDS[kind](logits.detach())
+        seed = torch.zeros_like(logits)
+        sides = target.unbind(1) if target.dim() == 2 else (target,)
+        for classes, sign in zip(sides, (1, -1), strict=False):
+            columns = classes.repeat(logits.shape[0] // target.shape[0]).unsqueeze(1)
+            # A target against nothing has NONE there.
+            there = (columns >= 0).to(values.dtype) * sign
+            columns = columns.clamp(min=0)
+            seed.scatter_add_(1, columns, values.gather(1, columns) * there)
+        return seed
+
+    def first_seed(self, run: Run) -> Tensor:
+        """Return the seed of the first target, for methods that explain all alike."""
+        return self.seed(self.targets[0], run.logits)
+
+    def each_target(self, run: Run, explain: Callable[[Tensor], Tensor], seed="one") -> Tensor:
+        """Stack explain(seed) over the targets: (targets, batch, ...)."""
+        return torch.stack([explain(self.seed(t, run.logits, seed)) for t in self.targets])
+
+    def chunks(self, count: int, samples: int) -> Iterator[slice]:
+        """Cut `count` copies of the batch into passes of about `samples` samples each."""
+        size = max(1, samples // self.inputs.batch)
+        return (slice(i, i + size) for i in range(0, count, size))
+
+    def layout(self, run: Run) -> Layout:
+        """Return where the tokens of this call lie."""
+        return self.inputs.known or self.inputs.layout(run.trace)
+
+    def content(self, run: Run) -> Tensor:
+        """Return bool (batch, tokens): which tokens hold content (patches, words)."""
+        return self.layout(run).content_of(self.inputs.batch, run.logits.device)
+
+    def require_token_sites(self, run: Run) -> None:
+        """Refuse models whose sites do not see all tokens of a sample at once."""
+        if self.coupled:
+            if any(rows != self.inputs.batch for rows, *_ in run.trace.shapes):
+                raise no_shared_tokens()
+        elif not TokenLayout.is_shared(run.trace, self.inputs.batch):
+            raise no_shared_tokens()
+        object_to(run.trace.guards)
+
+    def require_distributions(self, run: Run) -> None:
+        """Refuse models whose attention maps are no distributions over tokens."""
+        if run.trace.mixes_heads:
+            raise not_distributions()

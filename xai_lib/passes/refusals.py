@@ -1,0 +1,113 @@
+"""Why a model cannot be explained, or a method not be applied to it."""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+
+from torch import nn
+
+from xai_lib.errors import MethodNotApplicableError, UnsupportedModelError
+from xai_lib.tracing import Guards
+
+PIXEL_METHODS = (
+    "methods that reach the input remain: 'integrated_gradients', 'gradient_x_input', "
+    "'smoothgrad', 'lrp' and 'attnlrp'"
+)
+
+
+def no_attention(model: nn.Module) -> UnsupportedModelError:
+    """Nothing in the model's forward pass is attention that a trace can see."""
+    return UnsupportedModelError(
+        f"{type(model).__name__} makes no attention call that can be seen. Explained "
+        "are transformers whose attention is softmax(QKᵀ)V in torch operations; a "
+        "convolutional network, or a fused kernel outside torch, is not."
+    )
+
+
+def sequence_first() -> MethodNotApplicableError:
+    """Rules per sample need the samples in the first dimension."""
+    return MethodNotApplicableError(
+        "This model keeps tokens in the first dimension and samples in the second "
+        "(batch_first=False), which the per-sample sum rule cannot tell apart; build it "
+        "with batch_first=True, or use 'attnlrp', 'generic_attention' or a gradient method."
+    )
+
+
+def no_gradient() -> MethodNotApplicableError:
+    """Nothing leads from the logits back to the input."""
+    return MethodNotApplicableError(
+        "The model computes its logits from the input without a gradient (torch.no_grad, "
+        "detach or integer arithmetic in its forward pass, or words that it embeds a second time), "
+        "so nothing can be propagated to it; 'rollout' and 'raw_attention' need no gradient there."
+    )
+
+
+def no_shared_tokens() -> MethodNotApplicableError:
+    """Attention maps lie between other tokens than the model's own."""
+    return MethodNotApplicableError(
+        "This model attends within windows or merges its patches, so no attention map spans its "
+        f"tokens; {PIXEL_METHODS}."
+    )
+
+
+def coupled_streams(method: str) -> MethodNotApplicableError:
+    """The model's streams attend to each other, for which the method is not defined."""
+    return MethodNotApplicableError(
+        f"{method!r} is defined for one sequence of tokens, and the streams of this model attend "
+        "to each other; 'generic_attention' and 'transformer_attribution' follow relevance through "
+        "cross-attention, and methods that reach the input take each stream on its own."
+    )
+
+
+def mingled_streams(method: str) -> MethodNotApplicableError:
+    """One of the model's streams is written into another, so that maps tell no stream's tokens."""
+    return MethodNotApplicableError(
+        f"{method!r} follows tokens through attention, and this model writes one stream into "
+        "another or adds them up (such as image features in the places of a text), so that no map "
+        f"tells which stream a token is; {PIXEL_METHODS}."
+    )
+
+
+def no_embeddings() -> MethodNotApplicableError:
+    """No tensor of a text model is known to be its embeddings."""
+    return MethodNotApplicableError(
+        "The embeddings of this text model could not be found: no residual connection passes its "
+        "first attention, or its words are not looked up by torch's embedding; methods on "
+        "attention maps remain, such as 'generic_attention' and 'transformer_attribution'."
+    )
+
+
+def not_distributions() -> MethodNotApplicableError:
+    """Attention maps are not shares of what a token attends to."""
+    return MethodNotApplicableError(
+        "This model mixes its attention heads after the softmax (talking heads), so its "
+        "attention maps can be negative and are no distributions over tokens; methods that "
+        "weight the maps by their gradient or relevance remain, such as "
+        "'generic_attention', 'transformer_attribution' and 'attn_gradcam'."
+    )
+
+
+def object_to(guards: Guards) -> None:
+    """Raise a MethodNotApplicableError where the trace met what no map describes."""
+    if guards.objection:
+        raise MethodNotApplicableError(f"{guards.objection}; {PIXEL_METHODS}.")
+
+
+def is_about_writing(error: RuntimeError) -> bool:
+    """Whether autograd complains of a tensor that was written to."""
+    return "in-place" in str(error) or "inplace" in str(error)
+
+
+def writes_in_place() -> UnsupportedModelError:
+    """Autograd found a tensor changed that it needs."""
+    return UnsupportedModelError(
+        "The model writes into tensors that its own gradient needs, so nothing can be propagated "
+        "back through it. Write x = x + y instead of x += y or x[...] = y in its forward pass."
+    )
+
+
+def is_ours(error: Exception) -> bool:
+    """Whether the error was raised by this package's code, not by the model's."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return Path(frames[-1].filename).is_relative_to(Path(__file__).parents[1])

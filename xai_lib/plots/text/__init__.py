@@ -1,0 +1,1 @@
+"""Texts with scores, as figures, pages, LaTeX and terminal lines."""

@@ -1,0 +1,1 @@
+"""Metrics, intervals, paired tests, ranks and the tables that are made of them."""

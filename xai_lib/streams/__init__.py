@@ -1,0 +1,1 @@
+"""A model's input as streams of tokens: checked, viewed, laid out, aimed at, finished."""
