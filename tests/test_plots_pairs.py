@@ -9,6 +9,7 @@ from small_clips import TEXTS, pair_processor, random_clip
 
 import xai_lib as xai
 from xai_lib.errors import InputError, OptionError
+from xai_lib.evaluators.pruned_views import pruned_views
 from xai_lib.plots import pair_figure, pruned_visualisation, regions_figure
 from xai_lib.plots.pairs import Drawn
 
@@ -143,7 +144,9 @@ def test_what_cannot_be_drawn_is_refused(asked, error, says, given):
 
 def test_pruned_pictures_are_those_of_the_masked_mean(asked):
     model, processor, samples, _ = asked
-    figure = pruned_visualisation(model, processor, samples[0], (0, 0.5), target="two")
+    figure = pruned_visualisation(
+        pruned_views(model, processor, samples[0], (0, 0.5), target="two")
+    )
     check_legible(figure)
     words = words_of(figure)
     assert {"0% pruned", "50% pruned"} <= set(words) and len(figure.axes) == 3
@@ -157,10 +160,12 @@ def test_pruned_pictures_are_those_of_the_masked_mean(asked):
         answer = xai.explain(model, inputs, "raw_attention")
     chance = float(answer.probabilities()[0].max())
     assert any(f"{chance:.1%}" in word for word in words)
-    other = pruned_visualisation(model, processor, samples[0], (0.5,), target=2, pruned_pass=True)
+    other = pruned_visualisation(
+        pruned_views(model, processor, samples[0], (0.5,), target=2, pruned_pass=True)
+    )
     assert np.allclose(other.get_size_inches()[0], 6.9)
     for wrong in ((), (1.0,)):
         with pytest.raises(OptionError):
-            pruned_visualisation(model, processor, samples[0], wrong)
+            pruned_views(model, processor, samples[0], wrong)
     with pytest.raises(InputError, match="expected the QuestionProcessor"):
-        pruned_visualisation(model, processor.tokenizer, samples[0])
+        pruned_views(model, processor.tokenizer, samples[0])

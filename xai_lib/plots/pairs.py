@@ -11,7 +11,8 @@ from torch import Tensor
 from xai_lib.errors import InputError, MethodNotApplicableError, OptionError, unknown_name
 from xai_lib.explainers.registry import all_methods
 from xai_lib.plots.pictures import Style, displayable
-from xai_lib.plots.sheet import PLAIN, Band, Panel, heat_panel, image_panel, region_panel, sheet
+from xai_lib.plots.regions import region_panel
+from xai_lib.plots.sheet import PLAIN, Band, Panel, heat_panel, image_panel, sheet
 from xai_lib.plots.signs import SIGNS, sign_of
 from xai_lib.plots.style import DOUBLE, styled
 from xai_lib.plots.text.rows import LEVELS, TextRow

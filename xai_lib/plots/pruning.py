@@ -6,12 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import torch
 from pandas import DataFrame
 
-from xai_lib.api import explain
-from xai_lib.errors import InputError, OptionError
-from xai_lib.heads import head_scores, prune_heads
 from xai_lib.plots.curves import drawn_curves
 from xai_lib.plots.pairs import Drawn
 from xai_lib.plots.pictures import Style
@@ -20,7 +16,8 @@ from xai_lib.plots.style import DOUBLE, styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from torch import nn
+
+    from xai_lib.evaluators.pruned_views import PrunedViews
 
 
 @styled
@@ -44,67 +41,31 @@ def pruning_curves(
 
 @styled
 def pruned_visualisation(
-    model: nn.Module,
-    processor,
-    sample,
-    fractions: Sequence[float] = (0, 0.4, 0.6, 0.9),
-    *,
-    method: str = "grad_x_attention",
-    order: str = "negative",
-    target=None,
-    counts: str = "floor_pruned",
-    pruned_pass: bool = False,
-    mode: str = "masked",
-    style: Style = PLAIN,
-    width: float = DOUBLE,
+    views: PrunedViews, *, mode: str = "masked", style: Style = PLAIN, width: float = DOUBLE
 ) -> Figure:
     """Return image regions and question heat map at each fraction of pruned heads.
 
-    sample: a `QuestionSample`. Heads are ranked by `head_scores(method)` of this sample, the least
-    first (order="negative"), and the map is `generic_attention` without them. As published for
-    LXMERT and VisualBERT, its forward and backward pass are those of the whole model and the mean
-    still divides by all heads (`head_mask`); pruned_pass=True explains the pruned model instead.
-    target: an answer; by default what the whole model answers. Notes say what the model without
-    the heads answers. Raises what `xai.head_scores` and `HeadScores.mask` raise.
+    views: of `evaluators.pruned_views`. mode: of regions, see `region_figure`. Notes say what the
+    model without the heads answers. Raises InputError, OptionError.
     """
-    fractions = list(fractions)
-    if not fractions:
-        raise OptionError("fractions is empty; expected numbers from 0 to below 1.")
-    if not hasattr(processor, "of"):
-        raise InputError(
-            f"processor is {type(processor).__name__}; expected the QuestionProcessor that "
-            "xai.load returns for models of questions."
-        )
-    inputs = processor.of(sample)
-    names = getattr(processor, "class_names", ()) or ()
-    target = names.index(target) if isinstance(target, str) and target in names else target
-    scores = head_scores(model, inputs, method, target)
-    chosen = int(scores.target.flatten()[0])
-    panels, rows = [], []
-    for fraction in fractions:
-        mask = scores.mask(fraction, order, counts=counts, per_sample=True)
-        with prune_heads(model, mask):
-            pruned = explain(model, inputs, "generic_attention", chosen)
-        att = pruned
-        if not pruned_pass:
-            att = explain(model, inputs, "generic_attention", chosen, head_mask=mask)
-        drawn = Drawn(att, processor, sample.image, sample.boxes[None])
-        answer = int(pruned.logits[0].argmax())
-        chance = float(torch.softmax(pruned.logits[0].float(), -1)[answer])
+    sample, panels, rows = views.sample, [], []
+    for view in views.views:
+        drawn = Drawn(view.attribution, views.processor, sample.image, sample.boxes[None])
+        chances = view.pruned.probabilities()[0]
+        answer = int(chances.argmax())
+        told = f"“{drawn.name(answer)}”, {float(chances[answer]):.1%}"
         panel, row = drawn.panels(style, mode)[-1], drawn.rows(answers=0)[0]
-        told = f"“{drawn.name(answer)}”, {chance:.1%}"
-        panels.append(replace(panel, title=f"{fraction:.0%} pruned", note=told))
+        panels.append(replace(panel, title=f"{view.fraction:.0%} pruned", note=told))
         rows.append(replace(row, title="", target="", probability=None))
-    explained = drawn.name(chosen)
-    count = {"negative": "the least first", "positive": "the largest first"}[order]
+    count = {"negative": "the least first", "positive": "the largest first"}[views.order]
     passes = (
         "those of the model without the heads"
-        if pruned_pass
-        else ("those of the whole model, with the heads left out of the mean")
+        if views.pruned_pass
+        else "those of the whole model, with the heads left out of the mean"
     )
     note = (
-        f"Heads are ranked by {method}, {count}. Below each title: what the model answers without "
-        f"them. Maps are for “{explained}”: {passes}."
+        f"Heads are ranked by {views.method}, {count}. Below each title: what the model answers "
+        f"without them. Maps are for “{drawn.name(drawn.target)}”: {passes}."
     )
     band = Band(panels, rows, height=2.0, under=True)
     return sheet([band], f"“{sample.question}”", width, note)

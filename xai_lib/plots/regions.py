@@ -10,8 +10,9 @@ from torch import Tensor
 
 from xai_lib.errors import InputError, OptionError, unknown_name
 from xai_lib.files.images import ImageLike, read_image
+from xai_lib.plots.sheet import Band, Panel, sheet
 from xai_lib.plots.style import SINGLE, SMALL, styled
-from xai_lib.plots.text.colours import AGAINST, FOR
+from xai_lib.plots.text.colours import AGAINST, FOR, colour
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,10 +47,36 @@ def region_figure(
     region counts, red for and blue against; the `top` strongest have their rank. mode "masked": the
     image times `region_map`, as the published analysis draws it. Raises InputError, OptionError.
     """
-    from xai_lib.plots.sheet import Band, region_panel, sheet
-
     panel = region_panel(title, image, boxes, relevance, present, mode=mode, top=top)
     return sheet([Band([panel], height=(width - 0.2) / panel.aspect)], width=width)
+
+
+def region_panel(
+    title: str,
+    image,
+    boxes,
+    relevance,
+    present=None,
+    *,
+    mode: str = "boxes",
+    top: int = 3,
+    note: str = "",
+) -> Panel:
+    """Return a panel of an image with its regions; see `region_figure`."""
+    boxes, relevance = checked_regions(boxes, relevance, present)
+    picture = rgb(image)
+    high = float(relevance.abs().max())
+    low = -high if (relevance < 0).any() else 0.0
+    shades = (colour(s) for s in np.linspace(-1 if low else 0, 1, 64))
+    if mode == "masked":
+        shades = ((round(255 * share),) * 3 for share in np.linspace(DARKEST, 1, 64))
+        low = float(region_map(boxes, relevance, picture.shape[:2]).abs().min())
+    ramp = np.array(list(shades)) / 255
+
+    def draw(axes: Axes) -> None:
+        draw_regions(axes, picture, boxes, relevance, mode, top)
+
+    return Panel(title, draw, picture.shape[1] / picture.shape[0], note, ramp, low, high)
 
 
 def region_map(boxes, relevance, size: tuple[int, int]) -> Tensor:

@@ -12,9 +12,8 @@ from torch import Tensor
 
 from xai_lib.errors import InputError
 from xai_lib.plots.pictures import Style, colours, overlay
-from xai_lib.plots.regions import checked_regions, draw_regions, region_map, rgb
 from xai_lib.plots.style import DOUBLE, NORMAL, SMALL, styled
-from xai_lib.plots.text.colours import CHOSEN, INK, OTHER, colour
+from xai_lib.plots.text.colours import CHOSEN, INK, OTHER
 from xai_lib.plots.text.figure import BARS, HEAD, LINE, MARGIN, NOTE, Page, wrapped, wrapped_notes
 from xai_lib.plots.text.lines import text_lines
 from xai_lib.plots.text.rows import TextRow, number
@@ -76,34 +75,6 @@ def heat_panel(
     picture = overlay(image, heat, style)
     aspect = image.shape[1] / image.shape[0]
     return Panel(title, lambda axes: _show(axes, picture), aspect, note, ramp[0], low, high)
-
-
-def region_panel(
-    title: str,
-    image,
-    boxes,
-    relevance,
-    present=None,
-    *,
-    mode: str = "boxes",
-    top: int = 3,
-    note: str = "",
-) -> Panel:
-    """Return a panel of an image with its regions; see `region_figure`."""
-    boxes, relevance = checked_regions(boxes, relevance, present)
-    picture = rgb(image)
-    high = float(relevance.abs().max())
-    low = -high if (relevance < 0).any() else 0.0
-    shades = (colour(s) for s in np.linspace(-1 if low else 0, 1, 64))
-    if mode == "masked":
-        shades = ((round(255 * share),) * 3 for share in np.linspace(0.12, 1, 64))
-        low = float(region_map(boxes, relevance, picture.shape[:2]).abs().min())
-    ramp = np.array(list(shades)) / 255
-
-    def draw(axes: Axes) -> None:
-        draw_regions(axes, picture, boxes, relevance, mode, top)
-
-    return Panel(title, draw, picture.shape[1] / picture.shape[0], note, ramp, low, high)
 
 
 def bar_panel(
