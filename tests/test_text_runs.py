@@ -107,7 +107,7 @@ def test_images_and_texts_do_not_mix(tmp_path):
     with pytest.raises(OptionError, match=r"of texts.*rationales, text_perturbation"):
         run_of(tmp_path / "run", "segmentation")
     vit = random_vit(), Processor((16, 16), (0.5,) * 3, (0.5,) * 3)
-    with pytest.raises(OptionError, match=r"of images.*segmentation, perturbation"):
+    with pytest.raises(OptionError, match=r"of images.*perturbation.*segmentation"):
         run_of(tmp_path / "run", model=vit)
     assert not (tmp_path / "run").exists()
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from xai_lib.errors import OptionError
 from xai_lib.evaluators.base import Batch, Evaluator, Row, Subject
 from xai_lib.evaluators.maps import Maps, explained
+from xai_lib.evaluators.registry import evaluator
 from xai_lib.evaluators.similarity import is_constant, spearman
 from xai_lib.evaluators.specs import MethodSpec
 from xai_lib.statistics.metric import Metric
@@ -15,6 +16,7 @@ from xai_lib.statistics.metric import Metric
 CONSTANT = "The relevance of {method!r} is the same for every patch, so it ranks nothing"
 
 
+@evaluator("agreement")
 @dataclass(frozen=True)
 class Agreement(Evaluator):
     """Spearman's rank correlation of the relevance of the patches, for every pair of methods.
@@ -25,7 +27,6 @@ class Agreement(Evaluator):
     rows. A method does not agree with itself by merit: there is no row for that.
     """
 
-    name = "agreement"
     groups = ("method", "other")
     metrics = (Metric("rank_correlation", ("rank_correlation",), better=None),)
 

@@ -139,10 +139,11 @@ class Subject:
 class Evaluator(ABC):
     """A frozen dataclass whose fields are its options (JSON values), and these class attributes.
 
-    name; modality: "image", "text" or "question", what its batches hold (`Batch`, `TextBatch`,
-    `QuestionBatch`), or several of them; needs: of "labels", "masks", "rationales", "answers" (a
-    label, or scores of answers) and "evidence" (of a question); metrics; groups: the columns that,
-    beside the sample, make a row its own (the first is always "method"). Options are checked in
+    name: set by `@evaluator("name")`, which is all that it takes to be found; modality: "image",
+    "text" or "question", what its batches hold (`Batch`, `TextBatch`, `QuestionBatch`), or several
+    of them; needs: of "labels", "masks", "rationales", "answers" (a label, or scores of answers)
+    and "evidence" (of a question); metrics; groups: the columns that, beside the sample, make a row
+    its own (the first is always "method"). Options are checked in
     `__post_init__`.
     """
 

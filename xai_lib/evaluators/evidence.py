@@ -14,6 +14,7 @@ from xai_lib.evaluators.base import Evaluator, QuestionBatch, Row, Subject
 from xai_lib.evaluators.eraser.metrics import auprc
 from xai_lib.evaluators.eraser.words import evidence_spans
 from xai_lib.evaluators.questions import STREAMS, ExplainedQuestion, explained_questions
+from xai_lib.evaluators.registry import evaluator
 from xai_lib.evaluators.specs import MethodSpec
 from xai_lib.evaluators.texts import check_explain
 from xai_lib.statistics.metric import Metric
@@ -28,6 +29,7 @@ UNKNOWN = "Nobody knows which {what} decide this answer"
 PARTS = {"image": "regions", "text": "words"}
 
 
+@evaluator("evidence")
 @dataclass(frozen=True)
 class Evidence(Evaluator):
     """Pointing game, relevance mass and AUPRC against the regions and words that decide an answer.
@@ -47,7 +49,6 @@ class Evidence(Evaluator):
     explain: str = "label"
     reduce: str = "max"
 
-    name = "evidence"
     modality = "question"
     needs = frozenset({"labels", "evidence"})
     groups = ("method", "stream")

@@ -13,6 +13,7 @@ from torchvision.transforms.v2.functional import gaussian_blur
 from xai_lib.errors import TargetError
 from xai_lib.evaluators.base import Batch, Evaluator, Row, Subject
 from xai_lib.evaluators.maps import check_maps, explained, ranks
+from xai_lib.evaluators.registry import evaluator
 from xai_lib.evaluators.specs import MethodSpec
 from xai_lib.evaluators.streaming import Edits, stream
 from xai_lib.options import check_range
@@ -23,6 +24,7 @@ ORDERS = ("deletion", "insertion")
 _KERNEL, _SIGMA, _SIZE = 11, 5.0, 224
 
 
+@evaluator("insertion_deletion")
 @dataclass(frozen=True)
 class InsertionDeletion(Evaluator):
     """Petsiuk et al., RISE (BMVC 2018), section 4.
@@ -44,7 +46,6 @@ class InsertionDeletion(Evaluator):
     steps: int = 28
     maps: str = "native"
 
-    name = "insertion_deletion"
     groups = ("method", "order")
     metrics = (Metric("auc", ("auc",), better={"deletion": "low", "insertion": "high"}, scale=100),)
 

@@ -14,6 +14,7 @@ from xai_lib.datasets.base import FOREGROUND, IGNORED
 from xai_lib.errors import OptionError, unknown_name
 from xai_lib.evaluators.base import Batch, Evaluator, Row, Subject
 from xai_lib.evaluators.maps import check_maps, explained
+from xai_lib.evaluators.registry import evaluator
 from xai_lib.evaluators.specs import MethodSpec
 from xai_lib.statistics.metric import Metric
 
@@ -22,6 +23,7 @@ COLUMNS = ("pointing", "mass", "rank", "chance")
 NO_EVIDENCE = "The mask marks no pixel of this sample as foreground, so there is nothing to find"
 
 
+@evaluator("localisation")
 @dataclass(frozen=True)
 class Localisation(Evaluator):
     """Pointing game, relevance mass accuracy and relevance rank accuracy, against masks.
@@ -44,7 +46,6 @@ class Localisation(Evaluator):
     tolerance: int = 0
     maps: str = "native"
 
-    name = "localisation"
     needs = frozenset({"labels", "masks"})
     metrics = (
         Metric("pointing_game", ("pointing",), scale=100),

@@ -13,6 +13,7 @@ from torch import Tensor
 from xai_lib.errors import OptionError, TargetError, unknown_name
 from xai_lib.evaluators.base import Batch, Evaluator, Row, Subject
 from xai_lib.evaluators.maps import Maps, check_maps, explained, ranks
+from xai_lib.evaluators.registry import evaluator
 from xai_lib.evaluators.specs import MethodSpec
 from xai_lib.evaluators.streaming import Edits, stream
 from xai_lib.statistics.metric import Metric
@@ -26,6 +27,7 @@ CURVES = ("hits", "log_odds", "logit_change", "probability_change")
 MEANS = ("auc_cvpr21", "auc_tmlr23", "mean_log_odds", "mean_probability_change")
 
 
+@evaluator("perturbation")
 @dataclass(frozen=True)
 class Perturbation(Evaluator):
     """Chefer et al. (CVPR 2021, section 4) and Chen et al. (TMLR 2023): pixels made black.
@@ -50,7 +52,6 @@ class Perturbation(Evaluator):
     maps: str = "native"
     fill: str = "black"
 
-    name = "perturbation"
     needs = frozenset({"labels"})
     groups = ("method", "explained", "order")
     metrics = (

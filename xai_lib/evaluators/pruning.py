@@ -17,6 +17,7 @@ from xai_lib.evaluators.head_specs import parse_head_scores
 from xai_lib.evaluators.model_rows import rows_of
 from xai_lib.evaluators.pruned_rows import Scored, pruned_logits, scored_rows
 from xai_lib.evaluators.question_perturbation import check_fractions
+from xai_lib.evaluators.registry import evaluator
 from xai_lib.evaluators.specs import MethodSpec
 from xai_lib.evaluators.text_perturbation import BETTER, area
 from xai_lib.evaluators.texts import check_explain
@@ -31,6 +32,7 @@ NOT_FINITE = "The model's logits hold NaN or Inf where heads are pruned for this
 COLUMNS = ("accuracy", "probability", "kept", "unpruned", "auc", "auc_probability")
 
 
+@evaluator("pruning")
 @dataclass(frozen=True)
 class Pruning(Evaluator):
     """Accuracy over the share of attention heads, or layers, that are pruned by their scores.
@@ -62,7 +64,6 @@ class Pruning(Evaluator):
     explain: str = "predicted"
     seed: int = 0
 
-    name = "pruning"
     modality = ("image", "text", "question")
     needs = frozenset({"answers"})
     groups = ("method", "order")

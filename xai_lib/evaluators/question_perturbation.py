@@ -21,6 +21,7 @@ from xai_lib.evaluators.question_removal import (
     with_only,
 )
 from xai_lib.evaluators.questions import STREAMS, ExplainedQuestion, explained_questions
+from xai_lib.evaluators.registry import evaluator
 from xai_lib.evaluators.specs import MethodSpec
 from xai_lib.evaluators.text_perturbation import BETTER, ORDERS, area
 from xai_lib.evaluators.texts import check_explain
@@ -30,6 +31,7 @@ NOT_FINITE = "The model's logits hold NaN or Inf where regions or tokens are tak
 COLUMNS = ("accuracy", "probability", "kept", "auc", "auc_probability")
 
 
+@evaluator("question_perturbation")
 @dataclass(frozen=True)
 class QuestionPerturbation(Evaluator):
     """Chefer et al. (ICCV 2021, section 4): regions or tokens of a question are taken away.
@@ -50,7 +52,6 @@ class QuestionPerturbation(Evaluator):
     text_steps: list | tuple | None = None
     explain: str = "predicted"
 
-    name = "question_perturbation"
     modality = "question"
     needs = frozenset({"answers"})
     groups = ("method", "stream", "order")

@@ -29,6 +29,7 @@ from xai_lib.evaluators.eraser.words import (
     reference_selections,
     reference_word_scores,
 )
+from xai_lib.evaluators.registry import evaluator
 from xai_lib.evaluators.removal import mask_id, tokens_of_words, without
 from xai_lib.evaluators.specs import MethodSpec
 from xai_lib.evaluators.texts import (
@@ -52,6 +53,7 @@ def _f1(parts: np.ndarray) -> np.ndarray:
     return f1_score(parts[..., 0], parts[..., 1])
 
 
+@evaluator("rationales")
 @dataclass(frozen=True)
 class Rationales(Evaluator):
     """Agreement with human rationales and faithfulness (ERASER: DeYoung et al., ACL 2020).
@@ -84,7 +86,6 @@ class Rationales(Evaluator):
     max_length: int | None = None
     compat: str | None = None
 
-    name = "rationales"
     modality = "text"
     needs = frozenset({"labels", "rationales"})
     metrics = (

@@ -12,6 +12,7 @@ from torch import Tensor
 from xai_lib.evaluators.base import Batch, Evaluator, Row, Subject
 from xai_lib.evaluators.maps import Maps, check_maps, explained, min_max
 from xai_lib.evaluators.randomisation import cascade_of
+from xai_lib.evaluators.registry import evaluator
 from xai_lib.evaluators.similarity import is_constant, spearman, ssim
 from xai_lib.evaluators.specs import MethodSpec
 from xai_lib.statistics.metric import Metric
@@ -21,6 +22,7 @@ COLUMNS = tuple(f"{curve}_{which}" for curve in CURVES for which in ("mean", "fu
 CONSTANT = "The relevance of {method!r} is the same everywhere in this sample, so it ranks nothing"
 
 
+@evaluator("sanity")
 @dataclass(frozen=True)
 class Sanity(Evaluator):
     """Cascading parameter randomisation (Adebayo et al. 2018): how like the map stays.
@@ -42,7 +44,6 @@ class Sanity(Evaluator):
     seed: int = 0
     maps: str = "native"
 
-    name = "sanity"
     metrics = tuple(Metric(column, (column,), better="low") for column in COLUMNS)
 
     def __post_init__(self):

@@ -15,6 +15,7 @@ from xai_lib.datasets.base import FOREGROUND, IGNORED
 from xai_lib.errors import OptionError, unknown_name
 from xai_lib.evaluators.base import Batch, Evaluator, Row, Subject
 from xai_lib.evaluators.maps import check_maps, explained, min_max
+from xai_lib.evaluators.registry import evaluator
 from xai_lib.evaluators.specs import MethodSpec
 from xai_lib.statistics.metric import Metric
 
@@ -32,6 +33,7 @@ def _mean_iou(parts: np.ndarray) -> np.ndarray:
     return (_ratio(parts[..., :2]) + _ratio(parts[..., 2:])) / 2
 
 
+@evaluator("segmentation")
 @dataclass(frozen=True)
 class Segmentation(Evaluator):
     """Pixel accuracy, mIoU, mAP and mF1 of Chefer et al. (CVPR 2021, section 4).
@@ -57,7 +59,6 @@ class Segmentation(Evaluator):
     maps: str = "native"
     explain: str = "predicted"
 
-    name = "segmentation"
     needs = frozenset({"masks"})
     metrics = (
         Metric("pixel_accuracy", ("correct", "labelled"), _ratio, scale=100),

@@ -15,6 +15,7 @@ from xai_lib.errors import OptionError
 from xai_lib.evaluators.base import Batch, Evaluator, Row, Subject
 from xai_lib.evaluators.maps import Maps, check_maps, explained
 from xai_lib.evaluators.randomisation import generator
+from xai_lib.evaluators.registry import evaluator
 from xai_lib.evaluators.similarity import spearman
 from xai_lib.evaluators.specs import MethodSpec
 from xai_lib.statistics.metric import Metric
@@ -26,6 +27,7 @@ CONSTANT = (
 )
 
 
+@evaluator("stability")
 @dataclass(frozen=True)
 class Stability(Evaluator):
     """Change of the map under small noise and under a shift, for the clean image's prediction.
@@ -46,7 +48,6 @@ class Stability(Evaluator):
     seed: int = 0
     maps: str = "native"
 
-    name = "stability"
     groups = ("method", "change")
     metrics = (
         Metric("rank_correlation", ("rank_correlation",)),

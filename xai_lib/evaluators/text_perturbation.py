@@ -13,6 +13,7 @@ from torch import Tensor
 
 from xai_lib.errors import OptionError, unknown_name
 from xai_lib.evaluators.base import Evaluator, Row, Subject, TextBatch
+from xai_lib.evaluators.registry import evaluator
 from xai_lib.evaluators.removal import pad_id
 from xai_lib.evaluators.specs import MethodSpec
 from xai_lib.evaluators.texts import (
@@ -44,6 +45,7 @@ BETTER = {"positive": "low", "negative": "high"}
 COLUMNS = ("hits", "probabilities", "removed", "auc", "auc_probability")
 
 
+@evaluator("text_perturbation")
 @dataclass(frozen=True)
 class TextPerturbation(Evaluator):
     """Chefer et al. (CVPR 2021) and Chen et al. (TMLR 2023) on texts: tokens become padding.
@@ -73,7 +75,6 @@ class TextPerturbation(Evaluator):
     max_length: int | None = None
     compat: str | None = None
 
-    name = "text_perturbation"
     modality = "text"
     needs = frozenset({"labels"})
     groups = ("method", "order")

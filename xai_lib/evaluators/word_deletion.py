@@ -10,6 +10,7 @@ from torch import Tensor
 
 from xai_lib.errors import OptionError, unknown_name
 from xai_lib.evaluators.base import Evaluator, Row, Subject, TextBatch
+from xai_lib.evaluators.registry import evaluator
 from xai_lib.evaluators.removal import mask_id, pad_id
 from xai_lib.evaluators.specs import MethodSpec
 from xai_lib.evaluators.texts import (
@@ -30,6 +31,7 @@ OTHER = "Left out: the model does not predict its label"
 WRONG = "Left out: the model predicts its label"
 
 
+@evaluator("word_deletion")
 @dataclass(frozen=True)
 class WordDeletion(Evaluator):
     """Wu & Ong (2021), section 3.2.2: the k most relevant tokens become [PAD], k = 1, 2, ...
@@ -57,7 +59,6 @@ class WordDeletion(Evaluator):
     max_length: int | None = None
     compat: str | None = None
 
-    name = "word_deletion"
     modality = "text"
     needs = frozenset({"labels"})
     metrics = (

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from xai_lib.errors import unknown_name
 from xai_lib.evaluators.base import Evaluator, Row, Subject, TextBatch
 from xai_lib.evaluators.randomisation import cascade_of
+from xai_lib.evaluators.registry import evaluator
 from xai_lib.evaluators.specs import MethodSpec
 from xai_lib.evaluators.texts import (
     EXPLAIN,
@@ -24,6 +25,7 @@ UNITS = ("word", "token")
 COLUMNS = ("words", "scores", "units", "tokens", "explained", "predicted")
 
 
+@evaluator("word_scores")
 @dataclass(frozen=True)
 class WordScores(Evaluator):
     """Wu & Ong (2021), sections 3.2.1, 3.4 and 3.5: the scores that their word tables rest on.
@@ -47,7 +49,6 @@ class WordScores(Evaluator):
     seed: int = 0
     max_length: int | None = None
 
-    name = "word_scores"
     modality = "text"
     groups = ("method", "weights")
     metrics = (

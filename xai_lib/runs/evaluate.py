@@ -40,7 +40,7 @@ def evaluate(
 ) -> Run:
     """Evaluate explanation methods into the folder `out`, or go on with the run that is in it.
 
-    evaluator: a name of `EVALUATORS`, with `options`. model, dataset: names, or the objects
+    evaluator: a name of `all_evaluators`, with `options`. model, dataset: names, or the objects
     themselves (one machine only). methods: "rollout,attnlrp:OPTION=VALUE", a list, or "all"; of
     `pruning` they are head scores. A CLIP-type model classifies by the data set's class names.
     settings: further fields of `RunConfig` (limit, batch_size, shards, dtype, keep_maps...).

@@ -10,7 +10,7 @@ from xai_lib.datasets import class_prompts, imagenet_names
 from xai_lib.datasets.base import Dataset
 from xai_lib.datasets.images.imagenet_labels import class_index, class_names
 from xai_lib.errors import OptionError
-from xai_lib.evaluators import EVALUATORS, evaluator_class
+from xai_lib.evaluators import all_evaluators
 from xai_lib.models import (
     PairProcessor,
     Processor,
@@ -34,7 +34,7 @@ def modality_of(processor: AnyProcessor) -> str:
 def check_modality(wanted: tuple[str, ...], what: str, found: str) -> None:
     """Raise an OptionError where an evaluator of images meets texts, or the other way round."""
     if found not in wanted:
-        fitting = [name for name in EVALUATORS if found in evaluator_class(name).modalities()]
+        fitting = [name for name, kind in all_evaluators().items() if found in kind.modalities()]
         raise OptionError(
             f"{what} is of {found}s, the evaluator takes {'s or '.join(wanted)}s. For {found}s: "
             f"{', '.join(fitting)}."
