@@ -16,6 +16,7 @@ from xai_lib.explainers.mixing import (
 from xai_lib.explainers.output import Output
 from xai_lib.explainers.reading import Reader
 from xai_lib.explainers.registry import explainer
+from xai_lib.explainers.signs import ATTENTION, POSITIVE_PART
 from xai_lib.options import check_range
 from xai_lib.passes.call import Call, Run
 from xai_lib.tracing import Chain, HeadMask, Site
@@ -34,6 +35,7 @@ def _attention_only(call: Call, visit) -> tuple[Run, torch.Tensor]:
     "raw_attention",
     family="attention",
     cite="vaswani2017",
+    sign=ATTENTION,
     class_specific=False,
     streams="together",
 )
@@ -69,7 +71,12 @@ def raw_attention(call: Call, *, layer: int = -1, readout: int | None = None) ->
 
 
 @explainer(
-    "rollout", family="attention", cite="abnar2020", class_specific=False, streams="together"
+    "rollout",
+    family="attention",
+    cite="abnar2020",
+    sign=ATTENTION,
+    class_specific=False,
+    streams="together",
 )
 def rollout(
     call: Call, *, start_layer: int = 0, normalize_rows: bool = True, readout: int | None = None
@@ -104,6 +111,7 @@ def rollout(
     "attn_gradcam",
     family="attention x gradient",
     cite="selvaraju2017",
+    sign=POSITIVE_PART,
     needs=("gradient",),
     streams="together",
 )
@@ -201,6 +209,7 @@ def _published_gradcam(call: Call, run: Run, grad, rows) -> torch.Tensor:
     "generic_attention",
     family="attention x gradient",
     cite="chefer2021iccv",
+    sign=POSITIVE_PART,
     needs=("gradient",),
     streams="together",
 )

@@ -9,11 +9,19 @@ import torch
 from xai_lib.explainers.mixing import accumulation_dtype
 from xai_lib.explainers.output import Output
 from xai_lib.explainers.registry import explainer
+from xai_lib.explainers.signs import non_negative
 from xai_lib.options import check_range
 from xai_lib.passes.call import Call
 
 
-@explainer("random", family="control", cite="samek2017", class_specific=False, streams="apart")
+@explainer(
+    "random",
+    family="control",
+    cite="samek2017",
+    sign=non_negative("drawn at random as a control, it means nothing"),
+    class_specific=False,
+    streams="apart",
+)
 def random(call: Call, *, seed: int = 0) -> Output:
     """Uniform random scores in [0, 1), the control of deletion experiments (Samek et al. 2017).
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from xai_lib.errors import OptionError, unknown_name
 from xai_lib.explainers.output import Output
 from xai_lib.explainers.registry import explainer
+from xai_lib.explainers.signs import DIRECTION, MAGNITUDE, non_negative, signed
 from xai_lib.options import check_range
 from xai_lib.passes.call import Call
 
@@ -33,7 +34,14 @@ PRODUCT_REDUCTIONS: dict[str, Reduction] = {
 }
 
 
-@explainer("gradient", family="gradient", cite="simonyan2014", needs=("gradient",), streams="apart")
+@explainer(
+    "gradient",
+    family="gradient",
+    cite="simonyan2014",
+    sign=MAGNITUDE.but(DIRECTION, reduce="sum"),
+    needs=("gradient",),
+    streams="apart",
+)
 def gradient(call: Call, *, reduce: str = "max_abs") -> Output:
     """Saliency: max_c |∂logit/∂x_c| (`reduce` over channels: "max_abs", "sum", "l2")."""
     reduction = _reduction(reduce, REDUCTIONS)
@@ -45,6 +53,14 @@ def gradient(call: Call, *, reduce: str = "max_abs") -> Output:
     "gradient_x_input",
     family="gradient",
     cite="shrikumar2017",
+    sign=signed(
+        "the first-order contribution to the logit; a negative score lowers the logit of the class"
+    ).but(
+        non_negative(
+            "the squared length of gradient times input; for or against the class is not told apart"
+        ),
+        reduce="l2sq",
+    ),
     needs=("gradient",),
     streams="apart",
 )
@@ -63,6 +79,16 @@ def gradient_x_input(call: Call, *, reduce: str = "sum", seed: str = "one") -> O
     "integrated_gradients",
     family="gradient",
     cite="sundararajan2017",
+    sign=signed(
+        "scores add up to the logit minus that of the baseline; a negative score lowers the logit "
+        "of the class"
+    ).but(
+        signed(
+            "the sum of the gradient's components, averaged on the way from the baseline and not "
+            "times the input; a negative score alone says nothing of evidence against the class"
+        ),
+        compat="reference",
+    ),
     needs=("gradient", "20 backward passes"),
     streams="apart",
 )
@@ -113,6 +139,7 @@ def integrated_gradients(
     "smoothgrad",
     family="gradient",
     cite="smilkov2017",
+    sign=MAGNITUDE.but(DIRECTION, reduce="sum"),
     needs=("gradient", "20 backward passes"),
     streams="apart",
 )

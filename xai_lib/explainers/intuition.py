@@ -20,6 +20,7 @@ from xai_lib.explainers.mixing import (
 )
 from xai_lib.explainers.output import Output
 from xai_lib.explainers.registry import explainer
+from xai_lib.explainers.signs import POSITIVE_PART
 from xai_lib.options import check_range
 from xai_lib.passes.call import Call
 from xai_lib.rules import gemm
@@ -32,6 +33,7 @@ FEEDBACK = ("ig", "gradient", "none")
     "bi_head",
     family="attention x gradient",
     cite="chen2023",
+    sign=POSITIVE_PART,
     needs=("gradient", "20 forward passes"),
 )
 def bi_head(
@@ -81,6 +83,7 @@ def bi_head(
     "bi_token",
     family="attention x gradient",
     cite="chen2023",
+    sign=POSITIVE_PART,
     needs=("gradient", "20 forward passes"),
 )
 def bi_token(

@@ -17,6 +17,7 @@ from xai_lib.explainers.mixing import (
 from xai_lib.explainers.output import Output
 from xai_lib.explainers.reading import Reader
 from xai_lib.explainers.registry import explainer
+from xai_lib.explainers.signs import POSITIVE_PART, POSITIVE_RELEVANCE, signed
 from xai_lib.options import check_range
 from xai_lib.passes.call import Call, Run
 from xai_lib.rules.gate import Switch
@@ -43,6 +44,7 @@ def rule_set(call: Call, rules: str, alpha: float) -> ZPlus:
     "transformer_attribution",
     family="LRP x gradient",
     cite="chefer2021cvpr",
+    sign=POSITIVE_PART,
     needs=("gradient", "relevance"),
     streams="together",
 )
@@ -76,7 +78,12 @@ def transformer_attribution(
 
 
 @explainer(
-    "lrp_rollout", family="LRP", cite="chefer2021cvpr", needs=("relevance",), streams="together"
+    "lrp_rollout",
+    family="LRP",
+    cite="chefer2021cvpr",
+    sign=POSITIVE_RELEVANCE,
+    needs=("relevance",),
+    streams="together",
 )
 def lrp_rollout(
     call: Call,
@@ -98,7 +105,14 @@ def lrp_rollout(
     return Output(call.each_target(run, explain))
 
 
-@explainer("partial_lrp", family="LRP", cite="voita2019", needs=("relevance",), streams="together")
+@explainer(
+    "partial_lrp",
+    family="LRP",
+    cite="voita2019",
+    sign=POSITIVE_RELEVANCE,
+    needs=("relevance",),
+    streams="together",
+)
 def partial_lrp(
     call: Call,
     *,
@@ -156,7 +170,17 @@ def _min_maxed(relevance: Tensor) -> Tensor:
     return min_max(mean.flatten(1)).view_as(mean)
 
 
-@explainer("lrp", family="LRP", cite="bach2015", needs=("relevance",), streams="apart")
+@explainer(
+    "lrp",
+    family="LRP",
+    cite="bach2015",
+    sign=signed(
+        "the token's share of the class's relevance; a negative score is relevance that a sum or "
+        "product gave to the smaller of two opposing parts, and counts against the class"
+    ),
+    needs=("relevance",),
+    streams="apart",
+)
 def lrp(call: Call, *, rules: str = "zplus", alpha: float = 1.0) -> Output:
     """Full LRP to tokens and pixels; z^B at the patch embedding (Montavon et al. 2017).
 
@@ -169,7 +193,16 @@ def lrp(call: Call, *, rules: str = "zplus", alpha: float = 1.0) -> Output:
     return to_input(call, run, lambda tensors, seed: run.relevances(tensors, seed))
 
 
-@explainer("attnlrp", family="LRP", cite="achtibat2024", needs=("relevance",), streams="apart")
+@explainer(
+    "attnlrp",
+    family="LRP",
+    cite="achtibat2024",
+    sign=signed(
+        "the token's contribution to the logit; a negative score lowers it (AttnLRP's rules)"
+    ),
+    needs=("relevance",),
+    streams="apart",
+)
 def attnlrp(call: Call) -> Output:
     """AttnLRP: R = x ⊙ g, g the backward pass under the paper's rules (see rules.AttnLRP)."""
     run = call.forward(at_input=True, rules=AttnLRP(Switch()))

@@ -1,41 +1,36 @@
-"""The registry of explainers: name, family, needs and citation, and their options."""
+"""The registry of explainers: each one's family, citation, sign, needs and options.
+
+`@explainer` on a function is all that makes it a method: its module is found where it lies, and
+tables, legends and the looks of figures come from here.
+"""
 
 from __future__ import annotations
 
 import inspect
+import pkgutil
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 
+from xai_lib import explainers
 from xai_lib.errors import unknown_name
+from xai_lib.explainers.citations import citation
+from xai_lib.explainers.signs import Sign
 from xai_lib.options import check_options
 
-MODULES = ("attention", "lrp", "intuition", "gradients", "wu_ong", "control")
-
-CITATIONS = {
-    "abnar2020": "Abnar & Zuidema, ACL 2020",
-    "achtibat2024": "Achtibat et al., ICML 2024",
-    "bach2015": "Bach et al., PLOS ONE 2015",
-    "chefer2021cvpr": "Chefer et al., CVPR 2021",
-    "chefer2021iccv": "Chefer et al., ICCV 2021",
-    "chen2023": "Chen et al., TMLR 2023",
-    "samek2017": "Samek et al., TNNLS 2017",
-    "selvaraju2017": "Selvaraju et al., ICCV 2017",
-    "shrikumar2017": "Shrikumar et al., ICML 2017",
-    "simonyan2014": "Simonyan et al., ICLR-W 2014",
-    "smilkov2017": "Smilkov et al., ICML-W 2017",
-    "sundararajan2017": "Sundararajan et al., ICML 2017",
-    "vaswani2017": "Vaswani et al., NeurIPS 2017",
-    "voita2019": "Voita et al., ACL 2019",
-    "wu2021": "Wu & Ong, arXiv 2021",
-}
+# Tables begin with these modules, from simple to involved, and end with the control; a module that
+# is not named stands between them, by its name.
+FIRST = ("attention", "lrp", "intuition", "gradients", "wu_ong")
+LAST = ("control",)
 
 
 @dataclass(frozen=True)
 class Method:
     """One registered explainer. `needs` names the passes it takes beside the forward pass.
 
+    cite: the key of its paper in CITATION.cff. sign: what the sign of its scores means.
     streams: what it does where two streams attend to each other: "together" follows its maps
     through both, "apart" explains each at the input, "one" is defined for one sequence only.
     """
@@ -46,6 +41,7 @@ class Method:
     class_specific: bool
     needs: tuple[str, ...]
     cite: str
+    sign: Sign
     streams: str = "one"
 
     @property
@@ -58,6 +54,11 @@ class Method:
     def summary(self) -> str:
         return inspect.getdoc(self.function).split("\n")[0]
 
+    @property
+    def citation(self) -> str:
+        """The paper in a few words. Raises OptionError if CITATION.cff does not have it."""
+        return citation(self.cite)
+
 
 _METHODS: dict[str, Method] = {}
 
@@ -67,30 +68,44 @@ def explainer(
     *,
     family: str,
     cite: str,
+    sign: Sign,
     needs=(),
     class_specific: bool = True,
     streams: str = "one",
 ):
-    """Register a function of a `Call` and keyword options as the explainer `name`."""
-    if cite not in CITATIONS:
-        raise KeyError(f"Add the citation {cite!r} to CITATIONS in xai_lib/registry.py.")
+    """Register a function of a `Call` and keyword options as the explainer `name`.
+
+    The other arguments are those of `Method`. Whether CITATION.cff has `cite` is looked up when a
+    citation is asked for, so that explaining does not wait for the file.
+    """
 
     def register(function: Callable) -> Callable:
-        needed = tuple(needs)
-        _METHODS[name] = Method(name, family, function, class_specific, needed, cite, streams)
+        _METHODS[name] = Method(
+            name, family, function, class_specific, tuple(needs), cite, sign, streams
+        )
         return function
 
     return register
 
 
 def all_methods() -> dict[str, Method]:
-    """Return every registered method by name, importing the explainer families."""
-    homes = [import_module(f"xai_lib.explainers.{module}").__name__ for module in MODULES]
-    # Whichever family somebody else imported first, the order is that of MODULES.
+    """Return every registered method by name, importing the modules of this room."""
+    homes = _modules(tuple(explainers.__path__))
+    for home in homes:
+        import_module(home)
+    # Whichever module somebody else imported first, the order is that of `homes`.
     return dict(sorted(_METHODS.items(), key=lambda entry: _place(entry[1], homes)))
 
 
-def _place(method: Method, homes: list[str]) -> int:
+@cache
+def _modules(folders: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the modules of the room in the order of the tables; `published` has no methods."""
+    found = {module.name for module in pkgutil.iter_modules(folders) if not module.ispkg}
+    order = (*FIRST, *sorted(found - {*FIRST, *LAST}), *LAST)
+    return tuple(f"{explainers.__name__}.{name}" for name in order if name in found)
+
+
+def _place(method: Method, homes: tuple[str, ...]) -> int:
     home = method.function.__module__
     return homes.index(home) if home in homes else len(homes)
 
@@ -117,7 +132,7 @@ def methods():
             "class_specific": m.class_specific,
             "needs": ", ".join(m.needs) or "forward pass only",
             "options": ", ".join(f"{k}={v!r}" for k, v in m.options.items()),
-            "citation": CITATIONS[m.cite],
+            "citation": m.citation,
         }
         for m in all_methods().values()
     )

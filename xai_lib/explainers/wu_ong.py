@@ -14,6 +14,7 @@ from xai_lib.explainers.mixing import accumulation_dtype, readout_rows
 from xai_lib.explainers.output import Output
 from xai_lib.explainers.published.wu_ong import VARIANTS, PublishedLRP
 from xai_lib.explainers.registry import explainer
+from xai_lib.explainers.signs import ATTENTION, MAGNITUDE, non_negative, signed
 from xai_lib.passes.call import SEEDS, Call
 from xai_lib.rules.alpha_beta import AlphaBeta
 from xai_lib.rules.gate import Switch
@@ -25,7 +26,12 @@ REDUCTIONS = {"abs_sum": torch.abs, "sum": lambda R: R}
 
 
 @explainer(
-    "gradient_sensitivity", family="gradient", cite="wu2021", needs=("gradient",), streams="apart"
+    "gradient_sensitivity",
+    family="gradient",
+    cite="wu2021",
+    sign=MAGNITUDE,
+    needs=("gradient",),
+    streams="apart",
 )
 def gradient_sensitivity(call: Call, *, seed: str = "one") -> Output:
     """Gradient sensitivity: ‖∂logit/∂x‖², the squared norm over a token's (or pixel's) dimensions.
@@ -38,7 +44,24 @@ def gradient_sensitivity(call: Call, *, seed: str = "one") -> Output:
     return Output.at_input(call, grads.square().sum(call.inputs.channel))
 
 
-@explainer("lrp_alpha_beta", family="LRP", cite="wu2021", needs=("relevance",), streams="apart")
+@explainer(
+    "lrp_alpha_beta",
+    family="LRP",
+    cite="wu2021",
+    sign=non_negative(
+        "the summed size of the relevance of a token's embedding; for or against the class is not "
+        "told apart"
+    ).but(
+        signed(
+            "the token's share of what relevance starts from, by default the logit, whose sign all "
+            "scores have for an alpha from 0 to 1: a negative score is not evidence against the "
+            "class but a share of a negative logit"
+        ),
+        reduce="sum",
+    ),
+    needs=("relevance",),
+    streams="apart",
+)
 def lrp_alpha_beta(
     call: Call,
     *,
@@ -80,7 +103,7 @@ def _published(call: Call, alpha: float, seed: str, size, variant: str) -> Outpu
     return Output(call.each_target(run, lambda s: size(lrp.relevance(s)).sum(-1), seed))
 
 
-@explainer("lat", family="attention", cite="wu2021", class_specific=False)
+@explainer("lat", family="attention", cite="wu2021", sign=ATTENTION, class_specific=False)
 def lat(call: Call, *, heads: str = "separate", readout: int | None = None) -> Output:
     """Layerwise attention tracing: Σ_h e A_L^h ... A_1^h, e being 1 at the row the head reads.
 

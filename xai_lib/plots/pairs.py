@@ -13,7 +13,7 @@ from xai_lib.explainers.registry import all_methods
 from xai_lib.plots.pictures import Style, displayable
 from xai_lib.plots.regions import region_panel
 from xai_lib.plots.sheet import PLAIN, Band, Panel, heat_panel, image_panel, sheet
-from xai_lib.plots.signs import SIGNS, sign_of
+from xai_lib.plots.signs import sign_of
 from xai_lib.plots.style import DOUBLE, styled
 from xai_lib.plots.text.rows import LEVELS, TextRow
 from xai_lib.streams.layouts import RegionLayout
@@ -123,7 +123,7 @@ class Drawn:
         if not isinstance(answers, int) or isinstance(answers, bool) or answers < 0:
             raise OptionError(f"answers is {answers!r}; expected how many to show, 0 or more.")
         method = all_methods().get(self.att.method)
-        sign = sign_of(self.att.method, self.att.options) if self.att.method in SIGNS else None
+        sign = None if method is None else sign_of(self.att.method, self.att.options)
         pairwise, found = self.pairwise, []
         for name, part in self.parts.items():
             if not isinstance(part.layout, TextLayout):

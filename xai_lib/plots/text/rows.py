@@ -12,7 +12,7 @@ import torch
 
 from xai_lib.errors import InputError, OptionError, unknown_name
 from xai_lib.explainers.registry import all_methods
-from xai_lib.plots.signs import SIGNS, sign_of
+from xai_lib.plots.signs import sign_of
 from xai_lib.streams.words import Span, TextScores, words_of
 
 if TYPE_CHECKING:
@@ -90,8 +90,8 @@ def attribution_texts(
     found = att.words(reduce) if level == "word" else att.tokens(specials)
     if sample is not None and not (isinstance(sample, int) and 0 <= sample < len(found)):
         raise OptionError(f"sample is {sample!r}; expected a number from 0 to {len(found) - 1}.")
-    sign = sign_of(att.method, att.options) if att.method in SIGNS else None
     known = all_methods().get(att.method)
+    sign = None if known is None else sign_of(att.method, att.options)
     several = att.target.dim() == 2
     chances = att.probabilities()
     rows = []
