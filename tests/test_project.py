@@ -14,6 +14,9 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
+from xai_lib import __version__
+from xai_lib.errors import EXTRAS
+
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[!.]*.ipynb"))
@@ -39,8 +42,16 @@ def pins():
 
 
 def requirements(extra=None):
+    """Return what the core or an extra needs; the extra dev names others, which are looked up."""
     lines = PROJECT["optional-dependencies"][extra] if extra else PROJECT["dependencies"]
-    return [Requirement(line) for line in lines]
+    found = [Requirement(line) for line in lines]
+    within = [inner for r in found if r.name == PROJECT["name"] for inner in r.extras]
+    plain = [requirement for requirement in found if requirement.name != PROJECT["name"]]
+    return plain + [requirement for inner in within for requirement in requirements(inner)]
+
+
+def names(*extras):
+    return {canonicalize_name(r.name) for extra in extras for r in requirements(extra)}
 
 
 def test_constraints_are_plain_pins_that_satisfy_the_project():
@@ -62,41 +73,54 @@ def test_environment_yml_is_the_same_environment():
     assert SpecifierSet(python) == SpecifierSet(PROJECT["requires-python"])
     assert set(plain) == {f"python{python}", "pip"} and environment["name"] == PROJECT["name"]
     assert nested == ["-c constraints.txt", "-e .[dev]"]
+    stack = {"jupyterlab", "ipywidgets", "torch", "transformers", "timm", "matplotlib", "seaborn"}
+    assert stack | {"papermill"} <= names(None, "dev")
+
+
+def test_make_installs_the_workbook_without_what_tests_need():
+    """Each set of packages has its own stamp; a report asks for the smaller one."""
     make = (ROOT / "Makefile").read_text()
-    assert "-c constraints.txt -e '.[dev]'" in make
+    rules = dict(re.findall(r"^(\S+):[ \t]*([^#\n]*?)[ \t]*(?:## .*)?$", make, re.MULTILINE))
+    assert rules["report"] == rules["lab"] == "$(WORKBOOK)" and rules["lint"] == "$(DEV)"
+    assert rules["test"] == rules["check"] == "lint"
+    assert "-c constraints.txt" in make and "-e '.[workbook]'" in make and "-e '.[dev]'" in make
+    assert not names(None, "workbook") & {"pytest", "captum", "playwright", "accelerate"}
 
 
 def test_extras_and_python_range():
-    assert set(PROJECT["optional-dependencies"]) == {"jax", "cluster", "captum", "lmdb", "dev"}
+    offered = {*EXTRAS, "jax", "dev"}
+    assert set(PROJECT["optional-dependencies"]) == offered
     supported = SpecifierSet(PROJECT["requires-python"])
     assert [v for v in range(9, 17) if supported.contains(f"3.{v}")] == [11, 12, 13]
-    for extra in ("captum", "lmdb"):
-        needed = {str(requirement) for requirement in requirements(extra)}
-        assert needed <= {str(requirement) for requirement in requirements("dev")}
+    assert names(*EXTRAS) <= names("dev")
 
 
 def test_every_third_party_import_is_a_dependency():
-    """Whatever the package imports is declared, so that no transitive install is relied on."""
+    """Whatever the package imports is declared, so that no transitive install is relied on.
+
+    What only an extra brings is imported by the core nowhere at the top of a module, and each
+    `needs_extra` names a package of its extra.
+    """
     from importlib.metadata import packages_distributions
 
     owners = packages_distributions()
-    declared = {canonicalize_name(r.name) for r in requirements()}
-    extras = PROJECT["optional-dependencies"]
-    optional = {canonicalize_name(r.name) for extra in extras for r in requirements(extra)}
     for path in PACKAGE.rglob("*.py"):
         for name in imported_modules(path):
             top = name.split(".")[0]
             if top in sys.stdlib_module_names or top == "xai_lib":
                 continue
-            names = {canonicalize_name(owner) for owner in owners.get(top, [top])}
-            assert names & (declared | optional), f"{path.name} imports {top}"
+            found = {canonicalize_name(owner) for owner in owners.get(top, [top])}
+            assert found & names(None, *EXTRAS), f"{path.name} imports {top}"
+        for extra, packages in re.findall(r"needs_extra\((\"\w+\"), ([^)]+)\)", path.read_text()):
+            tops = {owners.get(top, [top])[0] for top in re.findall(r'"(\w+)"', packages)}
+            assert {canonicalize_name(top) for top in tops} <= names(extra.strip('"')), path
 
 
 def test_every_third_party_import_of_tests_and_scripts_is_a_dependency():
     from importlib.metadata import packages_distributions
 
     owners = packages_distributions()
-    declared = {canonicalize_name(r.name) for r in requirements() + requirements("dev")}
+    declared = names(None, "dev")
     files = [path for folder in ("tests", "data_scripts") for path in (ROOT / folder).rglob("*.py")]
     local = {path.stem for path in files} | {path.parent.name for path in files}
     local |= {"xai_lib", "benchmarks"}
@@ -105,26 +129,26 @@ def test_every_third_party_import_of_tests_and_scripts_is_a_dependency():
             top = name.split(".")[0]
             if top in sys.stdlib_module_names or top in local:
                 continue
-            names = {canonicalize_name(owner) for owner in owners.get(top, [top])}
-            assert names & declared, f"{path.name} imports {top}: add it to the extra dev"
+            found = {canonicalize_name(owner) for owner in owners.get(top, [top])}
+            assert found & declared, f"{path.name} imports {top}: add it to the extra dev"
 
 
 def imported_modules(path):
     """Return the absolute names of all modules that a file imports, at its top or later."""
     inside = path.relative_to(PACKAGE) if path.is_relative_to(PACKAGE) else Path(path.name)
     package = ["xai_lib", *inside.parent.parts]
-    names = []
+    found = []
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
+            found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             base = ".".join(package[: len(package) + 1 - node.level]) if node.level else ""
             source = ".".join(part for part in (base, node.module) if part)
             if source == "xai_lib":
-                names += [f"{source}.{alias.name}" for alias in node.names]
+                found += [f"{source}.{alias.name}" for alias in node.names]
             else:
-                names.append(source)
-    return names
+                found.append(source)
+    return found
 
 
 def test_nothing_names_a_registry_host():
@@ -156,7 +180,7 @@ def test_licence_and_citations():
     assert text.startswith("MIT License") and "2026 xai-lib founders" in text
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert citation["cff-version"] == "1.2.0" and citation["license"] == PROJECT["license"] == "MIT"
-    assert citation["version"] == PROJECT["version"]
+    assert citation["version"] == __version__
     for reference in citation["references"]:
         assert {"type", "title", "authors", "year"} <= set(reference), reference["title"]
     titles = [reference["title"] for reference in citation["references"]]
@@ -202,7 +226,7 @@ def test_make_help_lists_every_target():
     text = (ROOT / "Makefile").read_text()
     targets = re.findall(r"^([a-z]+):", text, re.MULTILINE)
     documented = re.findall(r"^([a-z]+):.*## ", text, re.MULTILINE)
-    assert set(targets) == set(documented) >= {"report", "test", "bench", "lab", "lint", "help"}
+    assert set(targets) == set(documented) >= {"report", "test", "check", "bench", "lab", "lint"}
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

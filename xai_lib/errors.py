@@ -4,6 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from importlib.util import find_spec
+
+# What each extra of the package gives, as the end of "The extra NAME ...".
+EXTRAS = {
+    "workbook": "renders the notebooks into reports",
+    "train": "fine-tunes text models",
+    "data": "reads ImageNet segmentation and the hub's data sets, and fetches the papers' data",
+    "regions": "reads region features from HDF5 and LMDB files",
+    "cluster": "spreads the shards of a run over processes and clusters",
+}
 
 
 class XAIError(Exception):
@@ -20,6 +30,10 @@ class TargetError(XAIError, ValueError):
 
 class OptionError(XAIError, ValueError):
     """Unknown method, option, model or profile name, or an option value out of its range."""
+
+
+class MissingExtraError(OptionError, ImportError):
+    """A package that only an extra brings is not installed; the message has the command."""
 
 
 class UnsupportedModelError(XAIError, RuntimeError):
@@ -55,3 +69,13 @@ def unknown_name(kind: str, name: object, known: Iterable[str]) -> OptionError:
     near = get_close_matches(str(name), known, n=2, cutoff=0.5)
     hint = f"Did you mean {' or '.join(map(repr, near))}? " if near else ""
     return OptionError(f"Unknown {kind} {name!r}. {hint}Known: {', '.join(known)}.")
+
+
+def needs_extra(extra: str, *packages: str) -> None:
+    """Raise a MissingExtraError unless all `packages`, which the extra brings, can be imported."""
+    missing = [name for name in packages if find_spec(name) is None]
+    if missing:
+        raise MissingExtraError(
+            f"The package {missing[0]} is not installed: the extra {extra!r}, which "
+            f"{EXTRAS[extra]}, brings it: pip install 'xai-lib[{extra}]'."
+        )

@@ -7,9 +7,10 @@ import re
 import sys
 from importlib.metadata import PackageNotFoundError, requires, version
 
-from xai_lib.errors import CheckpointError
+from xai_lib.errors import EXTRAS, CheckpointError
 
 DISTRIBUTION = "xai-lib"
+MISSING = "missing"
 
 
 def examine() -> dict[str, dict[str, str]]:
@@ -17,11 +18,7 @@ def examine() -> dict[str, dict[str, str]]:
     return {
         "System": _system(),
         "Packages": {name: _version(name) for name in requirements()[""]},
-        "Extras": {
-            extra: ", ".join(f"{name} {_version(name)}" for name in names)
-            for extra, names in requirements().items()
-            if extra
-        },
+        "Extras": {extra: _extra(extra, names) for extra, names in requirements().items() if extra},
         "Devices": _devices(),
         "Checkpoints": _checkpoints(),
         "Data sets": _datasets(),
@@ -34,8 +31,18 @@ def requirements() -> dict[str, list[str]]:
     for line in requires(DISTRIBUTION) or []:
         name = re.match(r"[A-Za-z0-9._-]+", line)[0]
         extra = re.search(r"extra\s*==\s*['\"]([^'\"]+)", line)
-        found.setdefault(extra[1] if extra else "", []).append(name)
+        if name != DISTRIBUTION:  # the extra dev names the others
+            found.setdefault(extra[1] if extra else "", []).append(name)
     return found
+
+
+def _extra(extra: str, names: list[str]) -> str:
+    """Return the versions of an extra's packages, and what it would give where one is missing."""
+    states = {name: _version(name) for name in names}
+    text = ", ".join(f"{name} {state}" for name, state in states.items())
+    if MISSING in states.values() and extra in EXTRAS:
+        text += f"; pip install '{DISTRIBUTION}[{extra}]' {EXTRAS[extra]}"
+    return text
 
 
 def _system() -> dict[str, str]:
@@ -50,7 +57,7 @@ def _version(name: str) -> str:
     try:
         return version(name)
     except PackageNotFoundError:
-        return "missing"
+        return MISSING
 
 
 def _devices() -> dict[str, str]:

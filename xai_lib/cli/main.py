@@ -13,7 +13,7 @@ from xai_lib.cli import explain as cli_explain
 from xai_lib.cli import finetune as cli_finetune
 from xai_lib.cli import prune as cli_prune
 from xai_lib.cli import rationales as cli_rationales
-from xai_lib.errors import RunInterrupted, XAIError
+from xai_lib.errors import RunInterrupted, XAIError, needs_extra
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -75,6 +75,7 @@ def report(
     out: Annotated[Path | None, typer.Option(help="Folder; default: reports/PROFILE.")] = None,
 ) -> None:
     """Render the notebooks into a report; exit status 1 if one of them failed."""
+    needs_extra("workbook", "papermill", "nbconvert", "ipykernel", "latex2mathml")
     from xai_lib.reporting.render import render_report
 
     outcomes = render_report(profile, [name for name in only.split(",") if name], out)

@@ -18,6 +18,7 @@ import papermill
 from traitlets.config import Config
 
 from xai_lib.errors import MissingDataError, OptionError, unknown_name
+from xai_lib.files.resources import PACKAGE, resource
 from xai_lib.files.writing import write_text
 from xai_lib.models.catalog import PROFILES
 from xai_lib.reporting.artifacts import FOLDER_VARIABLE, NOTEBOOK_VARIABLE
@@ -52,20 +53,26 @@ def render_report(
     """Run the notebooks and write their pages, figures, tables, index.html and README.md to `out`.
 
     `only` picks notebooks by number or by the start of their name; `out` defaults to
-    reports/PROFILE beside `notebooks`. Prints one line per notebook. One that fails keeps its page
-    up to the failure, and the others still run. Raises OptionError for a profile or a selection
-    that does not exist, and MissingDataError where there are no notebooks.
+    reports/PROFILE beside `notebooks`, or in the current folder for those of the wheel. Prints one
+    line per notebook. One that fails keeps its page up to the failure, and the others still run.
+    Raises OptionError for a profile or a selection that does not exist, and MissingDataError where
+    there are no notebooks.
     """
     if profile not in PROFILES:
         raise unknown_name("profile", profile, PROFILES)
     source = Path(notebooks) if notebooks else find_notebooks()
     chosen = select(source, only)
-    folder = Path(out or source.parent / "reports" / profile).resolve()
-    folder.mkdir(parents=True, exist_ok=True)
+    # What is installed is not written to: those notebooks run as if they lay in ./reports.
+    installed = source.parent == PACKAGE
+    reports = (Path.cwd() if installed else source.parent) / "reports"
+    folder = Path(out or reports / profile).resolve()
+    place = reports if installed else source
+    for needed in (folder, place):
+        needed.mkdir(parents=True, exist_ok=True)
     outcomes = []
     for number, path in enumerate(chosen, 1):
         print(f"[{number}/{len(chosen)}] {path.stem} ...", end=" ", flush=True)
-        outcome = _render(path, folder, profile)
+        outcome = _render(path, folder, profile, place)
         outcomes.append(outcome)
         state = "ok" if outcome.error is None else f"failed: {outcome.error}"
         print(f"{outcome.seconds:.1f} s {state}", flush=True)
@@ -76,14 +83,9 @@ def render_report(
 
 
 def find_notebooks() -> Path:
-    """Return the `notebooks` folder of the current directory, or of the checkout installed from."""
-    for parent in (Path.cwd(), Path(__file__).parents[2]):
-        if any((parent / "notebooks").glob("*.ipynb")):
-            return parent / "notebooks"
-    raise MissingDataError(
-        "There are no notebooks here: run this in a checkout of the project, "
-        "since the installed package holds only the library."
-    )
+    """Return the `notebooks` folder of the current directory, else the one installed."""
+    here = Path.cwd() / "notebooks"
+    return here if any(here.glob("*.ipynb")) else resource("notebooks")
 
 
 def select(source: Path, only: Sequence[str]) -> list[Path]:
@@ -111,7 +113,8 @@ def parameter_names(path: Path) -> set[str]:
     return names
 
 
-def _render(path: Path, folder: Path, profile: str) -> Outcome:
+def _render(path: Path, folder: Path, profile: str, place: Path) -> Outcome:
+    """Run one notebook, its kernel working in `place`, and write its pages."""
     # papermill guesses the parameters' types and says so where it cannot; nobody asks for them.
     logging.getLogger("papermill.translators").setLevel(logging.ERROR)
     partial = folder / f".part-{path.name}"
@@ -126,7 +129,7 @@ def _render(path: Path, folder: Path, profile: str) -> Outcome:
                 {"profile": profile} if "profile" in parameter_names(path) else {},
                 kernel_name="python3",
                 language="python",
-                cwd=str(path.parent),
+                cwd=str(place),
                 progress_bar=False,
                 execution_timeout=CELL_TIMEOUT_S,
                 config=config,

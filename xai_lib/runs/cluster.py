@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from xai_lib.errors import OptionError, RunError
+from xai_lib.errors import OptionError, RunError, needs_extra
 from xai_lib.runs.config import RunConfig, Shard
 from xai_lib.runs.fingerprints import versions
 from xai_lib.runs.gpus import claim_gpu
@@ -123,12 +123,9 @@ def _opened(order: dict) -> Work:
 @contextmanager
 def connected(text: str) -> Iterator[tuple[Client, int | None]]:
     """Yield a client for what --cluster names, and the threads each worker should use."""
-    try:
-        import distributed
-    except ImportError as error:
-        raise OptionError(
-            "--cluster needs dask.distributed: install the extra, `pip install xai-lib[cluster]`."
-        ) from error
+    needs_extra("cluster", "distributed")
+    import distributed
+
     kind, _, rest = text.partition(":")
     if kind == "local":
         with _local(rest) as (client, threads):
@@ -187,6 +184,7 @@ def job_queue(path: Path):
     kind: slurm, pbs, sge, lsf, oar, htcondor, moab or local (jobs as processes here); workers: how
     many; options: keywords of that cluster class, such as queue, account, cores, walltime.
     """
+    needs_extra("cluster", "dask_jobqueue")
     import dask_jobqueue
     import yaml
     from dask_jobqueue.local import LocalCluster as JobsHere

@@ -19,7 +19,7 @@ from xai_lib.datasets import open_dataset
 from xai_lib.datasets.base import TextDataset
 from xai_lib.datasets.texts.opening import TextName
 from xai_lib.datasets.texts.sources import TEXT_SOURCES
-from xai_lib.errors import InputError, OptionError
+from xai_lib.errors import InputError, OptionError, needs_extra
 from xai_lib.runs.fingerprints import versions
 
 DEVICES = ("auto", "cpu")
@@ -65,6 +65,7 @@ def finetune(
 
     >>> finetune("minilm", "sst2#train", "runs/minilm", test="sst2#dev")  # doctest: +SKIP
     """
+    needs_extra("train", "accelerate")
     if not isinstance(base, str | os.PathLike):
         raise OptionError(f"base is {base!r}; expected a name or the path of a folder.")
     if device not in DEVICES:

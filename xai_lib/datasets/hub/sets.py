@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from xai_lib.datasets.hub.files import HubName, fetch_split
 from xai_lib.datasets.hub.parquet import ParquetRows
+from xai_lib.errors import needs_extra
 
 if TYPE_CHECKING:
     from xai_lib.datasets.hub.images import HubImages
@@ -22,6 +23,7 @@ def open_hub(
     split is by default the validation split, else the test split. A set with a column of images is
     of images, any other of texts.
     """
+    needs_extra("data", "datasets")
     from xai_lib.datasets.hub.images import HubImages, image_columns
     from xai_lib.datasets.hub.texts import HubTexts
 

@@ -14,7 +14,7 @@ from PIL import Image
 from xai_lib.datasets.base import BACKGROUND, FOREGROUND, IGNORED, ImageDataset, Sample
 from xai_lib.datasets.images.imagenet_labels import class_index, class_names
 from xai_lib.datasets.missing import GTSEGS
-from xai_lib.errors import InputError
+from xai_lib.errors import InputError, needs_extra
 
 if TYPE_CHECKING:
     import h5py
@@ -178,6 +178,7 @@ _ADVICE = f"Fetch it again from {GTSEGS.place}."
 
 def _check_format(path: Path) -> None:
     """Raise InputError unless HDF5 can open the file."""
+    needs_extra("data", "h5py")
     import h5py
 
     if not path.is_file():

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xai_lib.datasets.regions.features import RegionFeatures, Regions, regions_of
-from xai_lib.errors import InputError
+from xai_lib.errors import InputError, needs_extra
 
 if TYPE_CHECKING:
     import h5py
@@ -40,6 +40,7 @@ class H5Regions(RegionFeatures):
     format = "h5"
 
     def __init__(self, path: Path):
+        needs_extra("regions", "h5py")
         import h5py
 
         self.path, self._places = path, {}

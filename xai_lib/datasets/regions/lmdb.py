@@ -17,7 +17,7 @@ from xai_lib.datasets.regions.folders import (
     load_arrays,
     pickled,
 )
-from xai_lib.errors import InputError, OptionError
+from xai_lib.errors import InputError, needs_extra
 
 if TYPE_CHECKING:
     import lmdb
@@ -87,13 +87,9 @@ class LmdbRegions(RegionFeatures):
 
     @contextmanager
     def _reading(self) -> Iterator[lmdb.Transaction]:
-        try:
-            import lmdb
-        except ImportError as error:
-            raise OptionError(
-                f"{str(self.path)!r} needs the package lmdb: install the extra, "
-                "`pip install xai-lib[lmdb]`, or convert it to .npz files elsewhere."
-            ) from error
+        needs_extra("regions", "lmdb")
+        import lmdb
+
         folder = self.path.is_dir()
         file = self.path / "data.mdb" if folder else self.path
         options = {"subdir": folder, "readonly": True, "lock": False, "create": False}
