@@ -36,9 +36,11 @@ from xai_lib.plots import (
     text_html,
     text_latex,
 )
+from xai_lib.plots.fonts import drawable
 from xai_lib.plots.text.colours import colour, contrast, ink
-from xai_lib.plots.text.fonts import drawable, is_right_to_left
-from xai_lib.plots.text.latex import MACROS, PACKAGES, escaped
+from xai_lib.plots.text.directions import is_right_to_left
+from xai_lib.plots.text.escapes import escaped
+from xai_lib.plots.text.latex import MACROS, PACKAGES
 from xai_lib.plots.text.lines import Word, visual_order
 from xai_lib.plots.text.pieces import pieces
 from xai_lib.plots.text.rows import printable
@@ -282,11 +284,14 @@ KNOWN = set(
     begingroup endgroup raggedright setlength parindent textbf par footnotesize hfill
     smallskip allowbreak mbox newline hspace documentclass usepackage IfFileExists begin end
     pagestyle textbackslash textasciicircum textasciitilde textless textgreater textbar
-    symbol textasciigrave textexclamdown textquestiondown textsterling S P copyright
-    guillemotleft guillemotright AE O ss ae o i L l OE oe textendash textemdash
-    textquoteleft textquoteright quotesinglbase textquotedblleft textquotedblright
-    quotedblbase textbullet textellipsis ensuremath circ pm cdot times div leftarrow
-    rightarrow leq geq texteuro u r H v c k xaiunit xaimissing
+    symbol textasciigrave textexclamdown textquestiondown textsterling textsection
+    textparagraph textcopyright textregistered texttrademark textdegree textperiodcentered
+    texttimes textdiv textleftarrow textrightarrow guillemotleft guillemotright AE O ss ae o i
+    L l OE oe textendash textemdash textquoteleft textquoteright quotesinglbase
+    textquotedblleft textquotedblright quotedblbase textbullet textellipsis texteuro
+    ensuremath pm cdot leq geq neq approx infty sum alpha beta gamma delta epsilon zeta eta
+    theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi psi omega Gamma Delta
+    Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega u r H v c k xaiunit xaimissing
     """,
     )
 ) | set(re.findall(r"\\([a-zA-Z]+)", MACROS))
@@ -314,7 +319,7 @@ def check_latex(source):
 
 def without_definitions(source):
     """Return the LaTeX below the macros, whose parameters and comments are none of a text's."""
-    return source.split(MACROS)[1].replace(r"\ensuremath{^{\circ}}", "")
+    return source.split(MACROS)[1]
 
 
 @settings(max_examples=60, deadline=None)
@@ -345,6 +350,7 @@ def test_latex_of_nasty_texts():
         ("ﬁ １ ②", "fi 1 2"),
         ("e\u0301", r"\'{e}"),
         ("\u200d\ufe0f", ""),
+        ("α → ∞", r"\ensuremath{\alpha} \textrightarrow{} \ensuremath{\infty}"),
         ("a\nb", "a b"),
         ("\u4e2d", r"\xaimissing{4E2D}"),
     ],

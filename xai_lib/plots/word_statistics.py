@@ -10,9 +10,9 @@ import numpy as np
 from pandas import DataFrame
 
 from xai_lib.errors import InputError
+from xai_lib.plots.fonts import drawable, families
 from xai_lib.plots.panels import LINE_HEIGHT, check_frame, column_count, text_width, wrapped
 from xai_lib.plots.style import DOUBLE, SINGLE, SMALL, looks, styled
-from xai_lib.plots.text.fonts import drawable, families
 from xai_lib.plots.text.rows import printable
 
 if TYPE_CHECKING:

@@ -24,13 +24,6 @@ if TYPE_CHECKING:
 
 FOLDER_VARIABLE = "XAI_REPORT_DIR"
 NOTEBOOK_VARIABLE = "XAI_REPORT_NOTEBOOK"
-# LaTeX's own characters, as a caption may hold any of them.
-LATEX = {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    **{character: "\\" + character for character in "&%$#_{}"},
-}
 
 
 def save_figure(
@@ -180,17 +173,21 @@ def _booktabs(
     caption: str,
     label: str,
 ) -> str:
-    cells = _marked(_shown(frame, digits), _latex, r"\textbf{{{}}}", bold)
+    from pylatexenc.latexencode import UnicodeToLatexEncoder
+
+    encoder = UnicodeToLatexEncoder(
+        replacement_latex_protection="braces-after-macro",
+        unknown_char_policy="keep",
+        unknown_char_warning=False,
+    )
+    escaped = encoder.unicode_to_latex
+    cells = _marked(_shown(frame, digits), escaped, r"\textbf{{{}}}", bold)
     text = cells.to_latex(
         index=_has_index(frame),
         escape=False,
-        caption=_latex(caption),
+        caption=escaped(caption),
         label=label,
         column_format="".join(side[0] for side in sides),
         multicolumn_format="c",
     )
     return "% Needs \\usepackage{booktabs} in the preamble.\n" + text
-
-
-def _latex(text: str) -> str:
-    return "".join(LATEX.get(character, character) for character in text)

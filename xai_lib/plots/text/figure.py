@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from xai_lib.errors import InputError
+from xai_lib.plots.fonts import drawable, families
 from xai_lib.plots.style import DOUBLE, NORMAL, SMALL, styled
 from xai_lib.plots.text.colours import CHOSEN, INK, OTHER, colour, ink
-from xai_lib.plots.text.fonts import drawable, families
 from xai_lib.plots.text.lines import text_lines, width_of
 from xai_lib.plots.text.rows import TextRow, as_rows, number, printable, summary_notes
 

@@ -22,7 +22,7 @@ SUFFIXES = (".html", ".tex", *PICTURES)
 DPI = 150
 
 
-@dataclass(frozen=True)
+@dataclass
 class TextHeatmap:
     """Scored texts, displayed as HTML where HTML is shown and as a picture everywhere else.
 
@@ -33,7 +33,7 @@ class TextHeatmap:
     title: str = ""
 
     def __post_init__(self):
-        object.__setattr__(self, "rows", tuple(as_rows(self.rows)))
+        self.rows = tuple(as_rows(self.rows))
 
     def html(self) -> str:
         """Return the rows as an HTML element (`text_html`)."""

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from xai_lib.plots.fonts import drawable
 from xai_lib.plots.text.colours import RGB, colour
-from xai_lib.plots.text.fonts import drawable, is_right_to_left
+from xai_lib.plots.text.directions import is_right_to_left, seen_order
 from xai_lib.plots.text.pieces import Piece, pieces
 from xai_lib.plots.text.rows import TextRow, printable
 
 # From a text to its width, in inches.
 Measure = Callable[[str], float]
-_STRONG = {"L": "L", "R": "R", "AL": "R", "EN": "digit", "AN": "digit"}
 
 
 @dataclass(frozen=True)
@@ -40,47 +39,8 @@ def text_lines(row: TextRow, width: float, measure: Measure) -> list[tuple[list[
 
 
 def visual_order(line: Sequence[Word], from_right: bool) -> list[Word]:
-    """Return the words of a line as they stand from left to right (UAX #9, rules N1, N2 and L2).
-
-    So a word in several pieces keeps its own direction within a text of the other one.
-    """
-    base = int(from_right)
-    kinds = [_kind(word.text) for word in line]
-    strong = "R" if from_right else "L"
-    for i, kind in enumerate(kinds):
-        # A number belongs to the letters before it, if these run from left to right (rule W7).
-        if kind == "digit" and strong == "L":
-            kinds[i] = "L"
-        strong = kind if kind in ("L", "R") else strong
-    levels = []
-    for i, kind in enumerate(kinds):
-        side = kind or _between(kinds, i, base)
-        levels.append(2 if side == "digit" else base + (side != "LR"[base]))
-    found = list(range(len(line)))
-    for level in range(max(levels, default=0), 0, -1):
-        start = 0
-        while start < len(found):
-            end = start
-            while end < len(found) and levels[found[end]] >= level:
-                end += 1
-            found[start:end] = found[start:end][::-1]
-            start = max(end, start + 1)
-    return [line[i] for i in found]
-
-
-def _kind(text: str) -> str | None:
-    """Return "L" or "R" by the first letter, else "digit"; None where there is neither."""
-    kinds = [_STRONG[k] for k in map(unicodedata.bidirectional, text) if k in _STRONG]
-    return next((kind for kind in kinds if kind != "digit"), kinds[0] if kinds else None)
-
-
-def _between(kinds: Sequence[str | None], place: int, base: int) -> str:
-    """Return the direction of what has none: that of both its neighbours, else the text's."""
-    own = "LR"[base]
-    before = next((k for k in reversed(kinds[:place]) if k), own)
-    after = next((k for k in kinds[place + 1 :] if k), own)
-    before, after = ("R" if k == "digit" else k for k in (before, after))
-    return before if before == after else own
+    """Return the words of a line as they stand from left to right (see `seen_order`)."""
+    return [line[place] for place in seen_order([word.text for word in line], from_right)]
 
 
 def width_of(words: Sequence[Word]) -> float:

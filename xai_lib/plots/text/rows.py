@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 LEVELS = ("word", "token")
 
 
-@dataclass(frozen=True)
+@dataclass
 class TextRow:
     """One text with one score a unit, and what the scores are of.
 
@@ -44,7 +44,7 @@ class TextRow:
     def __post_init__(self):
         _check(self.scores)
         if self.signed is None:
-            object.__setattr__(self, "signed", any(v < 0 for v in self.values))
+            self.signed = any(v < 0 for v in self.values)
 
     @cached_property
     def values(self) -> list[float]:
