@@ -11,8 +11,10 @@ from figure_checks import overlap
 from matplotlib.colors import to_rgb
 
 import xai_lib as xai
+from xai_lib.explainers import registry
+from xai_lib.explainers.signs import ATTENTION
 from xai_lib.plots import figure_style, look, looks
-from xai_lib.plots.style import LOOKS, RC, styled
+from xai_lib.plots.style import COLOURS, OTHER_GREYS, RC, SCORE_COLOUR, method_looks, styled
 
 # Machado, Oliveira & Fernandes 2009, table 1 at severity 1.0, on linear RGB.
 DICHROMATS = {
@@ -59,24 +61,76 @@ def test_the_simulated_eyes_confuse_what_those_eyes_confuse():
     assert np.allclose(lab("white"), [100, 0, 0], atol=0.01)
 
 
-def test_every_registered_method_has_its_look():
-    assert set(LOOKS) == set(xai.methods()["name"])
+def contrast(colour):
+    """Return the contrast of a colour to white paper, 1 to 21 (WCAG 2)."""
+    return 21 / (20 * ((lab(colour)[0] + 16) / 116) ** 3 + 1)
+
+
+def register(families, count):
+    for i in range(count):
+        family = families[i % len(families)]
+        new = registry.explainer(f"new_{i}", family=family, cite="bach2015", sign=ATTENTION)
+        new(lambda call: None)
+
+
+@pytest.fixture
+def registered(monkeypatch):
+    """Return the looks of the registered methods; what a test registers is forgotten after it."""
+    monkeypatch.setattr(registry, "_METHODS", dict(registry.all_methods()))
+    return method_looks()
+
+
+@pytest.fixture(params=[0, 40], ids=["as registered", "with forty methods more"])
+def drawn(request, registered):
+    """Return the looks of all methods, the registry being as it is or much larger."""
+    register([*dict.fromkeys(xai.methods()["family"]), "a new one"], request.param)
+    found = {name: look(name) for name in registry.all_methods()}
+    assert len(found) == len(registered) + request.param
+    return found
+
+
+def test_no_two_methods_look_alike(drawn):
+    assert len({(one.colour, one.marker, one.line) for one in drawn.values()}) == len(drawn)
+    assert all(one.filled for one in drawn.values())
+
+
+def test_a_grey_print_tells_methods_apart_by_marker_and_line(drawn):
+    first_ten = []
+    for colour in COLOURS:
+        first_ten += [one for one in drawn.values() if one.colour == colour][:10]
+    assert len({(one.marker, one.line) for one in first_ten}) == len(first_ten) >= 19
+
+
+def test_a_family_has_one_colour_of_its_own(drawn):
+    families = {name: method.family for name, method in registry.all_methods().items()}
+    for (a, x), (b, y) in combinations(drawn.items(), 2):
+        assert (x.colour == y.colour) == (families[a] == families[b])
+
+
+def test_methods_of_more_families_than_colours_still_differ(registered):
+    register([f"family {i}" for i in range(20)], 40)
+    drawn = [look(name) for name in registry.all_methods()]
+    assert len({(one.colour, one.marker, one.line) for one in drawn}) == len(drawn)
+
+
+def test_new_methods_leave_the_others_their_looks(registered):
+    register(["attention", "control", "a new one"], 40)
+    assert {name: look(name) for name in registered} == registered
+    assert look("new_2").colour not in {one.colour for one in registered.values()}
 
 
 @pytest.mark.parametrize("eye", [None, *DICHROMATS])
 def test_colours_stay_apart_for_every_eye(eye):
-    for (a, x), (b, y) in combinations(LOOKS.items(), 2):
-        # Where line styles differ too, colours may be nearer.
-        least = 30 if x.line == y.line else 14
-        assert distance(x.colour, y.colour, eye) > least, (a, b)
-    for name, one in LOOKS.items():
-        assert lab(one.colour, eye)[0] < 75, f"{name} is too pale for white paper"
+    colours = [*COLOURS, SCORE_COLOUR, *OTHER_GREYS]
+    for x, y in combinations(colours, 2):
+        if not {x, y} <= set(OTHER_GREYS):
+            assert distance(x, y, eye) > 21, (x, y)
+    assert all(contrast(colour) >= 3 for colour in colours)
 
 
-def test_a_grey_print_tells_methods_apart():
-    markers = [one.marker for one in LOOKS.values()]
-    assert len(set(markers)) == len(markers)
-    assert len({one.line for one in LOOKS.values()}) == 4
+def test_colours_differ_in_lightness():
+    light = sorted(lab(colour)[0] for colour in (*COLOURS, SCORE_COLOUR))
+    assert min(np.diff(light)) > 4
 
 
 def test_a_method_with_options_keeps_its_colour():
@@ -84,14 +138,15 @@ def test_a_method_with_options_keeps_its_colour():
     assert (variant.colour, variant.marker) == (plain.colour, plain.marker)
     assert plain.filled and not variant.filled and variant.line != plain.line
     assert look("rollout:start_layer=1") == variant
-    assert look("theirs").colour not in {one.colour for one in LOOKS.values()}
+    assert look("theirs").colour in OTHER_GREYS
 
 
 def test_looks_do_not_repeat_within_a_figure():
-    labels = [*LOOKS, *(f"rollout:start_layer={i}" for i in range(20)), *"abcdefghij"]
+    methods = method_looks()
+    labels = [*methods, *(f"rollout:start_layer={i}" for i in range(20)), *"abcdefghij"]
     found = looks(labels)
     assert list(found) == labels and len(set(found.values())) == len(labels)
-    assert all(found[name] == LOOKS[name] for name in LOOKS)
+    assert all(found[name] == methods[name] for name in methods)
     assert {found[f"rollout:start_layer={i}"].colour for i in range(20)} == {look("rollout").colour}
     alone = looks(["rollout:start_layer=3"])["rollout:start_layer=3"]
     assert alone == look("rollout:start_layer=3")

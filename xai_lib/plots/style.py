@@ -1,18 +1,21 @@
 """One style for every measured figure: sizes for print, and a fixed look for each method.
 
-Line style says the family of a method (attention dashed, gradient-weighted attention solid, LRP
-dash-dotted, gradients dotted); colour and marker say the method. Within a family the colours differ
-under every form of dichromacy, and no two methods share a marker, so that a grey print still tells
-them apart.
+Colour says the family of a method; marker and line say which of the family it is, by its place in
+the registry, so that a new method has its look by being registered. Colours of families differ
+under every form of dichromacy and in lightness, and families of up to ten methods share no pair of
+marker and line, so that a grey print still tells all of them apart.
 """
 
 from __future__ import annotations
 
 import functools
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+
+from xai_lib.explainers.registry import all_methods
 
 # Inches: one and two columns of a printed page.
 SINGLE, DOUBLE = 3.3, 6.9
@@ -45,7 +48,18 @@ RC = {
 }
 
 SOLID, DASHED, DASH_DOTTED, DOTTED = "-", (0, (4, 1.5)), (0, (5, 1.5, 1, 1.5)), (0, (1, 1.2))
+LINES = (SOLID, DASHED, DASH_DOTTED, DOTTED)
 VARIANT_LINES = ((0, (8, 2)), (0, (2, 2)), (0, (6, 1, 1, 1, 1, 1)), (0, (3, 3)), (0, (9, 1, 2, 1)))
+# Found by search: at least 22 apart in L*a*b* for every eye, 4 in lightness, 3:1 on white paper.
+COLOURS = ("#558855", "#9922bb", "#0088ff", "#332266", "#33aa00", "#553300", "#007799")
+SCORE_COLOUR = "#0000ee"
+# Nineteen markers and four lines have no common divisor: counted through together, a pair of them
+# returns after 76 places only. Each colour starts ten places after the one before.
+MARKERS = (
+    *("o", "^", "v", "D", "P", "X", "<", ">", "*", (4, 1, 0)),
+    *("s", "p", (6, 1, 0), "d", "H", (3, 1, 0), "h", (8, 1, 0), "8"),
+)
+STEP = 10
 # Markers that cover little of their square are drawn larger, so that all weigh alike.
 SIZES = {
     "o": 1.0,
@@ -87,33 +101,27 @@ class Look:
         return self.dot() | {"linestyle": self.line}
 
 
-LOOKS = {
-    "raw_attention": Look("#552299", "s", DASHED),
-    "rollout": Look("#aa2244", "o", DASHED),
-    "attn_gradcam": Look("#444400", "^", SOLID),
-    "generic_attention": Look("#00bbcc", "v", SOLID),
-    "transformer_attribution": Look("#0077ff", "D", SOLID),
-    "lrp_rollout": Look("#ff8877", "<", DASH_DOTTED),
-    "partial_lrp": Look("#aa0088", ">", DASH_DOTTED),
-    "lrp": Look("#00aaff", "P", DASH_DOTTED),
-    "attnlrp": Look("#007700", "X", DASH_DOTTED),
-    "lrp_alpha_beta": Look("#0000ff", (8, 1, 0), DASH_DOTTED),
-    "lat": Look("#000022", "H", DASHED),
-    "bi_head": Look("#772255", "d", SOLID),
-    "bi_token": Look("#ff8822", "*", SOLID),
-    "gradient": Look("#005533", "p", DOTTED),
-    "gradient_x_input": Look("#ff4488", (4, 1, 0), DOTTED),
-    "integrated_gradients": Look("#cc8844", "h", DOTTED),
-    "smoothgrad": Look("#7777cc", (6, 1, 0), DOTTED),
-    "gradient_sensitivity": Look("#000044", (3, 1, 0), DOTTED),
-    "random": Look("#44bbaa", "8", DASHED),
-}
-
 # Scores of attention heads that are no methods of explanation; `lrp` and `random` are both.
 SCORE_LOOKS = {
-    "grad_x_attention": Look("#aa2244", "o", SOLID),
-    "taylor": Look("#000044", "s", DOTTED),
+    "grad_x_attention": Look(SCORE_COLOUR, "o", SOLID),
+    "taylor": Look(SCORE_COLOUR, "s", DOTTED),
 }
+
+
+def method_looks() -> dict[str, Look]:
+    """Return the look of every registered method, by name."""
+    methods = all_methods().values()
+    # The control first, so that a new family leaves it its colour.
+    families = sorted(dict.fromkeys(m.family for m in methods), key=lambda f: f != "control")
+    drawn: Counter[int] = Counter()
+    found = {}
+    for method in methods:
+        colour = families.index(method.family) % len(COLOURS)
+        place = colour * STEP + drawn[colour]
+        drawn[colour] += 1
+        marker, line = MARKERS[place % len(MARKERS)], LINES[place % len(LINES)]
+        found[method.name] = Look(COLOURS[colour], marker, line)
+    return found
 
 
 def look(label: str) -> Look:
@@ -122,11 +130,12 @@ def look(label: str) -> Look:
     "name:option=value" keeps the colour and marker of its method, hollow, with a line of its own;
     an unknown name is grey. Different labels of these two kinds can share a look: see `looks`.
     """
-    if label in LOOKS or label in SCORE_LOOKS:
-        return (LOOKS | SCORE_LOOKS)[label]
+    fixed = method_looks() | SCORE_LOOKS
+    if label in fixed:
+        return fixed[label]
     name, _, options = label.partition(":")
-    if name in LOOKS:
-        return replace(LOOKS[name], line=_pick(VARIANT_LINES, options), filled=False)
+    if name in fixed:
+        return replace(fixed[name], line=_pick(VARIANT_LINES, options), filled=False)
     return Look(_pick(OTHER_GREYS, label), _pick(OTHER_MARKERS, label), filled=False)
 
 
@@ -180,7 +189,7 @@ def styled(draw: Callable) -> Callable:
 
 def _alternatives(label: str, first: Look) -> Iterator[Look]:
     yield first
-    if label.partition(":")[0] in LOOKS:
+    if first.colour not in OTHER_GREYS:
         yield from (replace(first, line=line) for line in VARIANT_LINES)
         yield from (replace(first, marker=m, line=n) for m in OTHER_MARKERS for n in VARIANT_LINES)
     else:
