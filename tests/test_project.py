@@ -213,15 +213,6 @@ def test_explaining_reads_no_citation():
     assert subprocess.run([sys.executable, "-c", script], cwd=ROOT).returncode == 0
 
 
-def test_readme_holds_the_table_of_the_registry():
-    import xai_lib as xai
-    from xai_lib.cli.main import readme_table
-
-    text = (ROOT / "README.md").read_text()
-    table = text.split("<!-- methods: begin")[1].split("-->")[1].split("<!--")[0].strip()
-    assert table == readme_table(xai.methods()), "paste the output of `xai methods --markdown`"
-
-
 def test_make_help_lists_every_target():
     text = (ROOT / "Makefile").read_text()
     targets = re.findall(r"^([a-z]+):", text, re.MULTILINE)

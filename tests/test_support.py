@@ -1,5 +1,7 @@
 """The support matrix: what works works rightly, what is refused says why, the page is current."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from support.catalogue import CATALOGUE
@@ -9,10 +11,12 @@ from support.matrix import row
 from support.report import PAGE, TABLE, computed, page, table
 
 import xai_lib as xai
+from xai_lib.cli.methods import renewed
 from xai_lib.explainers.meeting import Structure
 from xai_lib.explainers.registry import all_methods
 from xai_lib.streams.prepare import prepare_streams
 
+ROOT = Path(__file__).parents[1]
 GRADIENT_AND_LRP = (
     "gradient",
     "gradient_x_input",
@@ -89,11 +93,20 @@ def test_a_probe_that_the_logits_do_not_use_is_left_out():
         assert shown.relevance.abs().sum() > 0
 
 
-def test_the_page_is_current():
-    cells = computed()
-    hint = "run `python -m support` in tests/ and look at what changed"
-    assert PAGE.read_text(encoding="utf-8") == page(*cells), hint
-    assert TABLE.read_text(encoding="utf-8") == table(*cells), hint
+def readme():
+    path = ROOT / "README.md"
+    return path, renewed(path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(
+    "current",
+    [readme, lambda: (PAGE, page(*computed())), lambda: (TABLE, table(*computed()))],
+    ids=["README.md", "support.md", "support.csv"],
+)
+def test_what_is_said_of_the_methods_is_current(current):
+    path, text = current()
+    hint = "run `xai methods --write` and look at what changed"
+    assert path.read_text(encoding="utf-8") == text, hint
 
 
 def test_the_catalogue_has_the_models_that_the_project_promises():

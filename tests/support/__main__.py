@@ -1,4 +1,4 @@
-"""Write reports/support.md and reports/support.csv: `python -m support` in the folder tests."""
+"""Write reports/support.md and reports/support.csv, as `xai methods --write` does."""
 
 from support.report import PAGE, write
 

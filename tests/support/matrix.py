@@ -16,12 +16,7 @@ import xai_lib as xai
 from xai_lib.errors import XAIError
 from xai_lib.explainers.registry import Method, all_methods
 
-FEW_STEPS = {
-    "integrated_gradients": {"steps": 3},
-    "smoothgrad": {"samples": 2},
-    "bi_head": {"steps": 3},
-    "bi_token": {"steps": 3},
-}
+FEW = {"steps": 3, "samples": 2}
 
 
 @dataclass(frozen=True)
@@ -95,7 +90,8 @@ def _cell(entry, model: nn.Module, eager: nn.Module | None, method: Method) -> C
 
 def explain(entry, model: nn.Module, inputs, method: str):
     """Explain the classes that the entry asks for, with few steps."""
-    return xai.explain(model, inputs, method, **entry.asked, **FEW_STEPS.get(method, {}))
+    few = {name: FEW[name] for name in FEW if name in all_methods()[method].options}
+    return xai.explain(model, inputs, method, **entry.asked, **few)
 
 
 def deviation(a: Tensor, b: Tensor) -> float:

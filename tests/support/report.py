@@ -22,7 +22,7 @@ LEGEND = """\
 
 Every method on small, randomly initialised models of the real classes: the published architecture
 with its width and depth turned down. `make test` computes this page anew and fails where it
-differs; `cd tests && python -m support` writes it.
+differs; `xai methods --write` writes it.
 
 **✓** works: finite, one value per token that the model sees, the same for a batch as for its
 samples one by one, the same with fused and with unfused attention where the model has both,

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from xai_lib.cli import evaluate as cli_evaluate
 from xai_lib.cli import explain as cli_explain
 from xai_lib.cli import finetune as cli_finetune
+from xai_lib.cli import methods as cli_methods
 from xai_lib.cli import prune as cli_prune
 from xai_lib.cli import rationales as cli_rationales
+from xai_lib.cli.methods import print_table
 from xai_lib.errors import RunInterrupted, XAIError, needs_extra
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 # Each command imports what it needs when it runs, so that `xai --help` need not load torch.
 app = typer.Typer(
@@ -45,18 +44,7 @@ def main() -> None:
 app.command()(cli_explain.explain)
 
 
-@app.command()
-def methods(
-    markdown: Annotated[bool, typer.Option("--markdown", help="The table of the README.")] = False,
-) -> None:
-    """List the methods, what each needs, its options and its citation."""
-    import xai_lib as xai
-
-    table = xai.methods()
-    if markdown:
-        print(readme_table(table))
-    else:
-        _print_table(table)
+app.command()(cli_methods.methods)
 
 
 @app.command()
@@ -64,7 +52,7 @@ def models() -> None:
     """List the embedded models and the papers' checkpoints."""
     from xai_lib.models import models as known_models
 
-    _print_table(known_models())
+    print_table(known_models())
     print("Also: timm:NAME, hf:NAME and folders with config.json and model.safetensors.")
 
 
@@ -103,16 +91,3 @@ app.command()(cli_evaluate.datasets)
 app.command()(cli_finetune.finetune)
 app.command()(cli_prune.prune)
 app.add_typer(cli_rationales.app, name="rationales")
-
-
-def readme_table(table: DataFrame) -> str:
-    """Return the methods as the Markdown table that README.md holds; a test compares the two."""
-    table = table[["name", "family", "class_specific", "needs", "citation"]].copy()
-    table["name"] = "`" + table["name"] + "`"
-    table["class_specific"] = table["class_specific"].map({True: "yes", False: "no"})
-    table.columns = ["method", "family", "class-specific", "needs", "paper"]
-    return table.to_markdown(index=False)
-
-
-def _print_table(frame: DataFrame) -> None:
-    print(frame.to_markdown(index=False, tablefmt="simple"))
