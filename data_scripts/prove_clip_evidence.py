@@ -13,9 +13,9 @@ from typing import Annotated
 
 import torch
 import typer
+from proofs.captions import prove_clip_evidence
 from training import read_card, write_card
 
-from xai_lib.datasets.worlds.caption_evidence import prove_clip_evidence
 from xai_lib.models import load
 
 NAME = "clip-scenes"

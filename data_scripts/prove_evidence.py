@@ -12,9 +12,9 @@ from typing import Annotated
 
 import torch
 import typer
+from proofs.scenes import prove_digit_evidence, prove_scene_evidence
 from training import predictor, read_card, write_card
 
-from xai_lib.datasets.worlds.evidence import prove_digit_evidence, prove_scene_evidence
 from xai_lib.models import load
 
 SCENE_MODELS, DIGIT_MODELS = ("vit-scenes", "deit-scenes"), ("vit-digits",)

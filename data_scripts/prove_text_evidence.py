@@ -12,10 +12,10 @@ from typing import Annotated
 
 import torch
 import typer
+from proofs.texts import prove_text_evidence
 from train_texts import WORLDS, predictor
 from training import read_card, write_card
 
-from xai_lib.datasets.worlds.text_evidence import prove_text_evidence
 from xai_lib.models import load
 
 

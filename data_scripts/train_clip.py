@@ -23,6 +23,13 @@ from typing import Annotated
 import torch
 import torch.nn.functional as F
 import typer
+from proofs.captions import (
+    Matcher,
+    labels_of,
+    measure_clip,
+    prove_clip_evidence,
+    zero_shot,
+)
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch import Tensor, nn
 from training import (
@@ -51,13 +58,6 @@ from xai_lib.datasets.worlds.attributes import (
     SIZES,
     AttributeScene,
     AttributeScenes,
-)
-from xai_lib.datasets.worlds.caption_evidence import (
-    Matcher,
-    labels_of,
-    measure_clip,
-    prove_clip_evidence,
-    zero_shot,
 )
 from xai_lib.datasets.worlds.captions import Caption, caption_of, prompts, vocabulary
 from xai_lib.datasets.worlds.wording import Draw

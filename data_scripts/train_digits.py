@@ -16,6 +16,7 @@ from typing import Annotated
 import torch
 import torch.nn.functional as F
 import typer
+from proofs.scenes import accuracy, prove_digit_evidence
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from training import (
@@ -38,7 +39,6 @@ from xai_lib.datasets.worlds.digits import (
     handwritten_digits,
     warped_digits,
 )
-from xai_lib.datasets.worlds.evidence import accuracy, prove_digit_evidence
 
 BATCH = 64
 MEAN, STD = 0.25, 0.4

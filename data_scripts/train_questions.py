@@ -24,6 +24,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import typer
+from proofs.questions import (
+    measure_questions,
+    on_background,
+    prove_question_evidence,
+    without_words,
+)
 from torch import Tensor, nn
 from training import LOGS, WEIGHTS, Stage, fit, minutes, read_card, store, write_card, write_log
 from transformers import (
@@ -35,12 +41,6 @@ from transformers import (
 )
 
 from xai_lib.datasets.worlds.attributes import COLOURS, PLACES, SHAPES, SIZES
-from xai_lib.datasets.worlds.question_evidence import (
-    measure_questions,
-    on_background,
-    prove_question_evidence,
-    without_words,
-)
 from xai_lib.datasets.worlds.question_scenes import DISTRACTORS, FEATURES, OBJECTS
 from xai_lib.datasets.worlds.question_wording import ANSWERS, COUNTS, PLURALS
 from xai_lib.datasets.worlds.questions import GeneratedQuestion, GeneratedQuestions

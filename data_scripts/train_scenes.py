@@ -18,6 +18,12 @@ from typing import Annotated
 import torch
 import torch.nn.functional as F
 import typer
+from proofs.scenes import (
+    accuracy,
+    both_lead,
+    measure_scenes,
+    prove_scene_evidence,
+)
 from scene_objective import MEAN, PATCH, STD, Teacher, image_targets, normalise, scene_losses
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.vision_transformer import VisionTransformer
@@ -38,12 +44,6 @@ from training import (
     write_log,
 )
 
-from xai_lib.datasets.worlds.evidence import (
-    accuracy,
-    both_lead,
-    measure_scenes,
-    prove_scene_evidence,
-)
 from xai_lib.datasets.worlds.scenes import SCENE_CLASSES, SCENE_SIZE, SceneBatch, Scenes
 
 BATCH, HELD = 128, 256

@@ -23,6 +23,13 @@ from typing import Annotated
 import torch
 import torch.nn.functional as F
 import typer
+from proofs.texts import (
+    accuracy,
+    measure_texts,
+    only,
+    prove_text_evidence,
+    without,
+)
 from torch import Tensor, nn
 from training import (
     LOGS,
@@ -39,14 +46,7 @@ from training import (
 from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
 
 from xai_lib.datasets.base import TextSample
-from xai_lib.datasets.worlds.text_evidence import (
-    accuracy,
-    measure_texts,
-    only,
-    prove_text_evidence,
-    text_world,
-    without,
-)
+from xai_lib.datasets.worlds.generated_texts import text_world
 from xai_lib.datasets.worlds.wording import Draw
 from xai_lib.files.writing import write_text
 

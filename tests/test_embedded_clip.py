@@ -14,13 +14,6 @@ from transformers import CLIPModel
 import xai_lib as xai
 from xai_lib.datasets import open_dataset
 from xai_lib.datasets.worlds.attributes import ATTRIBUTE_CLASSES, CAPTION_ZOOM, AttributeScenes
-from xai_lib.datasets.worlds.caption_evidence import (
-    Matcher,
-    labels_of,
-    measure_clip,
-    prove_clip_evidence,
-    zero_shot,
-)
 from xai_lib.datasets.worlds.captions import prompts, vocabulary
 from xai_lib.models import PairProcessor
 from xai_lib.models import zero_shot as classifier_of
@@ -29,6 +22,7 @@ from xai_lib.runs import evaluate
 sys.path.insert(0, str(Path(__file__).parents[1] / "data_scripts"))
 
 import train_clip
+from proofs.captions import Matcher, labels_of, measure_clip, prove_clip_evidence, zero_shot
 
 ROOT = Path(__file__).parents[1]
 WEIGHTS = ROOT / "xai_lib" / "weights"

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,10 @@ from safetensors.torch import load_file
 
 import xai_lib as xai
 from xai_lib.datasets import DIGIT_CLASSES, SCENE_CLASSES, handwritten_digits
-from xai_lib.datasets.worlds.evidence import (
-    accuracy,
-    measure_scenes,
-    prove_digit_evidence,
-    prove_scene_evidence,
-)
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "data_scripts"))
+
+from proofs.scenes import accuracy, measure_scenes, prove_digit_evidence, prove_scene_evidence
 
 ROOT = Path(__file__).parents[1]
 WEIGHTS = ROOT / "xai_lib" / "weights"

@@ -14,13 +14,13 @@ import xai_lib as xai
 from xai_lib.datasets.opening import open_dataset
 from xai_lib.datasets.samples.questions import sample_questions
 from xai_lib.datasets.worlds.attributes import COLOURS, SHAPES
-from xai_lib.datasets.worlds.question_evidence import measure_questions, prove_question_evidence
 from xai_lib.datasets.worlds.question_wording import ANSWERS, KINDS
 from xai_lib.datasets.worlds.questions import GeneratedQuestions
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "data_scripts"))
 
 import train_questions
+from proofs.questions import measure_questions, prove_question_evidence
 
 ROOT = Path(__file__).parents[1]
 WEIGHTS = ROOT / "xai_lib" / "weights"

@@ -13,12 +13,12 @@ from transformers import BertForSequenceClassification
 
 import xai_lib as xai
 from xai_lib.datasets.samples.texts import sample_texts
-from xai_lib.datasets.worlds.generated_texts import open_embedded_text
-from xai_lib.datasets.worlds.text_evidence import measure_texts, prove_text_evidence, text_world
+from xai_lib.datasets.worlds.generated_texts import open_embedded_text, text_world
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "data_scripts"))
 
 import train_texts
+from proofs.texts import measure_texts, prove_text_evidence
 
 ROOT = Path(__file__).parents[1]
 WEIGHTS = ROOT / "xai_lib" / "weights"

@@ -2,7 +2,9 @@
 
 import copy
 import re
+import sys
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,16 +13,14 @@ import torch
 from xai_lib.datasets.samples.questions import sample_questions
 from xai_lib.datasets.worlds import question_scenes
 from xai_lib.datasets.worlds.attributes import COLOURS, PLACES, SHAPES, SIZES
-from xai_lib.datasets.worlds.question_evidence import (
-    blind_accuracy,
-    on_background,
-    only_regions,
-    without_words,
-)
 from xai_lib.datasets.worlds.question_scenes import QuestionScenes, background_features, features_of
 from xai_lib.datasets.worlds.question_wording import ANSWERS, KINDS, PLURALS
 from xai_lib.datasets.worlds.questions import EVALUATION_SEED, GeneratedQuestions
 from xai_lib.errors import InputError, OptionError
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "data_scripts"))
+
+from proofs.questions import blind_accuracy, on_background, only_regions, without_words
 
 N = 400
 SINGULAR = {plural: shape for shape, plural in PLURALS.items()}

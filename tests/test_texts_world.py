@@ -3,6 +3,8 @@
 import copy
 import hashlib
 import re
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,9 +14,8 @@ from sklearn.linear_model import LogisticRegression
 
 from xai_lib.datasets.samples.texts import sample_texts
 from xai_lib.datasets.worlds import generated_texts
-from xai_lib.datasets.worlds.generated_texts import EMBEDDED_TEXTS, open_embedded_text
+from xai_lib.datasets.worlds.generated_texts import EMBEDDED_TEXTS, open_embedded_text, text_world
 from xai_lib.datasets.worlds.reviews import _SIGNS, Reviews, degrees_of, review_label
-from xai_lib.datasets.worlds.text_evidence import only, text_world, without, without_negators
 from xai_lib.datasets.worlds.topics import (
     _ASIDES,
     _FRAMES,
@@ -43,6 +44,10 @@ from xai_lib.datasets.worlds.wording import (
     joined,
 )
 from xai_lib.errors import InputError, OptionError
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "data_scripts"))
+
+from proofs.texts import only, without, without_negators
 
 N = 1500
 # Lower-case letters with their hyphens: a word without the punctuation around it.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 
 from xai_lib.datasets.base import TextDataset, TextSample
-from xai_lib.datasets.worlds.text_evidence import text_world
+from xai_lib.datasets.worlds.reviews import Reviews
+from xai_lib.datasets.worlds.topics import Topics
 from xai_lib.errors import unknown_name
 
 EMBEDDED_TEXTS = ("reviews", "reviews-5", "topics")
@@ -13,6 +14,13 @@ EMBEDDED_TEXTS = ("reviews", "reviews-5", "topics")
 EVALUATION_SEED = 1_000_003
 TEXTS = 10_000
 _DIGESTED = 100
+
+
+def text_world(name: str, n: int, seed: object, **options) -> Reviews | Topics:
+    """Return n texts of the data set "reviews", "reviews-5" or "topics" with this seed."""
+    if name == "topics":
+        return Topics(n, seed, **options)
+    return Reviews(n, seed, 5 if name.endswith("-5") else 2, **options)
 
 
 class GeneratedTexts(TextDataset):

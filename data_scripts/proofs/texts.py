@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from xai_lib.datasets.base import TextSample
+from xai_lib.datasets.worlds.generated_texts import text_world
 from xai_lib.datasets.worlds.reviews import Reviews
 from xai_lib.datasets.worlds.topics import Topics
 from xai_lib.datasets.worlds.wording import NEGATORS
@@ -70,13 +71,6 @@ def _classes(predict: Predict, texts: Sequence[str]) -> Tensor:
 def _drawn(data: Reviews | Topics) -> tuple[list[TextSample], list[int]]:
     samples = [data[i] for i in range(len(data))]
     return samples, [sample.label for sample in samples]
-
-
-def text_world(name: str, n: int, seed: object, **options) -> Reviews | Topics:
-    """Return n texts of the data set "reviews", "reviews-5" or "topics" with this seed."""
-    if name == "topics":
-        return Topics(n, seed, **options)
-    return Reviews(n, seed, 5 if name.endswith("-5") else 2, **options)
 
 
 def measure_texts(predict: Predict, name: str, n: int, seed: int) -> dict[str, float]:

@@ -1,0 +1,1 @@
+"""Measurements that prove where the embedded models find their evidence; no part of the wheel."""
