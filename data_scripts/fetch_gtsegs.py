@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 from fetching import FetchError, checksum, download
 
-from xai_lib.datasets.missing import GTSEGS
+from xai_lib.datasets.images.gtsegs import GTSEGS
 from xai_lib.datasets.opening import open_dataset
 from xai_lib.errors import XAIError
 

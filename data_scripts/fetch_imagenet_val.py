@@ -19,7 +19,7 @@ from typing import Annotated
 import typer
 from fetching import GIB, FetchError, expect, extract, new_folder
 
-from xai_lib.datasets.images.imagenet import open_imagenet_val
+from xai_lib.datasets.images.imagenet import IMAGENET_VAL, open_imagenet_val
 from xai_lib.datasets.images.imagenet_labels import (
     DEVKIT,
     DEVKIT_FOLDER,
@@ -28,7 +28,6 @@ from xai_lib.datasets.images.imagenet_labels import (
     WNIDS,
     wnids,
 )
-from xai_lib.datasets.missing import IMAGENET_VAL
 from xai_lib.errors import XAIError
 
 ARCHIVE_MD5 = "29b22e2961454d5413ddabcf34fc5622"

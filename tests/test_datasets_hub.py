@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -16,11 +17,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from text_files import copied
 
 from xai_lib.datasets import open_dataset
 from xai_lib.datasets.hub import files as hub_files
-from xai_lib.datasets.hub.files import HubName, choose_files
+from xai_lib.datasets.hub.files import HubName
 from xai_lib.errors import InputError, MissingDataError, OptionError
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    """The library converts what it opens; not into the cache of whoever runs the tests."""
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "converted")
+
 
 NAMES = ["ant", "bee", "cat"]
 SHA = "1234567890abcdef1234567890abcdef12345678"
@@ -134,9 +145,21 @@ def test_the_cards_configuration_decides(repo):
         (["validation-00000-of-00003.parquet", "validation-00002-of-00003.parquet"], "00001"),
     ],
 )
-def test_ambiguous_or_incomplete_repositories(files, message):
+def test_ambiguous_or_incomplete_repositories(tmp_path, files, message):
+    for file in files:
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).touch()
     with pytest.raises(InputError, match=message):
-        choose_files(HubName("own/set"), files)
+        open_copy(tmp_path)
+
+
+def test_a_copy_of_one_split_beside_the_whole_card(repo):
+    folder, _, _ = repo
+    splits = (("default", "train", "data/train-*"), ("default", "validation", "data/validation-*"))
+    lines = card(splits[0]).replace("---\nAbout", "  - split: validation\n    path: data/val*\n---")
+    (folder / "README.md").write_text(lines)
+    (folder / "data" / "train-00000-of-00001.parquet").unlink()
+    assert len(open_copy(folder)) == 11
 
 
 @pytest.mark.parametrize("text", [b"---\nconfigs: [\n---\n", b"---\n- 1\n---\n", b"\xff\xfe---\n"])
@@ -179,13 +202,12 @@ def test_fingerprint_is_of_the_content_not_the_place(repo, tmp_path):
     assert open_copy(tmp_path / "moved", "hf:own/set#train").fingerprint() != first
 
 
-def test_only_the_last_row_group_is_held_and_none_is_pickled(repo):
-    folder, _, _ = repo
+def test_what_is_pickled_is_no_data(repo):
+    folder, images, _ = repo
     data = open_copy(folder)
     data[0], data[9]
-    group, _, table = data._rows._held
-    assert group == 2 and table.num_rows <= 4
-    assert data._rows.__getstate__()["_held"] is None
+    assert len(pickle.dumps(data)) < 10_000
+    assert np.array_equal(copied(data)[9].image, images[9])
 
 
 def test_a_truncated_file_is_found_on_opening(repo):
@@ -198,9 +220,7 @@ def test_a_truncated_file_is_found_on_opening(repo):
             open_copy(folder)
 
 
-def test_damage_inside_a_row_group_is_those_samples(repo):
-    import pyarrow.parquet as pq
-
+def test_damage_inside_a_row_group_is_found_on_opening(repo):
     folder, _, _ = repo
     path = folder / "data" / "validation-00000-of-00002.parquet"
     column = pq.read_metadata(path).row_group(1).column(0)
@@ -208,11 +228,8 @@ def test_damage_inside_a_row_group_is_those_samples(repo):
     start = column.dictionary_page_offset or column.data_page_offset
     content[start : start + 12] = b"\xff" * 12
     path.write_bytes(content)
-    data = open_copy(folder)
-    assert data[3].label == 0
-    with pytest.raises(InputError, match="Rows 4 to 5 of hf:own/set cannot be read"):
-        data[4]
-    assert data[6].label == 0
+    with pytest.raises(InputError, match=r"00000-of-00002.parquet' is damaged in its rows 4 to 5"):
+        open_copy(folder)
 
 
 def test_a_damaged_or_absent_image_is_its_samples_error(tmp_path):
@@ -292,15 +309,12 @@ class Hub(BaseHTTPRequestHandler):
         files = [name for name in files if (self.root / name).is_file()]
         headers, status, content = {}, 200, b""
         if path.startswith(("/api/datasets/own/set/revision/", "/api/datasets/own/set/tree/")):
-            if not path.endswith((SHA, "main", "v1")):
+            revision, *below = path.split("/")[6:]
+            if revision not in (SHA, "main", "v1"):
                 headers, status = {"X-Error-Code": "RevisionNotFound"}, 404
             elif "/tree/" in path:
                 content = json.dumps(
-                    [
-                        {"type": "file", "path": name, "size": size, "oid": "0" * 40}
-                        for name in files
-                        if (size := (self.root / name).stat().st_size)
-                    ]
+                    self.tree("/".join(below), "recursive=true" in self.path)
                 ).encode()
             else:
                 siblings = [{"rfilename": name} for name in files]
@@ -319,6 +333,20 @@ class Hub(BaseHTTPRequestHandler):
         self.end_headers()
         if body:
             self.wfile.write(content)
+
+    def tree(self, folder, recursive):
+        """Return files and folders below a folder, as the hub lists them."""
+        place = self.root / folder
+        found = place.rglob("*") if recursive else place.iterdir()
+        return [
+            {
+                "type": "directory" if path.is_dir() else "file",
+                "path": path.relative_to(self.root).as_posix(),
+                "size": 0 if path.is_dir() else path.stat().st_size,
+                "oid": "0" * 40,
+            }
+            for path in sorted(found)
+        ]
 
     def log_message(self, *_):
         pass

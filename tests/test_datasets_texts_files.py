@@ -127,7 +127,7 @@ def test_numbered_and_absent_labels(tmp_path):
         (("text;label", "x;1"), r"columns 'text;label'; expected .* between commas"),
         (("text,text", "x,y"), "expected a header"),
         (("text,label",), "a header but no rows"),
-        (("text,label", "x"), "Line 2 of .* has 1 columns; expected 2: text,label"),
+        (("text,label", "x"), "Line 2 of .* has 1 columns; expected 2: text . label"),
         (("text,id", "x,1", "y,2", "z,1"), "Line 4 of .*id '1', which Line 2 of .* has already"),
         (("text,label", '"x,1', "y,0"), "line 2 of .*never closes"),
         ((), "is empty"),

@@ -13,6 +13,12 @@ from xai_lib.errors import InputError
 STRING = Value("string")
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    """The library converts what it opens; not into the cache of whoever runs the tests."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "converted")
+
+
 def write(path, columns, features=None, rows=2):
     """Write what `Dataset.to_parquet` writes; without features, what other programs write."""
     path.parent.mkdir(parents=True, exist_ok=True)

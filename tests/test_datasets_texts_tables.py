@@ -9,9 +9,10 @@ import pytest
 from text_files import copied, write_lines
 
 from xai_lib.datasets import open_dataset
+from xai_lib.datasets.texts.imdb import IMDB
+from xai_lib.datasets.texts.published import TABLES
 from xai_lib.datasets.texts.records import Records
 from xai_lib.datasets.texts.sentiment_trees import read_tree
-from xai_lib.datasets.texts.table_layouts import TASKS
 from xai_lib.errors import InputError, MissingDataError, OptionError
 
 SST2 = Path(__file__).parent.parent.parent / "shared" / "data" / "sst2"
@@ -195,7 +196,7 @@ FORMATS = [
 def test_formats(tmp_path, task, file, lines, split, first, last, end):
     path = write_lines(tmp_path / file, *lines, end=end)
     data = open_dataset(f"{task}#{split}", path=tmp_path)
-    assert data.class_names == TASKS[task].class_names
+    assert data.class_names == (TABLES | {"imdb": IMDB})[task].class_names
     for index, expected in ((0, first), (-1, last)):
         sample = data[index]
         assert (sample.text, sample.pair, sample.label) == expected

@@ -12,8 +12,9 @@ from safetensors.torch import load_file
 from transformers import BertForSequenceClassification
 
 import xai_lib as xai
+from xai_lib.datasets import open_dataset
 from xai_lib.datasets.samples.texts import sample_texts
-from xai_lib.datasets.worlds.generated_texts import open_embedded_text, text_world
+from xai_lib.datasets.worlds.generated_texts import text_world
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "data_scripts"))
 
@@ -101,7 +102,7 @@ def test_card_matches_weights_script_and_log(name):
     model, processor = xai.load(name)
     assert isinstance(model, BertForSequenceClassification)
     assert model.config.num_hidden_layers >= 4 and processor.max_length == 128
-    names = open_embedded_text(train_texts.WORLDS[name]).class_names
+    names = open_dataset(train_texts.WORLDS[name]).class_names
     assert tuple(card["class_names"]) == names == processor.class_names
     assert list(model.config.id2label.values()) == list(names)
     assert (ROOT / card["trained_by"].split()[0]).is_file() and card["seed"] == 0

@@ -12,9 +12,10 @@ from scipy.stats import chi2_contingency
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 
+from xai_lib.datasets import open_dataset
 from xai_lib.datasets.samples.texts import sample_texts
 from xai_lib.datasets.worlds import generated_texts
-from xai_lib.datasets.worlds.generated_texts import EMBEDDED_TEXTS, open_embedded_text, text_world
+from xai_lib.datasets.worlds.generated_texts import text_world
 from xai_lib.datasets.worlds.reviews import _SIGNS, Reviews, degrees_of, review_label
 from xai_lib.datasets.worlds.topics import (
     _ASIDES,
@@ -50,6 +51,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "data_scripts"))
 from proofs.texts import only, without, without_negators
 
 N = 1500
+EMBEDDED_TEXTS = ("reviews", "reviews-5", "topics")
 # Lower-case letters with their hyphens: a word without the punctuation around it.
 WORD = re.compile(r"[a-z']+")
 
@@ -105,7 +107,7 @@ def test_texts_have_the_promised_length_and_all_classes(world):
     sentences = [len(re.findall(r"[.?]\"?(?= |$)", s.text)) for s in samples]
     assert min(sentences) >= 3 and max(sentences) <= 7
     counts = np.bincount([s.label for s in samples])
-    expected = N / len(open_embedded_text(name).class_names)
+    expected = N / len(open_dataset(name).class_names)
     assert len(counts) == round(N / expected) and abs(counts - expected).max() < 5 * expected**0.5
 
 
@@ -139,7 +141,7 @@ def test_without_the_rationale_a_bag_of_words_is_at_chance(world):
     name, _ = world
     samples = drawn(text_world(name, 4500, seed=33))
     labels = [s.label for s in samples]
-    chance = 1 / len(open_embedded_text(name).class_names)
+    chance = 1 / len(open_dataset(name).class_names)
     spread = (chance * (1 - chance) / 1500) ** 0.5
     for texts in ([without(s) for s in samples], [without(s, "x") for s in samples]):
         assert abs(bags(texts, labels) - chance) < 4 * spread
@@ -254,7 +256,7 @@ def test_every_judging_word_has_one_degree():
 
 @pytest.mark.parametrize("name", EMBEDDED_TEXTS)
 def test_evaluation_texts_are_not_training_texts(name):
-    evaluation = {s.text for s in (open_embedded_text(name)[i] for i in range(N))}
+    evaluation = {s.text for s in (open_dataset(name)[i] for i in range(N))}
     seeds = [(0, "train"), (0, "validation"), (1_000_001, "all"), (1_000_002, "all")]
     for seed in seeds:
         other = {s.text for s in drawn(text_world(name, N, seed))}
@@ -264,10 +266,10 @@ def test_evaluation_texts_are_not_training_texts(name):
 
 @pytest.mark.parametrize("name", EMBEDDED_TEXTS)
 def test_data_set(name):
-    data = open_embedded_text(name)
+    data = open_dataset(name)
     assert (data.modality, data.has_labels, data.has_rationales) == ("text", True, True)
     assert len(data) == generated_texts.TEXTS and data[-1] == data[len(data) - 1]
-    assert data.fingerprint() == open_embedded_text(name).fingerprint()
+    assert data.fingerprint() == open_dataset(name).fingerprint()
     assert data.fingerprint()["digest"] != generated_texts.GeneratedTexts(name, 50).fingerprint()
     assert copy.deepcopy(data)[5] == data[5]
     with pytest.raises(IndexError):
@@ -276,7 +278,7 @@ def test_data_set(name):
 
 def test_bad_requests_are_refused():
     with pytest.raises(OptionError, match="Did you mean"):
-        open_embedded_text("review")
+        open_dataset("review")
     with pytest.raises(OptionError, match="classes=3"):
         Reviews(3, classes=3)
     with pytest.raises(OptionError, match="opinions=1 is not possible with 5"):

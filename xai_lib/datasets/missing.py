@@ -13,31 +13,51 @@ from xai_lib.errors import MissingDataError
 class Source:
     """A data set that cannot be shipped.
 
-    place: its official address. sha256, size (bytes): of `archive`, the published file; None where
-    nobody publishes them. samples: in the whole original, or in `split`, which is opened where none
-    is named. variable: the environment variable that points at it. kind: "file" or "folder".
-    script: of data_scripts, that fetches it, or "". modality: "image", "text" or "question".
-    evidence: what says where a label's evidence lies: "masks", "rationales" or "no".
+    place: its official address. samples: in the whole original, or in `split`, which is opened
+    where none is named. archive: the published file, where it is not the last part of `place`;
+    sha256, size (bytes): its own, None where nobody publishes them. kind: "file" or "folder".
+    script: of data_scripts, that fetches it, or "".
     """
 
     name: str
     title: str
     place: str
-    archive: str
-    variable: str
-    kind: str
     samples: int
-    script: str = ""
     split: str | None = None
-    modality: str = "image"
-    evidence: str = "no"
+    archive: str = ""
+    kind: str = "folder"
+    script: str = ""
     sha256: str | None = None
     size: int | None = None
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that points at it."""
+        return f"XAI_{self.name.upper().replace('-', '_')}"
 
     def looked_for(self, path: str | os.PathLike | None = None) -> Path | None:
         """Return where the data should lie: `path`, else the environment variable, else None."""
         place = path if path is not None else os.environ.get(self.variable) or None
         return None if place is None else Path(place).expanduser()
+
+    def told(self) -> str:
+        """Return where it comes from and how to point at it, in words."""
+        return f"{self.place}; point {self.variable} at the {self.kind}"
+
+    def is_here(self) -> bool:
+        """Say whether something lies where the environment variable points."""
+        place = self.looked_for()
+        return place is not None and place.exists()
+
+    def state(self) -> str:
+        """Return in words whether it is here, and where it was looked for."""
+        place = self.looked_for()
+        if place is None:
+            return f"missing: {self.variable} is not set; from {self.place}"
+        if not place.exists():
+            return f"missing: nothing at {place} ({self.variable})"
+        whose = f"split {self.split}" if self.split else "original"
+        return f"present: {place} ({self.variable}); {self.samples:,} in the {whose}"
 
     def locate(self, path: str | os.PathLike | None = None) -> Path:
         """Return where the data lies; raise MissingDataError if it is not there."""
@@ -53,46 +73,9 @@ class Source:
         """Return the error that says what is missing, where to get it and how to point at it."""
         size = "unknown to us" if self.size is None else f"{self.size:,} bytes"
         script = f", for instance with data_scripts/{self.script}" if self.script else ""
+        archive = self.archive or self.place.rpartition("/")[2]
         return MissingDataError(
-            f"The data set {self.name!r} ({self.title}) is missing: {reason}. Get {self.archive} "
+            f"The data set {self.name!r} ({self.title}) is missing: {reason}. Get {archive} "
             f"from {self.place} (size {size}, sha256 {self.sha256 or 'unknown to us'}){script}, "
             f"then give the {self.kind} as path=, or set {self.variable} to it."
         )
-
-
-GTSEGS = Source(
-    name="gtsegs",
-    title="ImageNet segmentation: Guillaumin, Küttel and Ferrari, IJCV 2014",
-    place="http://calvin-vision.net/bigstuff/proj-imagenet/data/gtsegs_ijcv.mat",
-    archive="gtsegs_ijcv.mat",
-    variable="XAI_GTSEGS",
-    kind="file",
-    samples=4276,
-    script="fetch_gtsegs.py",
-    evidence="masks",
-)
-IMAGENET_VAL = Source(
-    name="imagenet-val",
-    title="ImageNet ILSVRC 2012, validation images",
-    place="https://image-net.org/challenges/LSVRC/2012/ (with an account of your own)",
-    archive="ILSVRC2012_img_val.tar",
-    variable="XAI_IMAGENET_VAL",
-    kind="folder",
-    samples=50_000,
-    script="fetch_imagenet_val.py",
-    # As torchvision's prototype reader and others list them; not measured by us.
-    sha256="c7e06a6c0baccf06d8dbeb6577d71efff84673a5dbdd50633ab44f8ea0456ae0",
-    size=6_744_924_160,
-)
-VQA2 = Source(
-    name="vqa2",
-    title="VQA v2: Goyal et al., CVPR 2017, on COCO's images",
-    place="https://visualqa.org/download.html",
-    archive="the validation questions and annotations (or LXMERT's valid.json), COCO's val2014 or "
-    "region features, and trainval_label2ans.json, in one folder",
-    variable="XAI_VQA2",
-    kind="folder",
-    samples=214_354,
-    split="validation",
-    modality="question",
-)

@@ -17,8 +17,7 @@ from xai_lib.checkpoints.finetuning.texts import Encoded, Labelled, held_out, re
 from xai_lib.checkpoints.finetuning.training import accuracy_of, make_trainer, train_and_choose
 from xai_lib.datasets import open_dataset
 from xai_lib.datasets.base import TextDataset
-from xai_lib.datasets.texts.opening import TextName
-from xai_lib.datasets.texts.sources import TEXT_SOURCES
+from xai_lib.datasets.registry import SPLIT, parse_name
 from xai_lib.errors import InputError, OptionError, needs_extra
 from xai_lib.runs.fingerprints import versions
 
@@ -158,14 +157,15 @@ def _training_split(dataset, data):
     """
     if not isinstance(dataset, str):
         return dataset
-    name = TextName.parse(dataset)
-    if name is None:
-        is_hub = dataset.startswith("hf:") and "#" not in dataset
-        return f"{dataset}#train" if is_hub else dataset
-    if name.split is not None or name.kind == "csv":
+    asked = parse_name(dataset)
+    if asked is None or asked.split is not None or asked.entry.name == "csv":
         return dataset
-    source = TEXT_SOURCES.get(name.kind)
-    place = name.place if source is None else source.looked_for(name.place or data)
+    if asked.entry.name == "hf":
+        return dataset if "#" in dataset else f"{dataset}#train"
+    if SPLIT not in asked.entry.takes:
+        return dataset
+    source = asked.entry.source
+    place = asked.place if source is None else source.looked_for(asked.place or data)
     is_file = place is not None and Path(place).expanduser().is_file()
     return dataset if is_file else f"{dataset}#train"
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from xai_lib.datasets.base import ImageDataset, Sample
-from xai_lib.datasets.hub.parquet import ParquetRows, label_column
+from xai_lib.datasets.hub.rows import HubRows, label_column
 from xai_lib.errors import InputError
 from xai_lib.files.images import read_image
 
@@ -23,7 +23,7 @@ class HubImages(ImageDataset):
     an integer column named "label"); a label of -1 or null means None.
     """
 
-    def __init__(self, name: str, rows: ParquetRows):
+    def __init__(self, name: str, rows: HubRows):
         self.name, self._rows = name, rows
         self._image = image_columns(rows.features)[0]
         self._label, self.class_names = label_column(rows.features)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from xai_lib.datasets.base import TextDataset, TextSample
-from xai_lib.datasets.hub.parquet import ParquetRows, is_value, label_column
+from xai_lib.datasets.hub.rows import HubRows, is_value, label_column
 from xai_lib.datasets.texts.eraser import Annotation, find_evidence, rationale_of
 from xai_lib.errors import InputError
 
@@ -35,7 +35,7 @@ class HubTexts(TextDataset):
     reviews have, makes the rationale.
     """
 
-    def __init__(self, name: str, rows: ParquetRows):
+    def __init__(self, name: str, rows: HubRows):
         self.name, self._rows = name, rows
         self._texts = text_columns(name, rows.features)
         self._label, self.class_names = label_column(rows.features)
@@ -111,7 +111,7 @@ def text_columns(name: str, features: Features) -> tuple[str, ...]:
     return ((named or others)[0],)
 
 
-def _named(rows: ParquetRows, label: str) -> tuple[str, ...] | None:
+def _named(rows: HubRows, label: str) -> tuple[str, ...] | None:
     """Return the classes' names as a column "label_text" gives them for 0, 1, ..., or None."""
     if not is_value(rows.features.get("label_text"), "string", "large_string"):
         return None

@@ -11,6 +11,7 @@ from PIL import Image
 
 from xai_lib.datasets.base import ImageDataset, Sample
 from xai_lib.datasets.fingerprints import of_files
+from xai_lib.datasets.registry import PLACE, Asked, dataset
 from xai_lib.errors import InputError, MissingDataError
 from xai_lib.files.images import read_image
 
@@ -83,6 +84,19 @@ def open_folder(path: str | os.PathLike) -> ImageFiles:
         )
     images, labels = class_images(root, folders)
     return ImageFiles(name, root, images, labels, tuple(folders))
+
+
+@dataset(
+    "folder",
+    modality="image",
+    labels="by class folder",
+    origin="your own images",
+    takes=(PLACE,),
+    form="folder:PATH",
+)
+def open_own(asked: Asked) -> ImageFiles:
+    """Return the images of the folder that the name gives."""
+    return open_folder(asked.place)
 
 
 def split_entries(root: Path) -> tuple[list[str], list[str]]:

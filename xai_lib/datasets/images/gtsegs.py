@@ -13,12 +13,22 @@ from PIL import Image
 
 from xai_lib.datasets.base import BACKGROUND, FOREGROUND, IGNORED, ImageDataset, Sample
 from xai_lib.datasets.images.imagenet_labels import class_index, class_names
-from xai_lib.datasets.missing import GTSEGS
+from xai_lib.datasets.missing import Source
+from xai_lib.datasets.registry import PATH, Asked, dataset
 from xai_lib.errors import InputError, needs_extra
 
 if TYPE_CHECKING:
     import h5py
 
+GTSEGS = Source(
+    name="gtsegs",
+    title="ImageNet segmentation: Guillaumin, Küttel and Ferrari, IJCV 2014",
+    place="http://calvin-vision.net/bigstuff/proj-imagenet/data/gtsegs_ijcv.mat",
+    archive="gtsegs_ijcv.mat",
+    kind="file",
+    samples=4276,
+    script="fetch_gtsegs.py",
+)
 # A damaged shape must not allocate what no photograph has.
 _MOST_VALUES = 3 * 10**8
 _DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, IndexError)
@@ -200,3 +210,9 @@ def _check_format(path: Path) -> None:
         h5py.File(path, "r").close()
     except OSError as error:
         raise InputError(f"{str(path)!r} is damaged or truncated ({error}). {_ADVICE}") from error
+
+
+@dataset("gtsegs", modality="image", evidence="masks", takes=(PATH,), source=GTSEGS)
+def open_gtsegs(asked: Asked) -> GtSegs:
+    """Return ImageNet segmentation from its published file."""
+    return GtSegs(asked.locate())

@@ -20,7 +20,21 @@ from xai_lib.datasets.images.imagenet_labels import (
     find_label_file,
     read_labels,
 )
+from xai_lib.datasets.missing import Source
+from xai_lib.datasets.registry import PATH, Asked, dataset
 from xai_lib.errors import InputError
+
+IMAGENET_VAL = Source(
+    name="imagenet-val",
+    title="ImageNet ILSVRC 2012, validation images",
+    place="https://image-net.org/challenges/LSVRC/2012/ (with an account of your own)",
+    archive="ILSVRC2012_img_val.tar",
+    samples=50_000,
+    script="fetch_imagenet_val.py",
+    # As torchvision's prototype reader and others list them; not measured by us.
+    sha256="c7e06a6c0baccf06d8dbeb6577d71efff84673a5dbdd50633ab44f8ea0456ae0",
+    size=6_744_924_160,
+)
 
 
 def open_imagenet_val(path: Path) -> ImageFiles:
@@ -54,3 +68,9 @@ def open_imagenet_val(path: Path) -> ImageFiles:
     images, places = class_images(path, folders)
     labels = [class_index()[folders[place]] for place in places]
     return ImageFiles("imagenet-val", path, images, labels, class_names(), as_stored=True)
+
+
+@dataset("imagenet-val", modality="image", takes=(PATH,), source=IMAGENET_VAL)
+def open_here(asked: Asked) -> ImageFiles:
+    """Return the validation images at path= or where XAI_IMAGENET_VAL points."""
+    return open_imagenet_val(asked.locate())

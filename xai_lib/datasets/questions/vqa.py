@@ -10,12 +10,23 @@ from pathlib import Path
 from xai_lib.datasets.base import QuestionDataset, QuestionSample
 from xai_lib.datasets.fingerprints import stated
 from xai_lib.datasets.images.coco import CocoImages, image_key
+from xai_lib.datasets.missing import Source
 from xai_lib.datasets.questions.answers import find_answers
 from xai_lib.datasets.questions.records import Question, read_lxmert, read_vqa2
 from xai_lib.datasets.regions.features import RegionFeatures
 from xai_lib.datasets.regions.opening import open_regions
+from xai_lib.datasets.registry import PATH, PLACE, SPLIT, Asked, dataset
 from xai_lib.errors import InputError, OptionError
 
+VQA2 = Source(
+    name="vqa2",
+    title="VQA v2: Goyal et al., CVPR 2017, on COCO's images",
+    place="https://visualqa.org/download.html",
+    archive="the validation questions and annotations (or LXMERT's valid.json), COCO's val2014 or "
+    "region features, and trainval_label2ans.json, in one folder",
+    samples=214_354,
+    split="validation",
+)
 # The published protocol of perturbation and pruning on VQA v2.
 PROTOCOL_SAMPLES, PROTOCOL_SEED = 10_000, 1234
 _VAL, _TRAIN = "val2014", "train2014"
@@ -214,3 +225,9 @@ def _find_features(root: Path, other: str) -> Path | None:
             "which are meant? Keep one, and move the others out of the folder."
         )
     return found[0] if found else None
+
+
+@dataset("vqa2", modality="question", takes=(PLACE, SPLIT, PATH), source=VQA2)
+def open_vqa2(asked: Asked) -> VQA:
+    """Return VQA v2 from the folder that the name or path= gives, or XAI_VQA2."""
+    return open_vqa(asked.text, asked.locate(), asked.chosen_split)

@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from xai_lib.datasets.base import TextDataset, TextSample
-from xai_lib.datasets.fingerprints import stated
+from xai_lib.datasets.base import TextSample
+from xai_lib.datasets.registry import PLACE, SPLIT, Asked, dataset
 from xai_lib.datasets.texts.files import has_words
 from xai_lib.datasets.texts.records import Records
-from xai_lib.datasets.texts.tables import parse
-from xai_lib.errors import InputError, MissingDataError
+from xai_lib.datasets.texts.table import Layout, Table
+from xai_lib.errors import InputError, MissingDataError, OptionError
 
 COLUMNS = ("text", "label", "pair", "rationale", "id")
 _EXPECTED = "text[,label][,pair][,rationale][,id]"
 
 
-class CsvTexts(TextDataset):
+class CsvTexts(Table):
     """A UTF-8 CSV file with the header text[,label][,pair][,rationale][,id], in any order.
 
     label: class indices from 0, or names, which are then the classes in the order of the alphabet;
@@ -27,69 +27,51 @@ class CsvTexts(TextDataset):
     """
 
     def __init__(self, name: str, path: Path):
-        self.name = name
         if not path.is_file():
             raise MissingDataError(
                 f"There is no file {str(path)!r}: give 'csv:PATH' with the header {_EXPECTED}."
             )
-        self._records = Records(path, quoted=True)
-        header = [c.strip() for c in parse(self._records[0], "csv", self._records.place(0))]
+        records = Records(path, quoted=True)
+        first = Layout(form="csv").parse(records[0], records.place(0))
+        header = tuple(column.strip() for column in first)
         known = set(header) <= set(COLUMNS) and len(set(header)) == len(header)
         if "text" not in header or not known:
             raise InputError(
                 f"{str(path)!r} has the columns {', '.join(map(repr, header))}; expected a header "
                 f"with {_EXPECTED}, between commas."
             )
-        if len(self._records) < 2:
-            raise InputError(f"{str(path)!r} has a header but no rows.")
-        self._header = tuple(header)
+        super().__init__(name, records, Layout({}, header, header, "csv"), None)
+        labels = self._read_all()
+        if all(label.isdecimal() for label in labels):
+            numbers = {label: int(label) for label in labels}
+        else:
+            self.class_names = tuple(sorted(labels))
+            numbers = {label: number for number, label in enumerate(self.class_names)}
         self.has_labels, self.has_rationales = "label" in header, "rationale" in header
+        self.layout = Layout({}, header, header, "csv", numbers | {"": None})
+
+    def _read_all(self) -> set[str]:
+        """Return the labels that stand in the file; raise InputError for an id that comes twice."""
         labels, ids = set(), {}
-        for row in range(1, len(self._records)):
+        for row in self._rows:
             values, place = self._values(row)
             labels.add(values.get("label", "").strip())
             key = values.get("id")
             if key in ids and key is not None:
                 raise InputError(f"{place} has the id {key!r}, which {ids[key]} has already.")
             ids[key] = place
-        labels.discard("")
-        self._classes = None
-        if not all(label.isdecimal() for label in labels):
-            self.class_names = tuple(sorted(labels))
-            self._classes = {label: number for number, label in enumerate(self.class_names)}
+        return labels - {""}
 
-    def __len__(self) -> int:
-        return len(self._records) - 1
-
-    def __getitem__(self, index: int) -> TextSample:
-        index = range(len(self))[index]
-        values, place = self._values(index + 1)
-        text, label = has_words(values["text"], place), values.get("label", "").strip()
-        number = None
-        if label:
-            number = self._classes[label] if self._classes else int(label)
-        stated = values.get("rationale", "").strip()
+    def _sample(self, row: int) -> TextSample:
+        values, place = self._values(row)
+        text, told = has_words(values["text"], place), values.get("rationale", "").strip()
         return TextSample(
-            values.get("id", f"{index:06d}"),
+            values.get("id", self._key(row)),
             text,
             values.get("pair") or None,
-            number,
-            _spans(stated, text, place) if stated else None,
+            self._class(values, place),
+            _spans(told, text, place) if told else None,
         )
-
-    def fingerprint(self) -> dict[str, str | int]:
-        """Return number of samples, size and sha256 of the file."""
-        return stated(self.name, len(self), self._records.size, self._records.digest)
-
-    def _values(self, row: int) -> tuple[dict[str, str], str]:
-        place = self._records.place(row)
-        values = parse(self._records[row], "csv", place)
-        if len(values) != len(self._header):
-            raise InputError(
-                f"{place} has {len(values)} columns; expected {len(self._header)}: "
-                f"{','.join(self._header)}."
-            )
-        return dict(zip(self._header, values, strict=True)), place
 
 
 def _spans(stated: str, text: str, place: str) -> tuple[tuple[int, int], ...]:
@@ -112,3 +94,19 @@ def _spans(stated: str, text: str, place: str) -> tuple[tuple[int, int], ...]:
             )
         last = end
     return spans
+
+
+@dataset(
+    "csv",
+    modality="text",
+    labels="by column",
+    evidence="by column",
+    origin="your own texts",
+    takes=(PLACE, SPLIT),
+    form="csv:PATH",
+)
+def open_csv(asked: Asked) -> CsvTexts:
+    """Return the texts of the file that the name gives."""
+    if asked.split is not None:
+        raise OptionError(f"{asked.text!r}: a CSV file has no splits; leave '#{asked.split}' away.")
+    return CsvTexts(asked.text, Path(asked.place).expanduser())

@@ -4,10 +4,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from xai_lib.datasets.missing import Source
+from xai_lib.datasets.registry import PATH, PLACE, SPLIT, Asked, dataset
 from xai_lib.datasets.texts.files import TextFiles, class_files
+from xai_lib.datasets.texts.published import NEGATIVE_POSITIVE, Published, open_table, wu_ong
+from xai_lib.datasets.texts.table import Table
 from xai_lib.errors import InputError, OptionError
 
-IMDB_CLASSES = ("negative", "positive")
+IMDB = Published(
+    Source(
+        "imdb",
+        "IMDb reviews: Maas et al., ACL 2011",
+        "https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz",
+        25_000,
+        "test",
+    ),
+    NEGATIVE_POSITIVE,
+    (wu_ong("IMDb", {"0": 0, "1": 1}),),
+)
 _FOLDERS = ("neg", "pos")
 _SPLITS = ("train", "test")
 
@@ -38,4 +52,13 @@ def open_imdb(name: str, root: Path, split: str) -> TextFiles:
                 f"{str(folder / file)!r} is not named ID_RATING.txt with a rating of "
                 f"{right[0]} to {right[-1]}, as the reviews of its folder are."
             )
-    return TextFiles(name, folder, files, labels, IMDB_CLASSES)
+    return TextFiles(name, folder, files, labels, IMDB.class_names)
+
+
+@dataset("imdb", modality="text", takes=(PLACE, SPLIT, PATH), source=IMDB.source)
+def open_here(asked: Asked) -> TextFiles | Table:
+    """Return the reviews as published, or the table of them that Wu and Ong's code reads."""
+    root = find_imdb(asked.locate())
+    if root is None:
+        return open_table(asked, IMDB, ", or the folder aclImdb")
+    return open_imdb(asked.text, root, asked.chosen_split)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from importlib.util import find_spec
 
 import torch
 
 from xai_lib.datasets.base import BACKGROUND, FOREGROUND, ImageDataset, Sample
+from xai_lib.datasets.registry import UNSEEN, Asked, dataset
 from xai_lib.datasets.worlds.attributes import (
     ATTRIBUTE_CLASSES,
     ATTRIBUTE_SIZE,
@@ -19,6 +21,7 @@ from xai_lib.datasets.worlds.scenes import SCENE_CLASSES, SCENE_SIZE, Scenes
 # Training seeds are (seed, 1 or 99, ...) from seed 0 on; the cards measure on 1_000_001 and 002.
 EVALUATION_SEED = 1_000_003
 SCENES = 10_000
+_ASKED = f"{UNSEEN}; one of two objects is asked for"
 # Scenes draw a table for all of a set at once: blocks bound the memory and the time to open.
 _BLOCK = 500
 
@@ -129,3 +132,30 @@ class DigitImages(ImageDataset):
         """Return name, number and the digest of the labels."""
         digest = hashlib.sha256(self._digits.labels.numpy().tobytes()).hexdigest()
         return {"dataset": self.name, "samples": len(self), "digest": digest}
+
+
+@dataset("scenes-2", modality="image", samples=SCENES, evidence="masks", origin=_ASKED)
+@dataset("scenes", modality="image", samples=SCENES, evidence="masks", origin=UNSEEN)
+def open_scenes(asked: Asked) -> SceneImages:
+    """Return the scenes of one or of two objects."""
+    return SceneImages(asked.text, objects=2 if asked.text.endswith("-2") else 1)
+
+
+@dataset("attribute-scenes-2", modality="image", samples=SCENES, evidence="masks", origin=_ASKED)
+@dataset("attribute-scenes", modality="image", samples=SCENES, evidence="masks", origin=UNSEEN)
+def open_attribute_scenes(asked: Asked) -> AttributeImages:
+    """Return the scenes of one or of two plain objects."""
+    return AttributeImages(asked.text, objects=2 if asked.text.endswith("-2") else 1)
+
+
+@dataset(
+    "digits",
+    modality="image",
+    samples=360,
+    evidence="masks",
+    origin="bundled with scikit-learn, held-out part",
+    is_here=lambda: find_spec("sklearn") is not None,
+)
+def open_digits(asked: Asked) -> DigitImages:
+    """Return the held-out digits."""
+    return DigitImages()

@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 
 from xai_lib.datasets.base import TextDataset, TextSample
+from xai_lib.datasets.registry import UNSEEN, Asked, dataset
 from xai_lib.datasets.worlds.reviews import Reviews
 from xai_lib.datasets.worlds.topics import Topics
-from xai_lib.errors import unknown_name
 
-EMBEDDED_TEXTS = ("reviews", "reviews-5", "topics")
 # Training uses seeds ("0", "train" or "validation"); the cards measure on 1_000_001 and 002.
 EVALUATION_SEED = 1_000_003
 TEXTS = 10_000
@@ -55,12 +54,9 @@ class GeneratedTexts(TextDataset):
         }
 
 
-def open_embedded_text(name: str) -> GeneratedTexts:
-    """Return the data set "reviews", "reviews-5" or "topics"; OptionError for any other name.
-
-    >>> sample = open_embedded_text("reviews")[0]
-    >>> [sample.text[start:end] for start, end in sample.rationale]
-    """
-    if name not in EMBEDDED_TEXTS:
-        raise unknown_name("embedded text data set", name, EMBEDDED_TEXTS)
-    return GeneratedTexts(name)
+@dataset("topics", modality="text", samples=TEXTS, evidence="rationales", origin=UNSEEN)
+@dataset("reviews-5", modality="text", samples=TEXTS, evidence="rationales", origin=UNSEEN)
+@dataset("reviews", modality="text", samples=TEXTS, evidence="rationales", origin=UNSEEN)
+def open_generated(asked: Asked) -> GeneratedTexts:
+    """Return generated texts of the world that the name says."""
+    return GeneratedTexts(asked.text)

@@ -11,6 +11,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from xai_lib.datasets.base import QuestionDataset, QuestionSample
+from xai_lib.datasets.registry import UNSEEN, Asked, dataset
 from xai_lib.datasets.worlds.attributes import Attributes
 from xai_lib.datasets.worlds.question_scenes import QuestionScenes
 from xai_lib.datasets.worlds.question_wording import ANSWERS, KINDS, Asking, Question
@@ -120,3 +121,15 @@ def sentence(question: Question) -> tuple[str, tuple[tuple[int, int], ...]]:
     """Return the question in plain words, and the spans of those that decide."""
     text, spans = joined([question.text])
     return text[0].lower() + text[1:], spans
+
+
+@dataset(
+    "questions",
+    modality="question",
+    samples=QUESTIONS,
+    evidence="regions and rationales",
+    origin=UNSEEN,
+)
+def open_questions(asked: Asked) -> GeneratedQuestions:
+    """Return the questions that no model was trained on."""
+    return GeneratedQuestions()
