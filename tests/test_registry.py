@@ -14,8 +14,18 @@ from xai_lib.cli import methods as cli_methods
 from xai_lib.cli.methods import CHECKOUT, renewed, write_pages
 from xai_lib.errors import InputError, OptionError, RunError
 from xai_lib.explainers import citations, registry
+from xai_lib.explainers.signs import signed
 from xai_lib.plots import look, sign_note
 from xai_lib.plots.style import method_looks
+
+# fmt: off
+ORDER = [
+    "raw_attention", "rollout", "attn_gradcam", "generic_attention", "transformer_attribution",
+    "lrp_rollout", "partial_lrp", "lrp", "attnlrp", "bi_head", "bi_token", "gradient",
+    "gradient_x_input", "integrated_gradients", "smoothgrad", "gradient_sensitivity",
+    "lrp_alpha_beta", "lat", "random",
+]
+# fmt: on
 
 MODULE = '''
 """A method in one file."""
@@ -79,6 +89,25 @@ def test_a_method_is_one_file(added, capsys):
     assert "Bach et al., PLOS ONE 2015" in line
     cli_methods.methods()
     assert "brightness" in capsys.readouterr().out
+
+
+def test_methods_keep_their_order_in_tables():
+    assert [name for name in registry.all_methods() if name in ORDER] == ORDER
+    assert list(registry.all_methods())[-1] == "random"
+
+
+def test_a_name_belongs_to_one_module(added):
+    added()
+    registry.all_methods()
+
+    def other(call):
+        """Another one."""
+
+    register = registry.explainer("brightness", family="new", cite="bach2015", sign=signed("x"))
+    with pytest.raises(OptionError, match="choose another name"):
+        register(other)
+    other.__module__ = "xai_lib.explainers.brightness"
+    assert register(other) is other and registry.all_methods()["brightness"].function is other
 
 
 def test_a_citation_that_nobody_wrote_down_is_found_by_the_table(added, monkeypatch, capsys):

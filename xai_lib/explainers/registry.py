@@ -15,7 +15,7 @@ from functools import cache
 from importlib import import_module
 
 from xai_lib import explainers
-from xai_lib.errors import unknown_name
+from xai_lib.errors import OptionError, unknown_name
 from xai_lib.explainers.citations import citation
 from xai_lib.explainers.signs import Sign
 from xai_lib.options import check_options
@@ -76,10 +76,17 @@ def explainer(
     """Register a function of a `Call` and keyword options as the explainer `name`.
 
     The other arguments are those of `Method`. Whether CITATION.cff has `cite` is looked up when a
-    citation is asked for, so that explaining does not wait for the file.
+    citation is asked for, so that explaining does not wait for the file. Raises OptionError for a
+    name that another module has registered.
     """
 
     def register(function: Callable) -> Callable:
+        # The same module may do it again: a cell of a notebook is run many times.
+        taken = _METHODS.get(name)
+        if taken is not None and taken.function.__module__ != function.__module__:
+            raise OptionError(
+                f"{taken.function.__module__} has a method {name!r} already; choose another name."
+            )
         _METHODS[name] = Method(
             name, family, function, class_specific, tuple(needs), cite, sign, streams
         )
@@ -90,19 +97,23 @@ def explainer(
 
 def all_methods() -> dict[str, Method]:
     """Return every registered method by name, importing the modules of this room."""
-    homes = _modules(tuple(explainers.__path__))
-    for home in homes:
-        import_module(home)
+    homes = _imported(tuple(explainers.__path__))
     # Whichever module somebody else imported first, the order is that of `homes`.
     return dict(sorted(_METHODS.items(), key=lambda entry: _place(entry[1], homes)))
 
 
 @cache
-def _modules(folders: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the modules of the room in the order of the tables; `published` has no methods."""
+def _imported(folders: tuple[str, ...]) -> tuple[str, ...]:
+    """Import the modules of the room and return them in the order of the tables.
+
+    `published`, a room inside it, has no methods.
+    """
     found = {module.name for module in pkgutil.iter_modules(folders) if not module.ispkg}
     order = (*FIRST, *sorted(found - {*FIRST, *LAST}), *LAST)
-    return tuple(f"{explainers.__name__}.{name}" for name in order if name in found)
+    homes = tuple(f"{explainers.__name__}.{name}" for name in order if name in found)
+    for home in homes:
+        import_module(home)
+    return homes
 
 
 def _place(method: Method, homes: tuple[str, ...]) -> int:
