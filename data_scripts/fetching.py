@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import os
-import re
 import shutil
 import tarfile
 import tempfile
@@ -14,9 +12,11 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from xai_lib.files.writing import write_text, written
+import pooch
+
+from xai_lib.files.writing import write_text
 
 CHUNK = 1 << 20
 TIMEOUT_S = 60.0
@@ -38,45 +38,60 @@ def download(
 ) -> Path:
     """Fetch `url` to `path`, which appears only when it is whole and matches `sha256`, if given.
 
-    What arrives is kept in `path` + ".part"; a later attempt, also of another process, asks for the
-    rest by an HTTP range, provided the server's file is still the same (ETag or date). Raises
-    FetchError after `attempts` failures, for another checksum (the part is then removed), or for
-    more than `limit` bytes.
+    Raises FetchError after `attempts` failures (what arrived is kept for the next time), for
+    another checksum (nothing is kept), or for more than `limit` bytes.
     """
     if not url.startswith(("http://", "https://")):
         raise FetchError(f"{url!r} is no web address: expected http:// or https://.")
-    part, mark = (path.with_name(path.name + suffix) for suffix in (".part", ".part.etag"))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for attempt in range(1, attempts + 1):
-        try:
-            _fetch_rest(url, part, mark, limit)
-            break
-        except (OSError, http.client.HTTPException) as error:
-            if isinstance(error, urllib.error.HTTPError) and 400 <= error.code < 500:
-                raise FetchError(f"The server refuses {url} ({error}).") from error
-            have = part.stat().st_size if part.exists() else 0
-            if attempt == attempts:
-                raise FetchError(
-                    f"{url} broke off after {have:,} bytes ({error}), {attempts} times. Run the "
-                    "same command again: it goes on from there."
-                ) from error
-            print(f"  broke off after {have:,} bytes ({error}); trying again", flush=True)
-            time.sleep(pause)
-    if sha256 is not None and (found := checksum(part, "sha256")) != sha256:
-        part.unlink()
-        mark.unlink(missing_ok=True)
+    part = path.with_name(path.name + ".part")
+
+    def resume(url: str, output_file: str, _pooch: object) -> None:
+        _fetch(url, part, limit, attempts, pause)
+        os.replace(part, output_file)
+
+    pooch.get_logger().setLevel("WARNING")
+    try:
+        known = None if sha256 is None else f"sha256:{sha256}"
+        pooch.retrieve(url, known, path.name, path.parent, downloader=resume)
+    except ValueError as error:
         raise FetchError(
-            f"{url} has the sha256 {found}, expected {sha256}: the file is damaged or another one. "
-            "It was removed; try again, or get it elsewhere."
-        )
-    os.replace(part, path)
-    mark.unlink(missing_ok=True)
+            f"{url} is damaged or another file ({error}) It was removed; try again, or get it "
+            "elsewhere."
+        ) from error
     return path
 
 
+def _fetch(url: str, part: Path, limit: int, attempts: int, pause: float) -> None:
+    """Fetch `url` to `part`, on from what an earlier attempt, also of another process, left there.
+
+    This is what pooch cannot: its own downloader begins anew when a connection breaks.
+    """
+    mark = part.with_name(part.name + ".etag")
+    for attempt in range(1, attempts + 1):
+        try:
+            _fetch_rest(url, part, mark, limit)
+            mark.unlink(missing_ok=True)
+            return
+        except (OSError, http.client.HTTPException) as error:
+            if isinstance(error, urllib.error.HTTPError) and 400 <= error.code < 500:
+                raise FetchError(f"The server refuses {url} ({error}).") from error
+            broken = f"broke off after {_size(part):,} bytes ({error})"
+            if attempt == attempts:
+                raise FetchError(
+                    f"{url} {broken}, {attempts} times. Run the same command again: it goes on "
+                    "from there."
+                ) from error
+            print(f"  {broken}; trying again", flush=True)
+            time.sleep(pause)
+
+
 def _fetch_rest(url: str, part: Path, mark: Path, limit: int) -> None:
-    """Append what is missing of `part`; raise OSError if the connection ends too early."""
-    have = part.stat().st_size if part.exists() else 0
+    """Append what is missing of `part`, by an HTTP range; OSError if the connection ends too early.
+
+    mark: says of which version (ETag or date) of the server's file the part is; of another one, or
+    where the server knows no ranges, the part is begun anew.
+    """
+    have = _size(part)
     version = mark.read_text(encoding="utf-8") if mark.exists() else ""
     headers = {"User-Agent": "xai-lib data_scripts", "Accept-Encoding": "identity"}
     if have and version:
@@ -90,14 +105,13 @@ def _fetch_rest(url: str, part: Path, mark: Path, limit: int) -> None:
             return
         raise
     with response:
-        if response.status == 206:
-            given = re.match(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
-            if given is None or int(given[1]) != have:
-                raise FetchError(f"{url}: the server answers with another range than was asked.")
-            total = int(given[2])
-        else:
-            have, total = 0, int(response.headers.get("Content-Length") or -1)
-        if total > limit:
+        if response.status != 206:
+            have = 0
+        elif not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
+            raise FetchError(f"{url}: the server answers with another range than was asked.")
+        rest = response.headers.get("Content-Length")
+        total = None if rest is None else have + int(rest)
+        if total is not None and total > limit:
             raise FetchError(f"{url} has {total:,} bytes, more than the {limit:,} expected.")
         # A weak ETag does not promise equal bytes, so it cannot guard a range.
         etag = response.headers.get("ETag") or ""
@@ -109,14 +123,17 @@ def _fetch_rest(url: str, part: Path, mark: Path, limit: int) -> None:
                 if have > limit:
                     raise FetchError(f"{url} sends more than the {limit:,} bytes expected.")
                 file.write(chunk)
-    if total >= 0 and have != total:
+    if total is not None and have != total:
         raise ConnectionError(f"{have:,} of {total:,} bytes")
 
 
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
 def checksum(path: Path, algorithm: str) -> str:
-    """Return the hexadecimal digest of a file, read in pieces."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, algorithm).hexdigest()
+    """Return the hexadecimal digest of a file."""
+    return pooch.file_hash(str(path), alg=algorithm)
 
 
 def expect(path: Path, algorithm: str, digest: str) -> None:
@@ -154,50 +171,34 @@ def extract(
     count: int,
     size: int,
 ) -> int:
-    """Extract regular files of a tar archive into `folder`; return how many.
+    """Extract regular files of a tar archive into the `new_folder`; return how many.
 
-    `place` gives a member's path below `folder`, or None to leave it out. The whole archive is
-    checked before a byte is written: FetchError for absolute paths, "..", links, devices, two
-    members at one place, more than `count` files or `size` bytes in one file, and for a damaged
-    archive.
+    `place` gives a member's path below `folder`, or None to leave it out. Raises FetchError for
+    what tarfile's data filter refuses (paths outside, devices), for links, two members at one
+    place, more than `count` files or `size` bytes in one file, and for a damaged archive: the new
+    folder is then removed, with what was extracted before.
     """
+    taken: set[str] = set()
     try:
         with tarfile.open(archive) as tar:
-            chosen = _check_members(tar, place, count, size)
-            for member, target in chosen:
-                path = folder / target
+            for member in tar:
+                plain = tarfile.data_filter(member, str(folder))
+                if plain.name != member.name or any(mark in member.name for mark in "\\:"):
+                    raise FetchError(f"The archive has the unsafe path {member.name!r}; refused.")
+                target = None if member.isdir() else place(member.name)
+                if not (member.isdir() or member.isreg()):
+                    raise FetchError(f"The archive has a link or device, {member.name!r}; refused.")
+                if target is None:
+                    continue
+                if target in taken or len(taken) == count or member.size > size:
+                    raise FetchError(
+                        f"The archive's {member.name!r} is refused: expected at most {count:,} "
+                        f"files, each once and of at most {size:,} bytes."
+                    )
+                taken.add(target)
                 # Content alone: no owner, mode or time of the archive's is taken over.
-                with tar.extractfile(member) as source, written(path) as partial:
-                    with partial.open("wb") as file:
-                        shutil.copyfileobj(source, file, CHUNK)
-                    if partial.stat().st_size != member.size:
-                        raise FetchError(f"{str(archive)!r} ends within {member.name!r}.")
+                named = plain.replace(name=target, deep=False)
+                tar.extract(named, folder, set_attrs=False, filter="data")
     except (tarfile.TarError, EOFError, OSError) as error:
         raise FetchError(f"{str(archive)!r} cannot be extracted ({error}).") from error
-    return len(chosen)
-
-
-def _check_members(
-    tar: tarfile.TarFile, place: Callable[[str], str | None], count: int, size: int
-) -> list[tuple[tarfile.TarInfo, str]]:
-    chosen, taken = [], set()
-    for member in tar:
-        name = PurePosixPath(member.name)
-        if name.is_absolute() or ".." in name.parts or "\\" in member.name or ":" in member.name:
-            raise FetchError(f"The archive has the unsafe path {member.name!r}; nothing extracted.")
-        if member.isdir():
-            continue
-        if not member.isreg():
-            raise FetchError(f"The archive has a link or device, {member.name!r}; refused.")
-        if member.size > size:
-            raise FetchError(f"The archive's {member.name!r} has {member.size:,} bytes; refused.")
-        target = place(member.name)
-        if target is None:
-            continue
-        if target in taken:
-            raise FetchError(f"The archive has two files for {target!r}; refused.")
-        taken.add(target)
-        chosen.append((member, target))
-        if len(chosen) > count:
-            raise FetchError(f"The archive has more than the {count:,} files expected; refused.")
-    return chosen
+    return len(taken)
