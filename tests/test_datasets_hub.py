@@ -162,16 +162,14 @@ def test_a_copy_of_one_split_beside_the_whole_card(repo):
     assert len(open_copy(folder)) == 11
 
 
-@pytest.mark.parametrize("text", [b"---\nconfigs: [\n---\n", b"---\n- 1\n---\n", b"\xff\xfe---\n"])
+@pytest.mark.parametrize(
+    "text",
+    [b"---\nconfigs: [\n---\n", b"---\n- 1\n---\n", b"---\nconfigs: 3\n---\n", b"\xff\xfe---\n"],
+)
 def test_a_damaged_card_is_named(repo, text):
     (repo[0] / "README.md").write_bytes(text)
     with pytest.raises(InputError, match=r"README\.md.* is damaged"):
         open_copy(repo[0])
-
-
-def test_a_card_whose_configurations_are_no_list_is_ignored(repo):
-    (repo[0] / "README.md").write_text("---\nconfigs: 3\n---\n")
-    assert len(open_copy(repo[0])) == 11
 
 
 @pytest.mark.parametrize(
@@ -182,7 +180,7 @@ def test_types_that_cannot_be_read_are_named(tmp_path, stated):
     pq.write_table(
         table.replace_schema_metadata({"huggingface": stated}), tmp_path / "test.parquet"
     )
-    with pytest.raises(InputError, match="types that 'hf:own/set' states"):
+    with pytest.raises(InputError, match="types that it states"):
         open_copy(tmp_path)
 
 
@@ -228,7 +226,9 @@ def test_damage_inside_a_row_group_is_found_on_opening(repo):
     start = column.dictionary_page_offset or column.data_page_offset
     content[start : start + 12] = b"\xff" * 12
     path.write_bytes(content)
-    with pytest.raises(InputError, match=r"00000-of-00002.parquet' is damaged in its rows 4 to 5"):
+    with pytest.raises(
+        InputError, match=r"00000-of-00002.parquet' is damaged.* in its rows 4 to 5"
+    ):
         open_copy(folder)
 
 

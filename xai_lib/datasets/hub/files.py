@@ -98,29 +98,27 @@ def _of_card(name: HubName, card: Path | None) -> dict[str, list[str]] | None:
     """Return the patterns of each split's files as the card's header gives them, else None."""
     import yaml
     from datasets.data_files import sanitize_patterns
-    from huggingface_hub import metadata_load
+    from datasets.utils.metadata import MetadataConfigs
+    from huggingface_hub import DatasetCardData, metadata_load
 
     if card is None:
         return None
     try:
-        configs = (metadata_load(card) or {}).get("configs")
-    except (yaml.YAMLError, ValueError, OSError) as error:
+        header = DatasetCardData(**(metadata_load(card) or {}))
+        configs = MetadataConfigs.from_dataset_card_data(header)
+        chosen = configs.get(configs.get_default_config_name())
+    except (yaml.YAMLError, ValueError, TypeError, OSError) as error:
         raise InputError(
             f"The card {str(card)!r} of {name} is damaged ({' '.join(str(error).split())[:120]}): "
             "fetch it again, or remove it to go by the files' names."
         ) from error
-    configs = configs if isinstance(configs, list) else []
-    configs = [c for c in configs if isinstance(c, dict) and c.get("data_files")]
-    if not configs:
-        return None
-    default = [c for c in configs if c.get("default") or c.get("config_name") == "default"]
-    if not default and len(configs) > 1:
-        names = ", ".join(str(config.get("config_name")) for config in configs)
+    if configs and chosen is None:
         raise InputError(
-            f"{name} has the configurations {names} and no default: copy the files of one and "
-            "give the folder as path=."
+            f"{name} has the configurations {', '.join(configs)} and no default: copy the files of "
+            "one and give the folder as path=."
         )
-    return sanitize_patterns((default or configs)[0]["data_files"])
+    stated = chosen.get("data_files") if chosen else None
+    return sanitize_patterns(stated) if stated else None
 
 
 def _check_whole(name: HubName, split: str, files: list[str]) -> None:

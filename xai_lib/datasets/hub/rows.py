@@ -27,11 +27,11 @@ class HubRows:
 
     def __init__(self, name: str, files: list[Path]):
         self.name, self.files = name, tuple(files)
-        self.features = _features(name, files)
-        self._converted = [file["filename"] for file in _load(name, files).cache_files]
+        rows = _load(name, files)
+        self.features, self._length = rows.features, len(rows)
+        self._converted = [file["filename"] for file in rows.cache_files]
         self._rows: Rows | None = None
         self._read = 0
-        self._length = len(self._mapped())
 
     def __len__(self) -> int:
         return self._length
@@ -98,61 +98,44 @@ def is_value(feature: object, *kinds: str) -> bool:
     return isinstance(feature, Value) and feature.dtype.startswith(kinds)
 
 
-def _features(name: str, files: list[Path]) -> Features:
-    """Return the columns' types; raise InputError where a file cannot be opened or has no rows."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-    from datasets import Features
-
-    rows = 0
-    for file in files:
-        try:
-            rows += pq.read_metadata(file).num_rows
-        except (pa.ArrowException, OSError) as error:
-            raise InputError(
-                f"{str(file)!r} is no parquet file, or it is truncated ({_line(error)}): fetch it "
-                "again."
-            ) from error
-    if not rows:
-        raise InputError(f"{name!r} has no rows.")
-    try:
-        return Features.from_arrow_schema(pq.read_schema(files[0]))
-    except (ValueError, TypeError, KeyError) as error:
-        raise InputError(
-            f"The columns' types that {name!r} states cannot be read ({_line(error)}): its files "
-            "are damaged, or of a newer version of the library `datasets`."
-        ) from error
-
-
 def _load(name: str, files: list[Path]) -> Rows:
+    """Return the rows as the library reads them; raise InputError where it cannot."""
     from datasets import load_dataset
     from datasets.exceptions import DatasetGenerationError
 
     try:
-        return load_dataset("parquet", data_files={"rows": [str(f) for f in files]}, split="rows")
-    except (DatasetGenerationError, OSError, ValueError) as error:
+        return load_dataset("parquet", data_files={"rows": [*map(str, files)]}, split="rows")
+    except (DatasetGenerationError, OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(
-            f"The rows of {name} cannot be read, {_damaged(files)} "
-            f"({_line(error.__cause__ or error)})."
+            f"{name} cannot be read, {_damage(files)} ({_line(error.__cause__ or error)})."
         ) from error
 
 
-def _damaged(files: list[Path]) -> str:
-    """Return which rows of which file cannot be read, in words."""
+def _damage(files: list[Path]) -> str:
+    """Return which rows of which file cannot be read, in words, or what else is wrong."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    total = 0
     for file in files:
-        with pq.ParquetFile(file) as parquet:
-            start = 0
-            for group in range(parquet.num_row_groups):
-                end = start + parquet.metadata.row_group(group).num_rows
-                try:
+        place = "as a whole"
+        try:
+            with pq.ParquetFile(file) as parquet:
+                start = 0
+                for group in range(parquet.num_row_groups):
+                    end = start + parquet.metadata.row_group(group).num_rows
+                    place = f"in its rows {start} to {end - 1}"
                     parquet.read_row_group(group)
-                except (pa.ArrowException, OSError):
-                    return f"{str(file)!r} is damaged in its rows {start} to {end - 1}"
-                start = end
-    return "their columns differ between its files"
+                    start = end
+                total += start
+        except (pa.ArrowException, OSError):
+            return f"{str(file)!r} is damaged or truncated {place}: fetch it again"
+    if not total:
+        return "it has no rows"
+    return (
+        "the columns' types that it states are damaged, differ between its files, or are of a "
+        "newer version of the library `datasets`"
+    )
 
 
 def _line(error: BaseException) -> str:
