@@ -42,10 +42,11 @@ bench: $(DEV) ## measure speed and memory into reports/bench
 lab: $(WORKBOOK) ## open JupyterLab on the notebooks
 	$(BIN)/jupyter lab notebooks
 
-lint: $(DEV) ## check style, formatting and the order of imports
+lint: $(DEV) ## check style, formatting, the order of imports and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 clean: ## remove rendered pages, runs and caches; .venv and the tables in git stay
 	rm -rf reports/embedded/*.html reports/embedded/*.ipynb reports/paper runs build dist .pytest_cache .ruff_cache .hypothesis

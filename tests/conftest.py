@@ -1,7 +1,10 @@
-"""Fixtures of the whole test suite."""
+"""Fixtures of the whole test suite, and the check of every call's types and shapes."""
 
 import pytest
 import torch
+import type_checks
+
+type_checks.install()
 
 
 @pytest.fixture

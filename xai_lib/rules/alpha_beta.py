@@ -18,12 +18,14 @@ so that one product with |W| in front and two behind are enough. Biases take no 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
-from xai_lib.rules.gate import Switch, gate
+from xai_lib.rules.gate import Shares, Switch, gate
 from xai_lib.rules.linear import LinearMap
 from xai_lib.rules.rulesets import ZPlus
 
@@ -31,7 +33,13 @@ from xai_lib.rules.rulesets import ZPlus
 ROUNDINGS = 16
 
 
-def multipliers(relevance: Tensor, z: Tensor, m: Tensor, alpha: float, noise=None):
+def multipliers(
+    relevance: Float[Tensor, "*z"],
+    z: Float[Tensor, "*z"],
+    m: Float[Tensor, "*z"],
+    alpha: float,
+    noise: Float[Tensor, "*z"] | None = None,
+) -> tuple[Float[Tensor, "*z"], Float[Tensor, "*z"]]:
     """Return u and v of the module's formula, for sums z and m = Σ|z_i| of any shape.
 
     noise: a tensor whose rounding z carries as well, such as z before a bias was taken off it.
@@ -48,7 +56,13 @@ def multipliers(relevance: Tensor, z: Tensor, m: Tensor, alpha: float, noise=Non
     return positive + negative, positive - negative
 
 
-def linear_map(op: LinearMap, relevance: Tensor, output: Tensor, x: Tensor, alpha: float) -> Tensor:
+def linear_map(
+    op: LinearMap,
+    relevance: Float[Tensor, "*z"],
+    output: Float[Tensor, "*z"],
+    x: Float[Tensor, "*x"],
+    alpha: float,
+) -> Float[Tensor, "*x"]:
     """Return the shares of x in z = W x."""
     magnitude, absolute = op.magnitude, x.abs()
     m = op.apply(absolute, magnitude)
@@ -58,7 +72,14 @@ def linear_map(op: LinearMap, relevance: Tensor, output: Tensor, x: Tensor, alph
     return share.addcmul_(absolute, op.transpose(v, magnitude, x))
 
 
-def add(relevance: Tensor, output: Tensor, a: Tensor, b: Tensor, wanted, alpha: float):
+def add(
+    relevance: Float[Tensor, "*z"],
+    output: Float[Tensor, "*z"],
+    a: Float[Tensor, "*#z"],
+    b: Float[Tensor, "*#z"],
+    wanted: Sequence[bool],
+    alpha: float,
+) -> Shares:
     """Return the shares of a and b in a + b: proportional where both have one sign.
 
     A constant (position embeddings, a bias on attention scores) keeps its share.
@@ -70,7 +91,16 @@ def add(relevance: Tensor, output: Tensor, a: Tensor, b: Tensor, wanted, alpha: 
     )
 
 
-def bilinear(product, relevance, output, a: Tensor, b: Tensor, wanted, alpha: float, part=0.5):
+def bilinear(
+    product: Callable[[Tensor, Tensor], Tensor],
+    relevance: Float[Tensor, "*z"],
+    output: Float[Tensor, "*z"],
+    a: Float[Tensor, "..."],
+    b: Float[Tensor, "..."],
+    wanted: Sequence[bool],
+    alpha: float,
+    part: float = 0.5,
+) -> Shares:
     """Return the shares of two factors, `part` of R each, in sums of products a·b."""
     with torch.enable_grad():
         leaves = [x.detach().requires_grad_(want) for x, want in zip((a, b), wanted, strict=True)]
@@ -85,7 +115,16 @@ def bilinear(product, relevance, output, a: Tensor, b: Tensor, wanted, alpha: fl
     )
 
 
-def matmul(relevance, output, a: Tensor, b: Tensor, wanted, alpha: float, factor=1.0, part=0.5):
+def matmul(
+    relevance: Float[Tensor, "*batch rows columns"],
+    output: Float[Tensor, "*batch rows columns"],
+    a: Float[Tensor, "*batch rows inner"],
+    b: Float[Tensor, "*batch inner columns"],
+    wanted: Sequence[bool],
+    alpha: float,
+    factor: float = 1.0,
+    part: float = 0.5,
+) -> Shares:
     """`bilinear` for z = (a @ b) · factor, without repeating the product."""
     size_a, size_b = a.abs(), b.abs()
     u, v = multipliers(relevance, output / factor, size_a @ size_b, alpha)
@@ -97,7 +136,15 @@ def matmul(relevance, output, a: Tensor, b: Tensor, wanted, alpha: float, factor
     return first, second
 
 
-def pool(average, relevance: Tensor, output: Tensor, x: Tensor, wanted=None, *, alpha: float):
+def pool(
+    average: Callable[[Tensor], Tensor],
+    relevance: Float[Tensor, "*z"],
+    output: Float[Tensor, "*z"],
+    x: Float[Tensor, "*x"],
+    wanted: Sequence[bool] | None = None,
+    *,
+    alpha: float,
+) -> tuple[Float[Tensor, "*x"]]:
     """Return the shares of x in an average or a sum over some of its dimensions."""
     with torch.enable_grad():
         leaf, size = x.detach().requires_grad_(), x.detach().abs().requires_grad_()
@@ -130,14 +177,27 @@ class AlphaBeta(ZPlus):
         self.linear_rule = partial(linear_map, alpha=alpha)
         self.add_rule = partial(add, alpha=alpha)
 
-    def matmul(self, a: Tensor, b: Tensor, factor: float = 1.0, share: float = 0.5) -> Tensor:
+    def matmul(
+        self,
+        a: Float[Tensor, "*batch rows inner"],
+        b: Float[Tensor, "*batch inner columns"],
+        factor: float = 1.0,
+        share: float = 0.5,
+    ) -> Float[Tensor, "*batch rows columns"]:
         rule = partial(matmul, alpha=self.alpha, factor=factor, part=share)
         product = a @ b
         return gate(self.switch, rule, product if factor == 1 else product * factor, a, b)
 
-    def bilinear(self, product, a: Tensor, b: Tensor) -> Tensor:
+    def bilinear(
+        self,
+        product: Callable[[Tensor, Tensor], Tensor],
+        a: Float[Tensor, "..."],
+        b: Float[Tensor, "..."],
+    ) -> Float[Tensor, "..."]:
         rule = partial(bilinear, product, alpha=self.alpha)
         return gate(self.switch, rule, product(a, b), a, b)
 
-    def pool(self, average, x: Tensor) -> Tensor:
+    def pool(
+        self, average: Callable[[Tensor], Tensor], x: Float[Tensor, "..."]
+    ) -> Float[Tensor, "..."]:
         return gate(self.switch, partial(pool, average, alpha=self.alpha), average(x), x)

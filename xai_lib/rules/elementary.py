@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
-from xai_lib.rules.gate import EPS, safe_divide
+from xai_lib.rules.gate import EPS, Shares, safe_divide
 
 
 def _totals(x: Tensor, whole_batch: bool) -> Tensor:
@@ -15,7 +18,15 @@ def _totals(x: Tensor, whole_batch: bool) -> Tensor:
     return x.flatten(1).sum(1).reshape(-1, *(1,) * (x.dim() - 1))
 
 
-def add(relevance, output, a: Tensor, b: Tensor, wanted, whole_batch=False, normalised=True):
+def add(
+    relevance: Float[Tensor, "*z"],
+    output: Float[Tensor, "*z"],
+    a: Float[Tensor, "*#z"],
+    b: Float[Tensor, "*#z"],
+    wanted: Sequence[bool],
+    whole_batch: bool = False,
+    normalised: bool = True,
+) -> Shares:
     """The sum rule of Chefer et al. 2021, Eq. 9: shares a·R/(a+b) and b·R/(a+b), normalised.
 
     Normalising rescales the shares so that their totals stand to each other as |Σa| : |Σb| and add
@@ -35,12 +46,24 @@ def add(relevance, output, a: Tensor, b: Tensor, wanted, whole_batch=False, norm
     )
 
 
-def stabilised(relevance, output, x: Tensor, wanted):
+def stabilised(
+    relevance: Float[Tensor, "*z"],
+    output: Float[Tensor, "*z"],
+    x: Float[Tensor, "*z"],
+    wanted: Sequence[bool],
+) -> Shares:
     """The published IndexSelect rule, R · x / (x + 1e-9): visible in float64 alone."""
     return (relevance * safe_divide(x, x, EPS),)
 
 
-def bilinear(product, relevance, output, a: Tensor, b: Tensor, wanted):
+def bilinear(
+    product: Callable[[Tensor, Tensor], Tensor],
+    relevance: Float[Tensor, "*z"],
+    output: Float[Tensor, "*z"],
+    a: Float[Tensor, "..."],
+    b: Float[Tensor, "..."],
+    wanted: Sequence[bool],
+) -> Shares:
     """Half of R to each factor of a product z = f(a, b): R_a = a · ∂⟨f, R/z⟩/∂a / 2.
 
     The z-rule of Chefer et al. 2021, Eq. 8, for attention·V and Q·Kᵀ, halved so that ΣR is kept.
@@ -57,7 +80,15 @@ def bilinear(product, relevance, output, a: Tensor, b: Tensor, wanted):
     )
 
 
-def matmul(relevance, output, a: Tensor, b: Tensor, wanted, factor=1.0, part=0.5):
+def matmul(
+    relevance: Float[Tensor, "*batch rows columns"],
+    output: Float[Tensor, "*batch rows columns"],
+    a: Float[Tensor, "*batch rows inner"],
+    b: Float[Tensor, "*batch inner columns"],
+    wanted: Sequence[bool],
+    factor: float = 1.0,
+    part: float = 0.5,
+) -> Shares:
     """`bilinear` for z = (a @ b) · factor, without a second product; the factor takes no share.
 
     part: what a factor takes of R; all of it where the other one is a constant.
@@ -68,7 +99,13 @@ def matmul(relevance, output, a: Tensor, b: Tensor, wanted, factor=1.0, part=0.5
     return share_a, share_b
 
 
-def gating(relevance, output, a: Tensor, b: Tensor, wanted):
+def gating(
+    relevance: Float[Tensor, "*z"],
+    output: Float[Tensor, "*z"],
+    a: Float[Tensor, "*#z"],
+    b: Float[Tensor, "*#z"],
+    wanted: Sequence[bool],
+) -> Shares:
     """Element products of two activations: a gate shares half each (AttnLRP, Prop. 3.3).
 
     A factor that is constant along the features only rescales them, as the 1/σ of a hand-written
@@ -82,7 +119,13 @@ def gating(relevance, output, a: Tensor, b: Tensor, wanted):
     )
 
 
-def pool(average, relevance, output, x: Tensor, wanted):
+def pool(
+    average: Callable[[Tensor], Tensor],
+    relevance: Float[Tensor, "*z"],
+    output: Float[Tensor, "*z"],
+    x: Float[Tensor, "..."],
+    wanted: Sequence[bool],
+) -> Shares:
     """The z+ rule of an average or a sum, whose weights are all positive: shares follow x⁺.
 
     Where nothing that is averaged is positive, they follow x⁻: else its relevance would vanish.
@@ -92,7 +135,9 @@ def pool(average, relevance, output, x: Tensor, wanted):
     return (upper.add_(lower),)
 
 
-def _pooled_share(average, relevance: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+def _pooled_share(
+    average: Callable[[Tensor], Tensor], relevance: Tensor, x: Tensor
+) -> tuple[Tensor, Tensor]:
     """Return the shares x · R/z of z = average(x), and where z is not zero."""
     with torch.enable_grad():
         z = average(x.requires_grad_())

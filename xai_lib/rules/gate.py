@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
-Rule = Callable[..., tuple[Tensor | None, ...]]
+# What a rule gives to the inputs of an operation, None to one that wants nothing.
+Shares = tuple[Float[Tensor, "..."] | None, ...]
+Rule = Callable[..., Shares]
 
 
 @dataclass
@@ -23,10 +26,10 @@ class Switch:
 
     relevance: bool = False
     dense: bool = False
-    scratch: dict = field(default_factory=dict, repr=False)
+    scratch: dict[tuple, Tensor] = field(default_factory=dict, repr=False)
 
     @contextmanager
-    def mode(self, relevance: bool):
+    def mode(self, relevance: bool) -> Iterator[None]:
         """Run one backward pass as the gradient (False) or as relevance propagation (True)."""
         before = self.relevance, self.dense
         self.relevance, self.dense = relevance, False
@@ -50,25 +53,31 @@ class Uses:
     # In the published BERT a block's input is cloned for the residual connection and attention, and
     # attention clones its part for queries, keys and values.
     NESTED = 4
+    MARK = "_xai_uses"
 
     def __init__(self):
         self.count = 0
 
     @classmethod
-    def of(cls, x: Tensor) -> Uses | None:
+    def of(cls, x: Shaped[Tensor, "..."]) -> Uses | None:
         """Count one more reader of x; None where counting is of no consequence."""
         if x.dtype != torch.float64 or not x.requires_grad:
             return None
-        uses = getattr(x, "_xai_uses", None)
+        uses = getattr(x, cls.MARK, None)
         if uses is None:
-            uses = x._xai_uses = cls()
+            uses = cls()
+            setattr(x, cls.MARK, uses)
         uses.count += 1
         return uses
 
     @classmethod
     def shrink(
-        cls, uses: Uses | None, share: Tensor | None, x: Tensor, linear: bool = False
-    ) -> Tensor | None:
+        cls,
+        uses: Uses | None,
+        share: Float[Tensor, "..."] | None,
+        x: Float[Tensor, "..."],
+        linear: bool = False,
+    ) -> Float[Tensor, "..."] | None:
         """Apply the Clone rule's stabiliser to one reader's share of x."""
         if uses is None or uses.count < 2 or share is None:
             return share
@@ -94,7 +103,8 @@ class _Gate(torch.autograd.Function):
         return output.detach()
 
     @staticmethod
-    def backward(ctx, grad: Tensor):
+    def backward(ctx, *grads: Tensor):
+        (grad,) = grads
         if not ctx.switch.relevance:
             return (None, None, grad, *(None for _ in ctx.uses))
         if not ctx.saved_tensors:
@@ -105,7 +115,9 @@ class _Gate(torch.autograd.Function):
         return (None, None, None, *map(Uses.shrink, ctx.uses, shares, inputs))
 
 
-def gate(switch: Switch, rule: Rule, output: Tensor, *inputs: Tensor) -> Tensor:
+def gate(
+    switch: Switch, rule: Rule, output: Float[Tensor, "*z"], *inputs: Float[Tensor, "..."]
+) -> Float[Tensor, "*z"]:
     """Return `output` with `rule` as its relevance pass.
 
     rule(relevance, output, *inputs, wanted) returns one share per input, shaped as that input, or
@@ -114,7 +126,12 @@ def gate(switch: Switch, rule: Rule, output: Tensor, *inputs: Tensor) -> Tensor:
     return _Gate.apply(switch, rule, output, *inputs)
 
 
-def identity(relevance: Tensor, output: Tensor, *inputs: Tensor, wanted=None):
+def identity(
+    relevance: Float[Tensor, "*z"],
+    output: Float[Tensor, "*z"],
+    *inputs: Float[Tensor, "..."],
+    wanted: Sequence[bool] | None = None,
+) -> Shares:
     """Relevance passes unchanged: activations, normalisations, softmax (CVPR'21, Eq. 3-5).
 
     An input that was broadcast collects the relevance of all its copies.
@@ -126,7 +143,9 @@ def identity(relevance: Tensor, output: Tensor, *inputs: Tensor, wanted=None):
 SHAPE_ONLY = (identity,)
 
 
-def safe_divide(numerator: Tensor, denominator: Tensor, eps: float = EPS) -> Tensor:
+def safe_divide(
+    numerator: Float[Tensor, "*n"], denominator: Float[Tensor, "*n"], eps: float = EPS
+) -> Float[Tensor, "*n"]:
     """Return numerator / (denominator + eps), and 0 where the denominator is 0.
 
     The stabiliser is not sign-aware, as in the published code: the sign-aware one moves results.

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from functools import cache
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
 
 @cache
-def _onednn_linear():
+def _onednn_linear() -> Callable[..., Tensor] | None:
     """Return oneDNN's dense linear kernel, or None where this build of torch lacks it.
 
     `F.linear` calls BLAS for float32 on the CPU, and the MKL in torch's wheels runs AVX2 kernels
@@ -28,7 +30,11 @@ def _onednn_linear():
     return kernel
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def linear(
+    x: Float[Tensor, "*n inputs"],
+    weight: Float[Tensor, "outputs inputs"],
+    bias: Float[Tensor, " outputs"] | None = None,
+) -> Float[Tensor, "*n outputs"]:
     """Return x Wᵀ + b for x (..., in) and W (out, in), outside autograd."""
     kernel = None
     if x.dtype == weight.dtype == torch.float32 and x.device.type == weight.device.type == "cpu":
@@ -38,6 +44,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return kernel(x, weight, bias, "none", [], "")
 
 
-def transposed(g: Tensor, weight: Tensor) -> Tensor:
+def transposed(
+    g: Float[Tensor, "*n outputs"], weight: Float[Tensor, "outputs inputs"]
+) -> Float[Tensor, "*n inputs"]:
     """Return g W for g (..., out) and W (out, in): the transposed map of `linear`."""
     return linear(g, weight.t())

@@ -11,14 +11,21 @@ so the forward's own z and one product with |W| give the denominator.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from jaxtyping import Float
+from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.grad import conv1d_input, conv2d_input
 
 from xai_lib.rules import gemm
 from xai_lib.rules.gate import EPS, Switch, Uses, safe_divide
+
+# rule(op, relevance, output, x) returns the relevance of x, shaped as x.
+LinearRule = Callable[..., Float[Tensor, "..."]]
 
 
 @dataclass
@@ -28,14 +35,14 @@ class LinearMap:
     scratch: buffers by shape, which the maps of a pass share.
     """
 
-    weight: Tensor
-    bias: Tensor | None = None
+    weight: Float[Tensor, "outputs ..."]
+    bias: Float[Tensor, " outputs"] | None = None
     scratch: dict[tuple, Tensor] = field(default_factory=dict, kw_only=True, repr=False)
 
     rowwise = True
 
     @property
-    def magnitude(self) -> Tensor:
+    def magnitude(self) -> Float[Tensor, "outputs ..."]:
         """|W|, valid until another map of this shape asks for its own.
 
         Kept, all of them would take the memory of the model once more, and at small batches fresh
@@ -47,13 +54,20 @@ class LinearMap:
             self.scratch[key] = torch.empty_like(weight, memory_format=torch.contiguous_format)
         return torch.abs(weight, out=self.scratch[key])
 
-    def apply(self, x: Tensor, weight: Tensor) -> Tensor:
+    def apply(
+        self, x: Float[Tensor, "*n inputs"], weight: Float[Tensor, "outputs inputs"]
+    ) -> Float[Tensor, "*n outputs"]:
         return gemm.linear(x, weight)
 
-    def transpose(self, s: Tensor, weight: Tensor, x: Tensor) -> Tensor:
+    def transpose(
+        self,
+        s: Float[Tensor, "*n outputs"],
+        weight: Float[Tensor, "outputs inputs"],
+        x: Float[Tensor, "*n inputs"],
+    ) -> Float[Tensor, "*n inputs"]:
         return gemm.transposed(s, weight)
 
-    def without_bias(self, output: Tensor) -> Tensor:
+    def without_bias(self, output: Float[Tensor, "*z"]) -> Float[Tensor, "*z"]:
         return output.clone() if self.bias is None else output - self.bias
 
 
@@ -61,19 +75,28 @@ class LinearMap:
 class ConvMap(LinearMap):
     """y = W * x + b, a 1- or 2-d convolution with `options` (stride, padding, ...)."""
 
-    options: dict | None = None
+    options: dict[str, Any] | None = None
 
     rowwise = False
 
-    def apply(self, x: Tensor, weight: Tensor) -> Tensor:
+    def apply(
+        self,
+        x: Float[Tensor, "batch inputs *size"],
+        weight: Float[Tensor, "outputs inputs_of_group *kernel"],
+    ) -> Float[Tensor, "batch outputs *places"]:
         convolve = F.conv1d if weight.dim() == 3 else F.conv2d
         return convolve(x, weight, None, **(self.options or {}))
 
-    def transpose(self, s: Tensor, weight: Tensor, x: Tensor) -> Tensor:
-        gradient = nn.grad.conv1d_input if weight.dim() == 3 else nn.grad.conv2d_input
+    def transpose(
+        self,
+        s: Float[Tensor, "batch outputs *places"],
+        weight: Float[Tensor, "outputs inputs_of_group *kernel"],
+        x: Float[Tensor, "batch inputs *size"],
+    ) -> Float[Tensor, "batch inputs *size"]:
+        gradient = conv1d_input if weight.dim() == 3 else conv2d_input
         return gradient(x.shape, weight, s.contiguous(), **(self.options or {}))
 
-    def without_bias(self, output: Tensor) -> Tensor:
+    def without_bias(self, output: Float[Tensor, "*z"]) -> Float[Tensor, "*z"]:
         if self.bias is None:
             return output.clone()
         return output - self.bias.reshape(-1, *[1] * (output.dim() - 2))
@@ -83,7 +106,7 @@ class _Linear(torch.autograd.Function):
     """`F.linear` with a frozen weight: gradient gW, or a rule's relevance; empty rows skipped."""
 
     @staticmethod
-    def forward(ctx, switch: Switch, rule, op: LinearMap, x: Tensor) -> Tensor:
+    def forward(ctx, switch: Switch, rule: LinearRule | None, op: LinearMap, x: Tensor) -> Tensor:
         output = gemm.linear(x, op.weight, op.bias)
         ctx.switch, ctx.rule, ctx.op = switch, rule, op
         ctx.uses = Uses.of(x)
@@ -91,7 +114,8 @@ class _Linear(torch.autograd.Function):
         return output
 
     @staticmethod
-    def backward(ctx, grad: Tensor):
+    def backward(ctx, *grads: Tensor):
+        (grad,) = grads
         op, rule = ctx.op, ctx.rule
         if not ctx.switch.relevance or rule is None:
             return None, None, None, _on_used_rows(ctx.switch, _gradient, op, grad)
@@ -104,7 +128,9 @@ def _gradient(op: LinearMap, grad: Tensor) -> Tensor:
     return gemm.transposed(grad, op.weight)
 
 
-def _on_used_rows(switch: Switch, function, op: LinearMap, grad: Tensor, *saved: Tensor) -> Tensor:
+def _on_used_rows(
+    switch: Switch, function: LinearRule, op: LinearMap, grad: Tensor, *saved: Tensor
+) -> Tensor:
     """Apply `function` to the rows that carry anything: in the last block that is CLS alone."""
     if switch.dense or grad.dim() < 3:
         return function(op, grad, *saved)
@@ -118,12 +144,23 @@ def _on_used_rows(switch: Switch, function, op: LinearMap, grad: Tensor, *saved:
     return result
 
 
-def linear(switch: Switch, x: Tensor, weight: Tensor, bias: Tensor | None, rule=None) -> Tensor:
+def linear(
+    switch: Switch,
+    x: Float[Tensor, "*n inputs"],
+    weight: Float[Tensor, "outputs inputs"],
+    bias: Float[Tensor, " outputs"] | None,
+    rule: LinearRule | None = None,
+) -> Float[Tensor, "*n outputs"]:
     """Return x Wᵀ + b whose backward is the gradient or, in a relevance pass, `rule`."""
     return _Linear.apply(switch, rule, LinearMap(weight, bias, scratch=switch.scratch), x)
 
 
-def zplus(op: LinearMap, relevance: Tensor, output: Tensor, x: Tensor) -> Tensor:
+def zplus(
+    op: LinearMap,
+    relevance: Float[Tensor, "*z"],
+    output: Float[Tensor, "*z"],
+    x: Float[Tensor, "*x"],
+) -> Float[Tensor, "*x"]:
     """The z+ rule: R_x = x⁺ · W⁺ᵀs + x⁻ · W⁻ᵀs with s = R / (x⁺W⁺ + x⁻W⁻).
 
     Conserves ΣR up to the 1e-9 in the denominator; biases take no share.
@@ -136,7 +173,13 @@ def zplus(op: LinearMap, relevance: Tensor, output: Tensor, x: Tensor) -> Tensor
     return share.addcmul_(absolute, op.transpose(s, magnitude, x))
 
 
-def alpha_beta(op: LinearMap, relevance: Tensor, output: Tensor, x: Tensor, alpha: float) -> Tensor:
+def alpha_beta(
+    op: LinearMap,
+    relevance: Float[Tensor, "*z"],
+    output: Float[Tensor, "*z"],
+    x: Float[Tensor, "*x"],
+    alpha: float,
+) -> Float[Tensor, "*x"]:
     """alpha · z+ share - (alpha - 1) · opposite signs' share (Bach et al. 2015, Eq. 60)."""
     share = zplus(op, relevance, output, x).mul_(alpha)
     magnitude, absolute = op.magnitude, x.abs()
@@ -146,7 +189,13 @@ def alpha_beta(op: LinearMap, relevance: Tensor, output: Tensor, x: Tensor, alph
     return share.sub_(inhibitor, alpha=alpha - 1)
 
 
-def split(op: LinearMap, relevance: Tensor, output: Tensor, x: Tensor, alpha: float) -> Tensor:
+def split(
+    op: LinearMap,
+    relevance: Float[Tensor, "*z"],
+    output: Float[Tensor, "*z"],
+    x: Float[Tensor, "*x"],
+    alpha: float,
+) -> Float[Tensor, "*x"]:
     """The published `layers_lrp` rule: each sign divides R by its own sum, so ΣR about doubles."""
     up, down = op.weight.clamp(min=0), op.weight.clamp(max=0)
     positive, negative = x.clamp(min=0), x.clamp(max=0)
@@ -160,7 +209,12 @@ def split(op: LinearMap, relevance: Tensor, output: Tensor, x: Tensor, alpha: fl
     return result if alpha == 1 else result - (alpha - 1) * share(down, up)
 
 
-def pixel_box(op: ConvMap, relevance: Tensor, output: Tensor, x: Tensor) -> Tensor:
+def pixel_box(
+    op: ConvMap,
+    relevance: Float[Tensor, "batch outputs rows columns"],
+    output: Float[Tensor, "batch outputs rows columns"],
+    x: Float[Tensor, "batch channels height width"],
+) -> Float[Tensor, "batch channels height width"]:
     """The z^B rule at the pixels: shares x·W - l·W⁺ - h·W⁻ with l, h each image's own extremes.
 
     Montavon et al. 2017, section 4.1.3, as the published patch embedding applies it.

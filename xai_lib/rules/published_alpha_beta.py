@@ -8,12 +8,15 @@ result's magnitude is rescaled per token, so that signs are lost. Kept to reprod
 from __future__ import annotations
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 STABILISER = 1e-7
 
 
-def rescale(target: Tensor, share: Tensor) -> Tensor:
+def rescale(
+    target: Float[Tensor, "*n outputs"], share: Float[Tensor, "*n inputs"]
+) -> Float[Tensor, "*n inputs"]:
     """Return |share| with the sum over the last dimension that `target` has (signed), per row."""
     size = share.abs()
     wanted = target.sum(-1, keepdim=True) + STABILISER
@@ -21,13 +24,13 @@ def rescale(target: Tensor, share: Tensor) -> Tensor:
 
 
 def linear_map(
-    relevance: Tensor,
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
+    relevance: Float[Tensor, "*n tokens outputs"],
+    x: Float[Tensor, "*n tokens inputs"],
+    weight: Float[Tensor, "*#n outputs inputs"],
+    bias: Float[Tensor, " outputs"] | None = None,
     alpha: float = 0.5,
     below: float = -STABILISER,
-) -> Tensor:
+) -> Float[Tensor, "*n tokens inputs"]:
     """Return x · (α W⁺ᵀ(R/z⁺) + β W⁻ᵀ(R/z⁻)), rescaled; z⁺ = W⁺x + b⁺ + 1e-7, z⁻ likewise + below.
 
     weight: (..., out, in). For maps that differ from row to row the code adds 1e-7 to z⁻ as well.
@@ -40,8 +43,15 @@ def linear_map(
 
 
 def attention(
-    relevance: Tensor, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, alpha: float = 0.5
-) -> tuple[Tensor, Tensor, Tensor]:
+    relevance: Float[Tensor, "*n tokens dim"],
+    q: Float[Tensor, "*n tokens dim"],
+    k: Float[Tensor, "*n tokens dim"],
+    v: Float[Tensor, "*n tokens dim"],
+    mask: Bool[Tensor, "*#n #tokens tokens"],
+    alpha: float = 0.5,
+) -> tuple[
+    Float[Tensor, "*n tokens dim"], Float[Tensor, "*n tokens dim"], Float[Tensor, "*n tokens dim"]
+]:
     """Return the relevance of q, k and v of heads softmax(qkᵀ/√d)v, each (..., tokens, d).
 
     The code linearises a head by its Jacobian J and gives each input i the share
@@ -69,10 +79,9 @@ def attention(
     of_q = over_outputs(by_query * q.unsqueeze(-2), relevance.unsqueeze(-1), -2)
     # For k both query and d are outputs, and z = slope · q_e k_e: signs of both factors decide.
     of_k = _of_keys(relevance, slope, q, k, alpha)
-    found = of_q, of_k, of_v
-    total = sum(x.abs().sum((-1, -2), keepdim=True) for x in found) + STABILISER
-    kept = relevance.abs().sum((-1, -2), keepdim=True)
-    return tuple(x * (kept / total) for x in found)
+    total = sum(x.abs().sum((-1, -2), keepdim=True) for x in (of_q, of_k, of_v)) + STABILISER
+    kept = relevance.abs().sum((-1, -2), keepdim=True) / total
+    return of_q * kept, of_k * kept, of_v * kept
 
 
 def _of_keys(relevance: Tensor, slope: Tensor, q: Tensor, k: Tensor, alpha: float) -> Tensor:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from jaxtyping import Float
 from torch import Tensor
 
 from xai_lib.rules.gate import Switch
@@ -14,10 +16,10 @@ from xai_lib.rules.rulesets import AttnLRP, scaled_product
 class Recorded:
     """One linear map of a pass: y = W x + b, with the tensors of the graph."""
 
-    x: Tensor
-    weight: Tensor
-    bias: Tensor | None
-    output: Tensor
+    x: Float[Tensor, "*n inputs"]
+    weight: Float[Tensor, "outputs inputs"]
+    bias: Float[Tensor, " outputs"] | None
+    output: Float[Tensor, "*n outputs"]
 
 
 class Recorder(AttnLRP):
@@ -32,25 +34,49 @@ class Recorder(AttnLRP):
         super().__init__(switch)
         self.maps: list[Recorded] = []
 
-    def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    def linear(
+        self,
+        x: Float[Tensor, "*n inputs"],
+        weight: Float[Tensor, "outputs inputs"],
+        bias: Float[Tensor, " outputs"] | None = None,
+    ) -> Float[Tensor, "*n outputs"]:
         output = super().linear(x, weight, bias)
         self.maps.append(Recorded(x, weight, bias, output))
         return output
 
-    def pointwise(self, func, args, kwargs) -> Tensor:
+    def pointwise(
+        self, func: Callable[..., Tensor], args: tuple, kwargs: dict
+    ) -> Float[Tensor, "..."]:
         return func(*args, **kwargs)
 
-    def activation(self, x: Tensor, output: Tensor) -> Tensor:
+    def activation(
+        self, x: Float[Tensor, "*z"], output: Float[Tensor, "*z"]
+    ) -> Float[Tensor, "*z"]:
         return output
 
-    def matmul(self, a: Tensor, b: Tensor, factor: float = 1.0, share: float = 0.5) -> Tensor:
+    def matmul(
+        self,
+        a: Float[Tensor, "*batch rows inner"],
+        b: Float[Tensor, "*batch inner columns"],
+        factor: float = 1.0,
+        share: float = 0.5,
+    ) -> Float[Tensor, "*batch rows columns"]:
         return scaled_product(a, b, factor)
 
-    def bilinear(self, product, a: Tensor, b: Tensor) -> Tensor:
+    def bilinear(
+        self,
+        product: Callable[[Tensor, Tensor], Tensor],
+        a: Float[Tensor, "..."],
+        b: Float[Tensor, "..."],
+    ) -> Float[Tensor, "..."]:
         return product(a, b)
 
-    def gating(self, a: Tensor, b: Tensor, output: Tensor) -> Tensor:
+    def gating(
+        self, a: Float[Tensor, "*#z"], b: Float[Tensor, "*#z"], output: Float[Tensor, "*z"]
+    ) -> Float[Tensor, "*z"]:
         return output
 
-    def normalised(self, x: Tensor, size: Tensor, output: Tensor) -> Tensor:
+    def normalised(
+        self, x: Float[Tensor, "*#z"], size: Float[Tensor, "*#z"], output: Float[Tensor, "*z"]
+    ) -> Float[Tensor, "*z"]:
         return output

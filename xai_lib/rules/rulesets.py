@@ -7,13 +7,16 @@ the graph so that plain autograd yields relevance as input x gradient.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from xai_lib.rules import elementary, linear
-from xai_lib.rules.gate import Switch, gate, identity
+from xai_lib.rules.gate import Shares, Switch, gate, identity
+from xai_lib.rules.linear import ConvMap
 
 
 class ZPlus:
@@ -29,7 +32,14 @@ class ZPlus:
     # Totals run over a sample, which must be the first dimension.
     per_sample = True
 
-    def __init__(self, switch: Switch, *, split=False, alpha: float = 1.0, whole_batch=False):
+    def __init__(
+        self,
+        switch: Switch,
+        *,
+        split: bool = False,
+        alpha: float = 1.0,
+        whole_batch: bool = False,
+    ):
         self.switch, self.published = switch, whole_batch
         if split:
             self.linear_rule = partial(linear.split, alpha=alpha)
@@ -39,65 +49,101 @@ class ZPlus:
             )
         self.add_rule = partial(elementary.add, whole_batch=whole_batch, normalised=not split)
 
-    def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    def linear(
+        self,
+        x: Float[Tensor, "*n inputs"],
+        weight: Float[Tensor, "outputs inputs"],
+        bias: Float[Tensor, " outputs"] | None = None,
+    ) -> Float[Tensor, "*n outputs"]:
         return linear.linear(self.switch, x, weight, bias, self.linear_rule)
 
-    def conv(self, x: Tensor, op: linear.ConvMap, output: Tensor, pixels: bool) -> Tensor:
+    def conv(
+        self,
+        x: Float[Tensor, "batch inputs *size"],
+        op: ConvMap,
+        output: Float[Tensor, "batch outputs *places"],
+        pixels: bool,
+    ) -> Float[Tensor, "batch outputs *places"]:
         rule = linear.pixel_box if pixels else self.linear_rule
 
-        def relevance(r, output, x, wanted):
+        def relevance(r: Tensor, output: Tensor, x: Tensor, wanted) -> Shares:
             return (rule(op, r, output, x),)
 
         return gate(self.switch, relevance, output, x)
 
-    def pointwise(self, func, args, kwargs) -> Tensor:
+    def pointwise(
+        self, func: Callable[..., Tensor], args: tuple, kwargs: dict
+    ) -> Float[Tensor, "..."]:
         return gate(self.switch, identity, func(*args, **kwargs), args[0])
 
-    def add(self, a: Tensor, b: Tensor, output: Tensor) -> Tensor:
+    def add(
+        self, a: Float[Tensor, "*#z"], b: Float[Tensor, "*#z"], output: Float[Tensor, "*z"]
+    ) -> Float[Tensor, "*z"]:
         return gate(self.switch, self.add_rule, output, a, b)
 
-    def unmasked(self, scores: Tensor) -> Tensor:
+    def unmasked(self, scores: Float[Tensor, "*z"]) -> Float[Tensor, "*z"]:
         """Attention scores of a text without padding, to which the published code adds zeros."""
         if not self.published:
             return scores
         return self.add(scores, torch.zeros_like(scores), scores)
 
-    def matmul(self, a: Tensor, b: Tensor, factor: float = 1.0, share: float = 0.5) -> Tensor:
+    def matmul(
+        self,
+        a: Float[Tensor, "*batch rows inner"],
+        b: Float[Tensor, "*batch inner columns"],
+        factor: float = 1.0,
+        share: float = 0.5,
+    ) -> Float[Tensor, "*batch rows columns"]:
         rule = partial(elementary.matmul, factor=factor, part=share)
         return gate(self.switch, rule, scaled_product(a, b, factor), a, b)
 
-    def bilinear(self, product, a: Tensor, b: Tensor) -> Tensor:
+    def bilinear(
+        self,
+        product: Callable[[Tensor, Tensor], Tensor],
+        a: Float[Tensor, "..."],
+        b: Float[Tensor, "..."],
+    ) -> Float[Tensor, "..."]:
         return gate(self.switch, partial(elementary.bilinear, product), product(a, b), a, b)
 
-    def gating(self, a: Tensor, b: Tensor, output: Tensor) -> Tensor:
+    def gating(
+        self, a: Float[Tensor, "*#z"], b: Float[Tensor, "*#z"], output: Float[Tensor, "*z"]
+    ) -> Float[Tensor, "*z"]:
         return gate(self.switch, elementary.gating, output, a, b)
 
-    def normalised(self, x: Tensor, size: Tensor, output: Tensor) -> Tensor:
+    def normalised(
+        self, x: Float[Tensor, "*#z"], size: Float[Tensor, "*#z"], output: Float[Tensor, "*z"]
+    ) -> Float[Tensor, "*z"]:
         """Features divided by a number of their own, such as their length: x / ‖x‖ by hand."""
         return self.gating(x, size, output)
 
-    def activation(self, x: Tensor, output: Tensor) -> Tensor:
+    def activation(
+        self, x: Float[Tensor, "*z"], output: Float[Tensor, "*z"]
+    ) -> Float[Tensor, "*z"]:
         """An activation written out in several operations, of which `output` is the last."""
         return gate(self.switch, identity, output, x)
 
-    def centred(self, x: Tensor, output: Tensor) -> Tensor:
+    def centred(self, x: Float[Tensor, "*z"], output: Float[Tensor, "*z"]) -> Float[Tensor, "*z"]:
         """The difference of x and its mean: the first step of a normalisation."""
         return gate(self.switch, identity, output, x)
 
-    def scale(self, x: Tensor, output: Tensor) -> Tensor:
+    def scale(self, x: Float[Tensor, "*#z"], output: Float[Tensor, "*z"]) -> Float[Tensor, "*z"]:
         return gate(self.switch, identity, output, x)
 
-    def pool(self, average, x: Tensor) -> Tensor:
+    def pool(
+        self, average: Callable[[Tensor], Tensor], x: Float[Tensor, "..."]
+    ) -> Float[Tensor, "..."]:
         return gate(self.switch, partial(elementary.pool, average), average(x), x)
 
-    def select(self, x: Tensor, output: Tensor) -> Tensor:
+    def select(self, x: Float[Tensor, "..."], output: Float[Tensor, "*z"]) -> Float[Tensor, "*z"]:
         """A choice of rows; its gradient routes relevance, the published rule stabilises it."""
         if not self.published or output.dtype != torch.float64:
             return output
         return gate(self.switch, elementary.stabilised, output, output)
 
 
-def scaled_product(a: Tensor, b: Tensor, factor: float) -> Tensor:
+def scaled_product(
+    a: Float[Tensor, "..."], b: Float[Tensor, "..."], factor: float
+) -> Float[Tensor, "..."]:
     """Return (a @ b) · factor, with no copy where the factor is one."""
     product = a @ b
     return product if factor == 1 else product * factor
@@ -119,13 +165,26 @@ class AttnLRP:
     def __init__(self, switch: Switch):
         self.switch = switch
 
-    def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    def linear(
+        self,
+        x: Float[Tensor, "*n inputs"],
+        weight: Float[Tensor, "outputs inputs"],
+        bias: Float[Tensor, " outputs"] | None = None,
+    ) -> Float[Tensor, "*n outputs"]:
         return linear.linear(self.switch, x, weight, bias)
 
-    def conv(self, x: Tensor, op, output: Tensor, pixels: bool) -> Tensor:
+    def conv(
+        self,
+        x: Float[Tensor, "batch inputs *size"],
+        op: ConvMap,
+        output: Float[Tensor, "batch outputs *places"],
+        pixels: bool,
+    ) -> Float[Tensor, "batch outputs *places"]:
         return output
 
-    def pointwise(self, func, args, kwargs) -> Tensor:
+    def pointwise(
+        self, func: Callable[..., Tensor], args: tuple, kwargs: dict
+    ) -> Float[Tensor, "..."]:
         name = func.__name__
         if "softmax" in name or "dropout" in name:
             return func(*args, **kwargs)
@@ -133,41 +192,62 @@ class AttnLRP:
             return _fixed_deviation(func, args, kwargs)
         return _proportional(func, args, kwargs)
 
-    def add(self, a: Tensor, b: Tensor, output: Tensor) -> Tensor:
+    def add(
+        self, a: Float[Tensor, "*#z"], b: Float[Tensor, "*#z"], output: Float[Tensor, "*z"]
+    ) -> Float[Tensor, "*z"]:
         return output
 
-    def unmasked(self, scores: Tensor) -> Tensor:
+    def unmasked(self, scores: Float[Tensor, "*z"]) -> Float[Tensor, "*z"]:
         return scores
 
-    def matmul(self, a: Tensor, b: Tensor, factor: float = 1.0, share: float = 0.5) -> Tensor:
+    def matmul(
+        self,
+        a: Float[Tensor, "*batch rows inner"],
+        b: Float[Tensor, "*batch inner columns"],
+        factor: float = 1.0,
+        share: float = 0.5,
+    ) -> Float[Tensor, "*batch rows columns"]:
         product = scaled_product(a, b, factor)
         return product if share == 1 else _halve(product)
 
-    def bilinear(self, product, a: Tensor, b: Tensor) -> Tensor:
+    def bilinear(
+        self,
+        product: Callable[[Tensor, Tensor], Tensor],
+        a: Float[Tensor, "..."],
+        b: Float[Tensor, "..."],
+    ) -> Float[Tensor, "..."]:
         return _halve(product(a, b))
 
-    def gating(self, a: Tensor, b: Tensor, output: Tensor) -> Tensor:
+    def gating(
+        self, a: Float[Tensor, "*#z"], b: Float[Tensor, "*#z"], output: Float[Tensor, "*z"]
+    ) -> Float[Tensor, "*z"]:
         for x, other in ((a, b), (b, a)):
             if x.shape[-1:] != output.shape[-1:]:
                 return x.detach() * other
         return _halve(output)
 
-    def normalised(self, x: Tensor, size: Tensor, output: Tensor) -> Tensor:
+    def normalised(
+        self, x: Float[Tensor, "*#z"], size: Float[Tensor, "*#z"], output: Float[Tensor, "*z"]
+    ) -> Float[Tensor, "*z"]:
         return x / size.detach()
 
-    def activation(self, x: Tensor, output: Tensor) -> Tensor:
+    def activation(
+        self, x: Float[Tensor, "*z"], output: Float[Tensor, "*z"]
+    ) -> Float[Tensor, "*z"]:
         return x * _ratio(output, x)
 
-    def centred(self, x: Tensor, output: Tensor) -> Tensor:
+    def centred(self, x: Float[Tensor, "*z"], output: Float[Tensor, "*z"]) -> Float[Tensor, "*z"]:
         return output
 
-    def scale(self, x: Tensor, output: Tensor) -> Tensor:
+    def scale(self, x: Float[Tensor, "*#z"], output: Float[Tensor, "*z"]) -> Float[Tensor, "*z"]:
         return output
 
-    def pool(self, average, x: Tensor) -> Tensor:
+    def pool(
+        self, average: Callable[[Tensor], Tensor], x: Float[Tensor, "..."]
+    ) -> Float[Tensor, "..."]:
         return average(x)
 
-    def select(self, x: Tensor, output: Tensor) -> Tensor:
+    def select(self, x: Float[Tensor, "..."], output: Float[Tensor, "*z"]) -> Float[Tensor, "*z"]:
         return output
 
 
@@ -177,8 +257,8 @@ class _Halve(torch.autograd.Function):
         return output.detach()
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> Tensor:
-        return grad / 2
+    def backward(ctx, *grads: Tensor) -> Tensor:
+        return grads[0] / 2
 
 
 def _halve(output: Tensor) -> Tensor:

@@ -1,0 +1,57 @@
+"""Holds every call within the package to its annotations, shapes included (jaxtyping, beartype).
+
+Only the tests import the package through this hook; users pay nothing.
+"""
+
+import functools
+import inspect
+import sys
+
+import jaxtyping
+from beartype import BeartypeConf, beartype
+from beartype.roar import BeartypeCallHintViolation
+
+# An int is a float, as for every type checker.
+CONF = BeartypeConf(is_pep484_tower=True)
+
+# The rooms whose annotations are held to.
+ROOMS = ("rules",)
+
+
+def install() -> None:
+    """Check the rooms; to be called before anything imports them."""
+    early = sorted(name for name in sys.modules if name.startswith("xai_lib"))
+    assert not early, f"imported before their types could be checked: {early}"
+    # What the import hook writes above every function and class. jaxtyping's own binds each call to
+    # its signature twice in Python, which would double the time of the tests.
+    jaxtyping.jaxtyped = lambda *, typechecker: checked
+    jaxtyping.install_import_hook([f"xai_lib.{room}" for room in ROOMS], "beartype.beartype")
+
+
+def checked(target):
+    """Return a function, or a dataclass's class, whose calls are checked, in one scope of axes."""
+    if inspect.isclass(target):
+        if "__dataclass_fields__" in vars(target):
+            target.__init__ = checked(target.__init__)
+        return target
+    if isinstance(target, classmethod | staticmethod):
+        return type(target)(checked(target.__func__))
+    if isinstance(target, property):
+        return property(*(f and checked(f) for f in (target.fget, target.fset, target.fdel)))
+    if not getattr(target, "__annotations__", None):
+        return target
+    function = beartype(target, conf=CONF)
+
+    @functools.wraps(target)
+    def call(*args, **kwargs):
+        with SCOPE:
+            try:
+                return function(*args, **kwargs)
+            except BeartypeCallHintViolation:
+                jaxtyping.print_bindings()
+                raise
+
+    return call
+
+
+SCOPE = jaxtyping.jaxtyped("context")
