@@ -131,14 +131,18 @@ def table(*parts: list[Cell]) -> str:
     return buffer.getvalue()
 
 
-def computed() -> list[list[Cell]]:
-    """Return the cells of images, texts and several streams."""
-    return [matrix(entries) for entries in (CATALOGUE, TEXTS, STREAMS)]
+def recorded() -> dict[str, tuple[Cell, ...]]:
+    """Return the cells that reports/support.csv holds, by model."""
+    found: dict[str, tuple[Cell, ...]] = {}
+    for line in csv.DictReader(TABLE.read_text(encoding="utf-8").splitlines()):
+        cell = Cell(line["model"], line["method"], line["reason"] or None)
+        found[cell.model] = (*found.get(cell.model, ()), cell)
+    return found
 
 
 def write() -> None:
     """Compute the matrix and write both files."""
-    cells = computed()
+    cells = [matrix(entries) for entries in (CATALOGUE, TEXTS, STREAMS)]
     FOLDER.mkdir(exist_ok=True)
     PAGE.write_text(page(*cells), encoding="utf-8")
     TABLE.write_text(table(*cells), encoding="utf-8")
