@@ -65,6 +65,10 @@ def count_starts(folder):
     return log.read_text().count('"event": "start"') if log.is_file() else 0
 
 
+def half_written(folder):
+    return any(Path(folder).glob("*/.part-*"))
+
+
 def main(folder, kills, seed):
     import xai_lib.runs  # imported once, so that a child starts in no time
 
@@ -74,17 +78,20 @@ def main(folder, kills, seed):
     while killed < kills:
         starts = count_starts(folder)
         pid = fork(folder, slow=True)
-        if draw.random() < 0.8:
-            # Loading takes longer than the work; most kills are to meet the work.
-            deadline = time.monotonic() + 60
-            while count_starts(folder) == starts and time.monotonic() < deadline:
-                time.sleep(0.002)
-        time.sleep(draw.uniform(0, 0.9))
+        # Loading takes longer than the work: most kills are to meet the work, some of them a file
+        # that is being written, however busy the machine is.
+        working, writing = draw.random() < 0.8, draw.random() < 0.3
+        deadline = time.monotonic() + 60
+        while working and time.monotonic() < deadline:
+            if count_starts(folder) > starts and (not writing or half_written(folder)):
+                break
+            time.sleep(0.002)
+        time.sleep(draw.uniform(0, 0.01 if working and writing else 0.9))
         os.kill(pid, signal.SIGKILL)
         _, status = os.waitpid(pid, 0)
         if os.WIFSIGNALED(status):
             killed += 1
-            halves += any(Path(folder).glob("*/.part-*"))
+            halves += half_written(folder)
         elif os.WEXITSTATUS(status):
             sys.exit("a child failed")
         else:

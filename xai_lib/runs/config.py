@@ -1,4 +1,4 @@
-"""What a run computes: its whole configuration, as JSON, and how two of them differ."""
+"""What a run computes: its whole configuration, as JSON."""
 
 from __future__ import annotations
 
@@ -106,18 +106,6 @@ def as_json(values: dict, what: str) -> dict:
         return json.loads(json.dumps(values))
     except TypeError as error:
         raise OptionError(f"{what} is not what JSON holds ({error}): give plain values.") from error
-
-
-def differences(old: dict, new: dict, path: str = "") -> list[str]:
-    """Return one line "key: old -> new" for every leaf in which two JSON objects differ."""
-    lines = []
-    for key in sorted(set(old) | set(new)):
-        here, there = old.get(key), new.get(key)
-        if isinstance(here, dict) and isinstance(there, dict):
-            lines += differences(here, there, f"{path}{key}.")
-        elif here != there:
-            lines.append(f"{path}{key}: {json.dumps(here)} -> {json.dumps(there)}")
-    return lines
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from tqdm.auto import tqdm
 from xai_lib.datasets.base import Dataset
 from xai_lib.errors import OptionError, RunError, RunInterrupted, UnsupportedModelError
 from xai_lib.evaluators import MethodSpec, parse_methods_of
-from xai_lib.runs.config import Place, RunConfig, Shard, cut, differences
+from xai_lib.files.resumable import differences
+from xai_lib.runs.config import Place, RunConfig, Shard, cut
 from xai_lib.runs.fingerprints import git_revision, versions
 from xai_lib.runs.folder import RunFolder
 from xai_lib.runs.results import Run
@@ -74,12 +75,10 @@ def evaluate(
     work = Work.open(config, where, place.data, given, opened)
     folder = RunFolder(out)
     description = describe(work, place)
-    if folder.exists:
-        folder.start(description)
+    folder.check(description)
     if not (folder.exists and not Run(out).missing):
         work.try_out(workers)
-    with folder.locked():
-        folder.start(description)
+    with folder.started(description):
         run = Run(out)
         run.check_finished()
         _note_start(run, place)

@@ -11,7 +11,7 @@ from xai_lib.errors import RunError
 from xai_lib.evaluators import Evaluator
 from xai_lib.files.writing import written
 from xai_lib.runs.config import RunConfig, Shard, cut
-from xai_lib.runs.folder import RunFolder, saying_how_to_resume
+from xai_lib.runs.folder import RunFolder
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -172,5 +172,5 @@ class Run:
     def write_tables(self) -> None:
         """Write summary.csv and comparisons.csv into the folder."""
         for name, table in (("summary", self.summary()), ("comparisons", self.comparisons())):
-            with saying_how_to_resume(self.path), written(self.path / f"{name}.csv") as partial:
+            with self.folder.writing(), written(self.path / f"{name}.csv") as partial:
                 table.to_csv(partial, index=False)

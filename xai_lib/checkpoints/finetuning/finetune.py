@@ -84,12 +84,10 @@ def finetune(
             "data": sets.fingerprints(),
         }
         folder = FinetuneFolder(out)
-        with folder.locked():
-            folder.start(identity)
+        with folder.started(identity):
             done = folder.finished()
             if done is not None:
                 return done
-            folder.sweep()
             return _train(config, sets, source, folder, identity, device, progress)
 
 

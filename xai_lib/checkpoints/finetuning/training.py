@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from xai_lib.checkpoints.finetuning.config import FinetuneConfig
-from xai_lib.checkpoints.finetuning.folder import WHOLE_FILE, FinetuneFolder, saying_what_is_kept
+from xai_lib.checkpoints.finetuning.folder import WHOLE_FILE, FinetuneFolder
 from xai_lib.checkpoints.finetuning.texts import Buckets, Encoded
 from xai_lib.files.writing import write_text
 from xai_lib.models.loaders.images import quiet
@@ -149,7 +149,7 @@ def train_and_choose(trainer: Trainer, folder: FinetuneFolder) -> dict:
 
     last = folder.last_checkpoint()
     silence = nullcontext() if not trainer.args.disable_tqdm else quiet()
-    with saying_what_is_kept(folder.path), silence:
+    with folder.writing(), silence:
         trainer.train(resume_from_checkpoint=None if last is None else str(last))
     state = trainer.state
     best = folder.checkpoints / f"checkpoint-{state.best_global_step}"
