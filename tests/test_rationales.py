@@ -7,11 +7,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import (
-    auc,
-    average_precision_score,
-    precision_recall_curve,
     precision_recall_fscore_support,
-    roc_auc_score,
 )
 from small_berts import small_bert
 from text_samples import REVIEWS, Reviews
@@ -102,17 +98,26 @@ def test_functions_are_those_of_the_published_scorer():
     assert found["auprc"] == pytest.approx(soft["value"], abs=EXACT)
 
 
-def test_soft_scores_equal_scikit_learn_with_ties():
+def test_soft_scores_are_those_by_hand_with_ties():
     rng = np.random.default_rng(0)
     for _ in range(100):
         n = int(rng.integers(3, 30))
         truth, scores = rng.random(n) < 0.4, rng.integers(0, 6, n) / 5
         truth[0], truth[1] = True, False
-        p, r, _ = precision_recall_curve(truth, scores)
-        assert metrics.auprc(truth, scores) == pytest.approx(auc(r, p), abs=EXACT)
-        expected = average_precision_score(truth, scores)
-        assert metrics.average_precision(truth, scores) == pytest.approx(expected, abs=EXACT)
-        assert metrics.roc_auc(truth, scores) == pytest.approx(roc_auc_score(truth, scores))
+        found = metrics.soft_scores({0: truth}, {0: scores})
+        chosen = [scores >= value for value in sorted(set(scores), reverse=True)]
+        p = np.array([1.0, *(truth[first].mean() for first in chosen)])
+        r = np.array([0.0, *(truth[first].sum() / truth.sum() for first in chosen)])
+        assert found["auprc"] == pytest.approx((np.diff(r) * (p[1:] + p[:-1]) / 2).sum(), abs=EXACT)
+        assert found["average_precision"] == pytest.approx((np.diff(r) * p[1:]).sum(), abs=EXACT)
+        apart = np.subtract.outer(scores[truth], scores[~truth])
+        assert found["roc_auc_score"] == pytest.approx((np.sign(apart) / 2 + 0.5).mean())
+
+
+def test_soft_scores_of_documents_that_are_evidence_throughout_or_nowhere():
+    truth = {0: [True, True], 1: [False, False], 2: [True, False]}
+    found = metrics.soft_scores(truth, {key: [0.2, 0.1] for key in truth})
+    assert found == {"auprc": pytest.approx(2.5 / 3), "average_precision": 1, "roc_auc_score": 1}
 
 
 def test_token_scores_equal_scikit_learn():

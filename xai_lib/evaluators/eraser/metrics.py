@@ -105,26 +105,12 @@ def auprc(truth: Sequence[bool], scores: Sequence[float]) -> float:
     Not the average precision, which sums steps. Tied scores enter together. 1 where every word is
     true, and 0.5 where none is (recall is then taken as 1 throughout, as scikit-learn does).
     """
-    p, r = _curve(truth, scores)
-    return float(np.sum(np.diff(r) * (p[1:] + p[:-1])) / 2)
+    from sklearn.metrics import auc, precision_recall_curve
 
-
-def average_precision(truth: Sequence[bool], scores: Sequence[float]) -> float:
-    """Return Σ (r_i - r_{i-1}) p_i over the distinct scores, largest first."""
-    p, r = _curve(truth, scores)
-    return float(np.sum(np.diff(r) * p[1:])) if any(truth) else 0.0
-
-
-def roc_auc(truth: Sequence[bool], scores: Sequence[float]) -> float:
-    """Return the chance that a true word scores above another (ties half); NaN for one class."""
-    from scipy.stats import rankdata
-
-    truth = np.asarray(truth, bool)
-    positive, negative = truth.sum(), (~truth).sum()
-    if not positive or not negative:
-        return float("nan")
-    above = rankdata(np.asarray(scores, np.float64))[truth].sum() - positive * (positive + 1) / 2
-    return float(above / (positive * negative))
+    if not any(truth):  # scikit-learn gives the same, but warns
+        return 0.5
+    precision, recall, _ = precision_recall_curve(truth, scores)
+    return float(auc(recall, precision))
 
 
 def soft_scores(
@@ -134,6 +120,8 @@ def soft_scores(
 
     As in the benchmark, keys in which all words or none are true count for auprc alone.
     """
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
     both = {key: words for key, words in truth.items() if any(words) and not all(words)}
 
     def mean(metric: Callable, keys: Mapping) -> float:
@@ -141,8 +129,8 @@ def soft_scores(
 
     return {
         "auprc": mean(auprc, truth),
-        "average_precision": mean(average_precision, both),
-        "roc_auc_score": mean(roc_auc, both),
+        "average_precision": mean(average_precision_score, both),
+        "roc_auc_score": mean(roc_auc_score, both),
     }
 
 
@@ -156,20 +144,9 @@ def drop(clean: Sequence[float], changed: Sequence[float], chosen: int) -> float
 
 def entropy_drop(clean: Sequence[float], changed: Sequence[float]) -> float:
     """Return H(clean) - H(changed), in nats, of the probabilities of the classes."""
-    return entropy(clean) - entropy(changed)
+    from scipy.stats import entropy
 
-
-def entropy(p: Sequence[float]) -> float:
-    """Return -Σ p log p of p scaled to sum 1, with 0 log 0 = 0."""
-    p = np.asarray(p, np.float64) / np.sum(p)
-    return float(-np.sum(p * np.log(np.where(p > 0, p, 1.0))))
-
-
-def divergence(p: Sequence[float], q: Sequence[float]) -> float:
-    """Return Σ p log(p / q), both scaled to sum 1; infinite where q is 0 and p is not."""
-    p, q = (np.asarray(x, np.float64) / np.sum(x) for x in (p, q))
-    with np.errstate(divide="ignore"):
-        return float(np.sum(np.where(p > 0, p * np.log(np.where(p > 0, p, 1.0) / q), 0.0)))
+    return float(entropy(clean) - entropy(changed))
 
 
 def _pooled(truth: Mapping[Hashable, set], predicted: Mapping[Hashable, set]) -> dict[str, PRF]:
@@ -191,16 +168,6 @@ def _iou_counts(truth: Iterable[Span], predicted: Iterable[Span], threshold: flo
 def _iou(a: Span, b: Span) -> float:
     shared = max(0, min(a[1], b[1]) - max(a[0], b[0]))
     return _ratio(shared, (a[1] - a[0]) + (b[1] - b[0]) - shared)
-
-
-def _curve(truth: Sequence[bool], scores: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
-    """Return precision and recall from the empty selection (1, 0) to all, a point a score."""
-    truth, scores = np.asarray(truth, bool), np.asarray(scores, np.float64)
-    order = np.argsort(-scores, kind="stable")
-    ends = np.flatnonzero(np.diff(scores[order], append=np.nan) != 0)
-    hits = np.cumsum(truth[order])[ends]
-    r = hits / hits[-1] if hits[-1] else np.ones(len(hits))
-    return np.concatenate([[1.0], hits / (ends + 1)]), np.concatenate([[0.0], r])
 
 
 def _ratio(a: float, b: float) -> float:

@@ -12,7 +12,6 @@ from xai_lib.evaluators.eraser.metrics import (
     IOU_THRESHOLD,
     PRF,
     Span,
-    divergence,
     drop,
     entropy_drop,
     iou_scores,
@@ -94,6 +93,7 @@ def classification_scores(
     class c, means over results; _entropy: of H(x) - H(changed); _kl: of KL(changed, x), in nats;
     _aopc: the mean over thresholds, each the share of the words that r holds (points).
     """
+    from scipy.stats import entropy
     from sklearn.metrics import classification_report
 
     gold = {a.annotation_id: a.classification for a in annotations}
@@ -117,7 +117,7 @@ def classification_scores(
         drops = [drop(*pair, c) for pair, c in zip(pairs, chosen, strict=True)]
         scores[name] = float(np.mean(drops))
         scores[f"{name}_entropy"] = float(np.mean([entropy_drop(*pair) for pair in pairs]))
-        scores[f"{name}_kl"] = float(np.mean([divergence(b, a) for a, b in pairs]))
+        scores[f"{name}_kl"] = float(np.mean([entropy(b, a) for a, b in pairs]))
         if all(r.get("thresholded_scores") for r in results):
             known = {row["threshold"] for r in results for row in r["thresholded_scores"]}
             thresholds = sorted(known if aopc_thresholds is None else set(aopc_thresholds))
