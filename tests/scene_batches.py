@@ -40,6 +40,24 @@ def assert_same_state(before, after):
     assert all(torch.equal(value, after[0][name]) for name, value in before[0].items())
 
 
+def assert_a_batch_is_its_samples(evaluator, methods, n=3, tolerance=1e-3, rows=None):
+    """Fail unless n scenes at once have the rows of one at a time, and the model is untouched.
+
+    rows: those of the batch, where they are known. Returns them.
+    """
+    subject, batch = scene_subject(), scene_batch(n)
+    before = state_of(subject.model)
+    rows = list(evaluator.rows(subject, batch, methods)) if rows is None else rows
+    single = [row for i in range(n) for row in evaluator.rows(subject, batch[[i]], methods)]
+    columns = (*evaluator.groups, "index")
+    found, expected = (
+        sorted(some, key=lambda row: [row[column] for column in columns]) for some in (rows, single)
+    )
+    assert_rows_close(found, expected, tolerance)
+    assert_same_state(before, state_of(subject.model))
+    return rows
+
+
 def assert_rows_close(found, expected, tolerance=1e-6):
     """Fail unless two lists of rows hold the same keys and text, and numbers within tolerance."""
     assert len(found) == len(expected)

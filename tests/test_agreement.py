@@ -6,17 +6,12 @@ import pandas as pd
 import pytest
 import scipy.stats
 import torch
-from scene_batches import (
-    assert_rows_close,
-    assert_same_state,
-    scene_batch,
-    scene_subject,
-    state_of,
-)
+from scene_batches import assert_a_batch_is_its_samples, scene_batch, scene_subject
 
 import xai_lib as xai
 from xai_lib.errors import OptionError
 from xai_lib.evaluators import agreement, create, parse_methods
+from xai_lib.evaluators.agreement import Agreement
 from xai_lib.statistics.summary import compare, summarise
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -38,13 +33,14 @@ def test_correlations_are_scipys_on_the_patches():
 
 def test_the_matrix_is_symmetric_without_a_diagonal_in_the_order_of_the_methods():
     records = pd.DataFrame(create("agreement").rows(scene_subject(), scene_batch(3), METHODS))
-    table = summarise(create("agreement"), records)
+    found = records, Agreement.metrics, Agreement.groups
+    table = summarise(*found)
     labels = [m.label for m in METHODS]
     pairs = [(a, b) for a in labels for b in labels if a != b]
     assert list(zip(table["method"], table["other"], strict=True)) == pairs
     values = table.set_index(["method", "other"])["value"]
     assert all(values[a, b] == values[b, a] for a, b in pairs)
-    assert len(compare(create("agreement"), records)) == 0
+    assert len(compare(*found)) == 0
 
 
 def test_one_method_named_two_ways_agrees_with_itself():
@@ -54,13 +50,7 @@ def test_one_method_named_two_ways_agrees_with_itself():
 
 
 def test_a_batch_is_its_samples_and_the_model_is_untouched():
-    subject, batch = scene_subject(), scene_batch(3)
-    before = state_of(subject.model)
-    rows = list(create("agreement").rows(subject, batch, METHODS))
-    single = [r for i in range(3) for r in create("agreement").rows(subject, batch[[i]], METHODS)]
-    key = lambda row: (row["method"], row["other"], row["index"])  # noqa: E731
-    assert_rows_close(sorted(rows, key=key), sorted(single, key=key), 1e-3)
-    assert_same_state(before, state_of(subject.model))
+    assert_a_batch_is_its_samples(create("agreement"), METHODS)
 
 
 def test_maps_that_rank_nothing_are_error_rows_of_their_pairs(monkeypatch):

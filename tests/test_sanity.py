@@ -10,13 +10,7 @@ import pytest
 import scipy.stats
 import torch
 import transformers
-from scene_batches import (
-    assert_rows_close,
-    assert_same_state,
-    scene_batch,
-    scene_subject,
-    state_of,
-)
+from scene_batches import assert_a_batch_is_its_samples, scene_batch, scene_subject
 from skimage.metrics import structural_similarity
 from small_vits import random_pixels, random_vit
 from torch import nn
@@ -223,16 +217,7 @@ def test_the_curves_are_those_of_a_model_randomised_by_hand(rows):
 
 
 def test_a_batch_is_its_samples_and_the_model_is_untouched(rows):
-    subject, batch = scene_subject(), scene_batch(2)
-    before = state_of(subject.model)
-    single = [
-        row
-        for m in METHODS
-        for i in range(2)
-        for row in create("sanity").rows(subject, batch[[i]], [m])
-    ]
-    assert_rows_close(rows, single, 1e-3)
-    assert_same_state(before, state_of(subject.model))
+    assert_a_batch_is_its_samples(create("sanity"), METHODS, n=2, rows=rows)
 
 
 def test_seeds_differ_and_repeat(rows):
@@ -270,7 +255,7 @@ def test_a_random_model_without_a_map_leaves_that_depth_open(monkeypatch):
         assert row["rank_correlation_full"] is None and row["error"] is None
         assert row["rank_correlation_mean"] == pytest.approx(sum(filter(None, rho)) / 7)
         assert [i for i, value in enumerate(row["ssim"]) if value is None] == [8]
-    table = summarise(create("sanity"), pd.DataFrame(rows)).set_index("metric")
+    table = summarise(pd.DataFrame(rows), sanity.Sanity.metrics).set_index("metric")
     assert table.loc["rank_correlation_full", "n"] == 0
     assert table.loc["rank_correlation_full", "failed"] == 2
     steps = curve(pd.DataFrame(rows), "rank_correlation")

@@ -6,19 +6,13 @@ import pandas as pd
 import pytest
 import scipy.stats
 import torch
-from scene_batches import (
-    assert_rows_close,
-    assert_same_state,
-    scene_batch,
-    scene_subject,
-    state_of,
-)
+from scene_batches import assert_a_batch_is_its_samples, scene_batch, scene_subject
 
 import xai_lib as xai
 from xai_lib.errors import OptionError
 from xai_lib.evaluators import create, parse_methods, stability
 from xai_lib.evaluators.maps import Maps, enlarged
-from xai_lib.evaluators.stability import relative_change, shifted, with_noise
+from xai_lib.evaluators.stability import Stability, relative_change, shifted, with_noise
 from xai_lib.statistics.summary import compare, summarise
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -110,22 +104,17 @@ def test_less_noise_changes_less():
 
 
 def test_a_batch_is_its_samples_and_the_model_is_untouched():
-    subject, batch = scene_subject(), scene_batch(3)
-    before = state_of(subject.model)
-    rows = list(create("stability").rows(subject, batch, METHODS))
-    single = [r for i in range(3) for r in create("stability").rows(subject, batch[[i]], METHODS)]
-    key = lambda row: (row["method"], row["change"], row["index"])  # noqa: E731
-    assert_rows_close(sorted(rows, key=key), sorted(single, key=key), 1e-3)
-    assert_same_state(before, state_of(subject.model))
+    assert_a_batch_is_its_samples(create("stability"), METHODS)
 
 
 def test_tables_have_a_row_a_method_and_change():
     records = pd.DataFrame(create("stability").rows(scene_subject(), scene_batch(3), METHODS))
-    table = summarise(create("stability"), records)
+    found = records, Stability.metrics, Stability.groups
+    table = summarise(*found)
     assert list(zip(table["method"], table["change"], strict=True))[::3] == [
         (m.label, change) for m in METHODS for change in ("noise", "shift")
     ]
-    assert set(compare(create("stability"), records)["metric"]) == {
+    assert set(compare(*found)["metric"]) == {
         "rank_correlation",
         "relative_change",
     }

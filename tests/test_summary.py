@@ -14,19 +14,13 @@ def ratio(parts):
     return parts[..., 0] / parts[..., 1]
 
 
-class Scores:
-    """What the tables need of an evaluator: a mean in per cent and a ratio of sums."""
-
-    groups = ("method",)
-    metrics = (
-        Metric("mean", ("a",), scale=100),
-        Metric("ratio", ("a", "b"), value=ratio),
-        Metric("chance", ("b",), better=None),
-    )
-
-
-class Changes(Scores):
-    groups = ("method", "change")
+# A mean in per cent, a ratio of sums, and a number of which neither direction is better.
+METRICS = (
+    Metric("mean", ("a",), scale=100),
+    Metric("ratio", ("a", "b"), value=ratio),
+    Metric("chance", ("b",), better=None),
+)
+CHANGES = ("method", "change")
 
 
 def records(methods=("rollout", "attnlrp", "lrp"), n=20, changes=(None,), seed=0):
@@ -54,7 +48,7 @@ def failed(frame, method, samples):
 
 def test_values_and_intervals_are_those_of_the_statistics():
     frame = records()
-    table = summarise(Scores, frame, resamples=200, seed=4).set_index(["method", "metric"])
+    table = summarise(frame, METRICS, resamples=200, seed=4).set_index(["method", "metric"])
     for method, rows in frame.groupby("method"):
         parts = rows[["a", "b"]].to_numpy()
         draws = bootstrap_means(parts, 200, seed=4)
@@ -71,18 +65,18 @@ def test_values_and_intervals_are_those_of_the_statistics():
 
 def test_order_is_that_of_the_methods_and_row_order_changes_no_bit():
     frame = records()
-    table = summarise(Scores, frame)
+    table = summarise(frame, METRICS)
     assert list(table.columns) == ["method", "metric", "value", "low", "high", "n", "failed"]
     assert list(table["method"]) == ["rollout"] * 3 + ["attnlrp"] * 3 + ["lrp"] * 3
     # Shards come back in another order; their first rows still list the methods as the run does.
     shards = [frame[frame["index"] >= 10], frame[frame["index"] < 10]]
-    pd.testing.assert_frame_equal(summarise(Scores, pd.concat(shards)), table)
-    pd.testing.assert_frame_equal(compare(Scores, pd.concat(shards)), compare(Scores, frame))
+    pd.testing.assert_frame_equal(summarise(pd.concat(shards), METRICS), table)
+    pd.testing.assert_frame_equal(compare(pd.concat(shards), METRICS), compare(frame, METRICS))
 
 
 def test_failed_samples_are_left_out_and_counted():
     frame = failed(records(), "attnlrp", [3, 4, 5])
-    table = summarise(Scores, frame).set_index(["method", "metric"])
+    table = summarise(frame, METRICS).set_index(["method", "metric"])
     assert list(table.loc["attnlrp", "n"]) == [17, 17, 17]
     assert list(table.loc["attnlrp", "failed"]) == [3, 3, 3]
     assert list(table.loc["lrp", "failed"]) == [0, 0, 0]
@@ -93,7 +87,7 @@ def test_failed_samples_are_left_out_and_counted():
 def test_a_sample_that_lacks_one_part_of_a_metric_has_failed_for_that_metric():
     frame = records(("lrp",))
     frame.loc[4, "b"] = np.nan
-    table = summarise(Scores, frame).set_index("metric")
+    table = summarise(frame, METRICS).set_index("metric")
     assert list(table.loc[["mean", "ratio"], "n"]) == [20, 19]
     assert list(table.loc[["mean", "ratio"], "failed"]) == [0, 1]
     kept = frame.drop(index=4)
@@ -102,7 +96,7 @@ def test_a_sample_that_lacks_one_part_of_a_metric_has_failed_for_that_metric():
 
 def test_pairs_are_compared_on_the_samples_that_both_have():
     frame = failed(failed(records(), "attnlrp", [3, 4, 5]), "lrp", [5, 6])
-    table = compare(Scores, frame, seed=2)
+    table = compare(frame, METRICS, seed=2)
     assert list(zip(table["method_a"], table["method_b"], strict=True))[:3] == [
         ("rollout", "attnlrp"),
         ("rollout", "lrp"),
@@ -129,8 +123,8 @@ def test_pairs_are_compared_on_the_samples_that_both_have():
 
 def test_metrics_without_a_better_direction_are_shown_but_not_compared():
     frame = records()
-    assert set(summarise(Scores, frame)["metric"]) == {"mean", "ratio", "chance"}
-    assert set(compare(Scores, frame)["metric"]) == {"mean", "ratio"}
+    assert set(summarise(frame, METRICS)["metric"]) == {"mean", "ratio", "chance"}
+    assert set(compare(frame, METRICS)["metric"]) == {"mean", "ratio"}
 
 
 def test_pairing_finds_what_unpaired_intervals_hide():
@@ -138,15 +132,15 @@ def test_pairing_finds_what_unpaired_intervals_hide():
     frame = records(("rollout",), n=40)
     better = frame.assign(method="lrp", a=frame["a"] + 0.01)
     both = pd.concat([frame, better])
-    table = summarise(Scores, both).query("metric == 'mean'").set_index("method")
+    table = summarise(both, METRICS).query("metric == 'mean'").set_index("method")
     assert table.loc["lrp", "low"] < table.loc["rollout", "high"]
-    row = compare(Scores, both).query("metric == 'mean'").iloc[0]
+    row = compare(both, METRICS).query("metric == 'mean'").iloc[0]
     assert row["p"] < 0.001 and row["high"] < 0 and row["difference"] == pytest.approx(-1)
 
 
 def test_other_groups_keep_their_order_and_are_families_of_their_own():
     frame = records(("lrp", "attnlrp", "gradient"), changes=("shift", "noise"))
-    table = summarise(Changes, frame)
+    table = summarise(frame, METRICS, CHANGES)
     assert (
         list(table["change"])
         == ["shift"] * 3
@@ -156,7 +150,7 @@ def test_other_groups_keep_their_order_and_are_families_of_their_own():
         + ["shift"] * 3
         + ["noise"] * 3
     )
-    pairs = compare(Changes, frame)
+    pairs = compare(frame, METRICS, CHANGES)
     assert list(pairs["change"].unique()) == ["shift", "noise"] and len(pairs) == 2 * 2 * 3
     for _, family in pairs.groupby(["change", "metric"]):
         np.testing.assert_allclose(family["p_holm"], holm(family["p"]))
@@ -168,47 +162,45 @@ def test_pairs_of_methods_are_listed_in_the_order_of_the_methods():
     pairs = [(a, b) for a in names for b in names if a != b]
     frame = pd.concat([frame.assign(method=a, other=b) for a, b in pairs])
 
-    class Pairs(Scores):
-        groups = ("method", "other")
-
-    table = summarise(Pairs, frame).query("metric == 'mean'")
+    table = summarise(frame, METRICS, ("method", "other")).query("metric == 'mean'")
     assert list(zip(table["method"], table["other"], strict=True)) == pairs
 
 
 def test_a_sample_that_names_no_group_has_failed_in_all_of_its_method():
     frame = records(("lrp", "attnlrp"), changes=("noise", "shift"))
     lost = {"index": 20, "key": "image 20", "method": "lrp", "error": "Unreadable."}
-    table = summarise(Changes, pd.concat([frame, pd.DataFrame([lost])]))
+    table = summarise(pd.concat([frame, pd.DataFrame([lost])]), METRICS, CHANGES)
     assert list(table["failed"]) == [1] * 6 + [0] * 6 and (table["n"] == 20).all()
     only = pd.DataFrame([lost | {"change": None, "a": None, "b": None}])
     pd.testing.assert_frame_equal(
-        summarise(Changes, only), summarise(Changes, only[["index", "key", "method", "error"]])
+        summarise(only, METRICS, CHANGES),
+        summarise(only[["index", "key", "method", "error"]], METRICS, CHANGES),
     )
-    table = summarise(Changes, only)
+    table = summarise(only, METRICS, CHANGES)
     assert list(table["method"]) == ["lrp"] * 3 and list(table["failed"]) == [1] * 3
 
 
 def test_nothing_to_summarise_gives_no_value_and_no_warning():
     frame = failed(records(), "lrp", range(20))
-    table = summarise(Scores, frame).query("method == 'lrp'")
+    table = summarise(frame, METRICS).query("method == 'lrp'")
     assert (table["n"] == 0).all() and (table["failed"] == 20).all()
     assert table[["value", "low", "high"]].isna().all(axis=None)
-    pairs = compare(Scores, frame).query("method_b == 'lrp'")
+    pairs = compare(frame, METRICS).query("method_b == 'lrp'")
     assert pairs[["difference", "low", "high", "p", "p_holm"]].isna().all(axis=None)
     assert (pairs["n"] == 0).all()
-    empty = summarise(Scores, frame[:0])
+    empty = summarise(frame[:0], METRICS)
     assert len(empty) == 0 and "value" in empty
-    assert len(compare(Scores, frame[:0])) == 0 and len(curve(frame[:0], "steps")) == 0
+    assert len(compare(frame[:0], METRICS)) == 0 and len(curve(frame[:0], "steps")) == 0
 
 
 def test_one_sample_has_a_value_but_no_interval():
-    table = summarise(Scores, records(n=1))
+    table = summarise(records(n=1), METRICS)
     assert table["value"].notna().all() and table[["low", "high"]].isna().all(axis=None)
-    assert (compare(Scores, records(n=1))["p"] == 1).all()
+    assert (compare(records(n=1), METRICS)["p"] == 1).all()
 
 
 def test_a_ratio_without_a_denominator_has_no_value():
-    table = summarise(Scores, records().assign(b=0.0)).query("metric == 'ratio'")
+    table = summarise(records().assign(b=0.0), METRICS).query("metric == 'ratio'")
     assert table["value"].isna().all() and (table["n"] == 20).all()
 
 
@@ -229,7 +221,7 @@ def test_curve_gives_the_mean_of_every_step():
 
 def test_records_that_cannot_be_right_are_refused():
     with pytest.raises(InputError, match="twice"):
-        summarise(Scores, pd.concat([records(), records()]))
+        summarise(pd.concat([records(), records()]), METRICS)
     frame = records(("lrp",))
     frame.at[3, "steps"] = [1.0]
     with pytest.raises(InputError, match=r"\[1, 3\] entries"):

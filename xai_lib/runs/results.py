@@ -105,14 +105,14 @@ class Run:
         from xai_lib.statistics.summary import summarise
 
         self._say_if_incomplete()
-        return summarise(self.evaluator, self.records())
+        return summarise(self.records(), self.evaluator.metrics, self.evaluator.groups)
 
     def comparisons(self) -> DataFrame:
         """Return the paired differences between methods with Holm's p-values (`compare`)."""
         from xai_lib.statistics.summary import compare
 
         self._say_if_incomplete()
-        return compare(self.evaluator, self.records())
+        return compare(self.records(), self.evaluator.metrics, self.evaluator.groups)
 
     def _say_if_incomplete(self) -> None:
         if self.missing:

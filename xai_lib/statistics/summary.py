@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -23,10 +22,7 @@ from xai_lib.statistics.intervals import (
     swap_p_value,
     swapped_means,
 )
-from xai_lib.statistics.metric import identity
-
-if TYPE_CHECKING:
-    from xai_lib.evaluators.base import Evaluator
+from xai_lib.statistics.metric import Metric, identity
 
 Key = tuple[object, ...]
 
@@ -47,17 +43,23 @@ class Cell:
 
 
 def summarise(
-    evaluator: Evaluator, records: DataFrame, resamples: int = RESAMPLES, seed: int = 0
+    records: DataFrame,
+    metrics: Sequence[Metric],
+    groups: Sequence[str] = ("method",),
+    resamples: int = RESAMPLES,
+    seed: int = 0,
 ) -> DataFrame:
     """Return one row a metric and group: groups..., metric, value, low, high, n, failed.
 
-    value, low and high (95 % percentile bootstrap over samples) are times Metric.scale. n counts
-    the samples behind the value, failed those without a number. n = 0 gives no value, and n = 1 no
-    interval (NaN). Methods and other groups keep the order of their first row.
+    records: one row a sample (`index`) and group; groups: the columns that tell the rows of a
+    sample apart, the method first. value, low and high (95 % percentile bootstrap over samples) are
+    times Metric.scale. n counts the samples behind the value, failed those without a number. n = 0
+    gives no value, and n = 1 no interval (NaN). Methods and other groups keep the order of their
+    first row.
     """
     rows = []
-    for metric in evaluator.metrics:
-        cells = _cells(records, evaluator.groups, metric.columns)
+    for metric in metrics:
+        cells = _cells(records, groups, metric.columns)
         found = _intervals(cells, metric.value, resamples, seed)
         for place, (key, cell) in enumerate(cells.items()):
             *numbers, n = found[key]
@@ -65,16 +67,17 @@ def summarise(
             rows.append((place, *key, metric.name, *scaled, n, cell.rows - n))
     # Groups first, then their metrics, as a reader looks for them.
     rows.sort(key=lambda row: row[0])
-    columns = [*evaluator.groups, "metric", "value", "low", "high", "n", "failed"]
+    columns = [*groups, "metric", "value", "low", "high", "n", "failed"]
     return DataFrame([row[1:] for row in rows], columns=columns)
 
 
 def compare(
-    evaluator: Evaluator,
     records: DataFrame,
-    seed: int = 0,
+    metrics: Sequence[Metric],
+    groups: Sequence[str] = ("method",),
     resamples: int = RESAMPLES,
     flips: int = FLIPS,
+    seed: int = 0,
 ) -> DataFrame:
     """Return each pair of methods in each metric: how much a exceeds b, and whether by chance.
 
@@ -84,12 +87,12 @@ def compare(
     is better (Metric.better) are compared. One family of Holm's correction is all
     pairs of methods in one metric and one setting of the other groups, a column of a table.
     """
-    rest = evaluator.groups[1:]
+    rest = groups[1:]
     columns = [*rest, "metric", "method_a", "method_b"]
     columns += ["difference", "low", "high", "p", "p_holm", "n"]
     rows = []
-    for metric in (m for m in evaluator.metrics if m.better is not None):
-        cells = _cells(records, evaluator.groups, metric.columns)
+    for metric in (m for m in metrics if m.better is not None):
+        cells = _cells(records, groups, metric.columns)
         for setting in dict.fromkeys(key[1:] for key in cells):
             family = {key[0]: cells[key] for key in cells if key[1:] == setting}
             found = _pairs(family, metric.value, resamples, flips, seed)
