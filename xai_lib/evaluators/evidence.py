@@ -6,17 +6,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float
 
 from xai_lib.datasets.base import QuestionSample
-from xai_lib.errors import OptionError, unknown_name
+from xai_lib.errors import unknown_name
 from xai_lib.evaluators.base import Evaluator, QuestionBatch, Row, Subject
 from xai_lib.evaluators.eraser.metrics import auprc
-from xai_lib.evaluators.eraser.words import evidence_spans
 from xai_lib.evaluators.questions import STREAMS, ExplainedQuestion, explained_questions
 from xai_lib.evaluators.registry import evaluator
 from xai_lib.evaluators.specs import MethodSpec
 from xai_lib.evaluators.texts import check_explain
+from xai_lib.evaluators.truth import agreement_with, classes_to_explain, deciding_words
 from xai_lib.statistics.metric import Metric
 from xai_lib.streams.words import REDUCTIONS, words_of
 
@@ -30,7 +31,7 @@ PARTS = {"image": "regions", "text": "words"}
 
 
 @evaluator("evidence")
-@dataclass(frozen=True)
+@dataclass
 class Evidence(Evaluator):
     """Pointing game, relevance mass and AUPRC against the regions and words that decide an answer.
 
@@ -64,20 +65,14 @@ class Evidence(Evaluator):
         if self.reduce not in REDUCTIONS:
             raise unknown_name("reduce", self.reduce, REDUCTIONS)
         if self.explain == "predicted":
-            object.__setattr__(self, "needs", frozenset({"evidence"}))
+            self.needs = frozenset({"evidence"})
 
     def rows(
         self, subject: Subject, batch: QuestionBatch, methods: Sequence[MethodSpec]
     ) -> Iterator[Row]:
-        label = self.explain == "label"
-        if label and batch.labels is None:
-            raise OptionError(
-                "Evidence needs labels with explain='label'. Use a data set that has them (`xai "
-                "datasets`), or explain='predicted'."
-            )
+        target = classes_to_explain(batch, self.explain, "Evidence")
         truths = [{stream: truth_of(one, stream) for stream in STREAMS} for one in batch.samples]
         for spec in methods:
-            target = batch.labels if label else None
             found = explained_questions(subject, batch, spec, target, reduce=self.reduce)
             for stream in STREAMS:
                 for i, (index, key) in enumerate(zip(batch.index, batch.key, strict=True)):
@@ -107,12 +102,8 @@ def truth_of(sample: QuestionSample, stream: str) -> Bool[np.ndarray, " n"] | st
     known = sample.regions if stream == "image" else sample.rationale
     if known is None:
         return UNKNOWN.format(what=PARTS[stream])
-    if stream == "image":
-        truth = np.asarray(known, bool)
-    else:
-        truth = np.zeros(len(words_of(sample.question)), bool)
-        for start, end in evidence_spans(sample.question, known):
-            truth[start:end] = True
+    image = stream == "image"
+    truth = np.asarray(known, bool) if image else deciding_words(sample.question, known)
     return truth if truth.any() else NOTHING[stream]
 
 
@@ -134,9 +125,8 @@ def evidence_scores(
     scores: Float[np.ndarray, " n"], truth: Bool[np.ndarray, " n"]
 ) -> tuple[float, float | None, float, float]:
     """Return `COLUMNS` for scores of which some decide; mass is None where no score is positive."""
-    top = scores == scores.max()
-    positive = scores.clip(min=0)
-    total = float(positive.sum())
-    mass = float(positive[truth].sum()) / total if total > 0 else None
+    found = agreement_with(torch.from_numpy(truth)[None], torch.from_numpy(scores)[None])
+    numbers = {name: float(value) for name, value in found.items()}
+    mass = None if np.isnan(numbers["mass"]) else numbers["mass"]
     area = auprc(truth.tolist(), scores.tolist())
-    return float(truth[top].mean()), mass, area, float(truth.mean())
+    return numbers["pointing"], mass, area, numbers["chance"]

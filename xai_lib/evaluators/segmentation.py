@@ -12,11 +12,12 @@ from torch import Tensor
 
 from xai_lib.api import COMPAT
 from xai_lib.datasets.base import FOREGROUND, IGNORED
-from xai_lib.errors import OptionError, unknown_name
+from xai_lib.errors import unknown_name
 from xai_lib.evaluators.base import Batch, Evaluator, Row, Subject
 from xai_lib.evaluators.maps import check_maps, explained, min_max
 from xai_lib.evaluators.registry import evaluator
 from xai_lib.evaluators.specs import MethodSpec
+from xai_lib.evaluators.truth import classes_to_explain
 from xai_lib.statistics.metric import Metric
 
 EXPLAIN = ("predicted", "label")
@@ -34,7 +35,7 @@ def _mean_iou(parts: np.ndarray) -> np.ndarray:
 
 
 @evaluator("segmentation")
-@dataclass(frozen=True)
+@dataclass
 class Segmentation(Evaluator):
     """Pixel accuracy, mIoU, mAP and mF1 of Chefer et al. (CVPR 2021, section 4).
 
@@ -74,15 +75,10 @@ class Segmentation(Evaluator):
             raise unknown_name("explain", self.explain, EXPLAIN)
         check_maps(self.maps)
         if self.explain == "label":
-            object.__setattr__(self, "needs", frozenset({"labels", "masks"}))
+            self.needs = frozenset({"labels", "masks"})
 
     def rows(self, subject: Subject, batch: Batch, methods: Sequence[MethodSpec]) -> Iterator[Row]:
-        if batch.masks is None or (self.explain == "label" and batch.labels is None):
-            raise OptionError(
-                "Segmentation needs masks, and labels too with explain='label'. Use a data set "
-                "that has them (`xai datasets`), or explain='predicted'."
-            )
-        target = batch.labels if self.explain == "label" else None
+        target = classes_to_explain(batch, self.explain, "Segmentation", truth="masks")
         for spec in methods:
             found = explained(subject, batch, spec, target, maps=self.maps)
             errors, values = list(found.errors), found.values
