@@ -249,7 +249,7 @@ def test_missing_masks_or_labels_are_refused(kwargs, options):
     images = torch.rand(2, 3, 16, 16, dtype=torch.float64)
     masks = torch.zeros(2, 16, 16, dtype=torch.int8) if kwargs else None
     batch = batch_of(images, masks=masks)
-    with pytest.raises(OptionError, match="needs masks, and labels"):
+    with pytest.raises(OptionError, match="`xai datasets`"):
         list(create("segmentation", **options).rows(subject_of(model, (16, 16)), batch, [SPEC]))
 
 

@@ -9,7 +9,7 @@ from xai_lib.errors import OptionError
 from xai_lib.evaluators.base import Batch, Evaluator, Row, Subject
 from xai_lib.evaluators.maps import Maps, explained
 from xai_lib.evaluators.registry import evaluator
-from xai_lib.evaluators.similarity import is_constant, spearman
+from xai_lib.evaluators.similarity import errors_with_constant, spearman
 from xai_lib.evaluators.specs import MethodSpec
 from xai_lib.statistics.metric import Metric
 
@@ -57,5 +57,4 @@ class Agreement(Evaluator):
 def _errors(maps: Maps, label: str) -> list[str | None]:
     if not maps.scored:
         return list(maps.errors)
-    constant = zip(maps.errors, is_constant(maps.patches).tolist(), strict=True)
-    return [e or (CONSTANT.format(method=label) if same else None) for e, same in constant]
+    return errors_with_constant(maps.errors, maps.patches, CONSTANT.format(method=label))

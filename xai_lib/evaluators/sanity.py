@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from xai_lib.evaluators.base import Batch, Evaluator, Row, Subject
-from xai_lib.evaluators.maps import Maps, check_maps, explained, min_max
+from xai_lib.evaluators.maps import check_maps, explained, min_max
 from xai_lib.evaluators.randomisation import cascade_of
 from xai_lib.evaluators.registry import evaluator
-from xai_lib.evaluators.similarity import is_constant, spearman, ssim
+from xai_lib.evaluators.similarity import errors_with_constant, spearman, ssim
 from xai_lib.evaluators.specs import MethodSpec
 from xai_lib.statistics.metric import Metric
 
@@ -51,7 +51,10 @@ class Sanity(Evaluator):
 
     def rows(self, subject: Subject, batch: Batch, methods: Sequence[MethodSpec]) -> Iterator[Row]:
         found = {m.label: explained(subject, batch, m, maps=self.maps) for m in methods}
-        errors = {label: _errors(maps, label) for label, maps in found.items()}
+        errors = {
+            label: errors_with_constant(maps.errors, maps.values, CONSTANT.format(method=label))
+            for label, maps in found.items()
+        }
         if all(None not in reasons for reasons in errors.values()):
             # Nothing to compare, and images that the model may refuse show no stages either.
             yield from self._rows(batch, methods, errors, {}, ())
@@ -110,8 +113,3 @@ def _numbers(curves: tuple[list[float | None], ...]) -> dict[str, object]:
         numbers[f"{name}_full"] = curve[-1]
         numbers[name] = curve
     return numbers
-
-
-def _errors(maps: Maps, label: str) -> list[str | None]:
-    constant = zip(maps.errors, is_constant(maps.values).tolist(), strict=True)
-    return [error or (CONSTANT.format(method=label) if same else None) for error, same in constant]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -18,6 +20,14 @@ def is_constant(maps: Float[Tensor, "n ..."]) -> Bool[Tensor, " n"]:
     """Say of each map whether all its values are equal, up to float64 rounding; NaN is not."""
     flat = maps.flatten(1)
     return flat.amax(1) - flat.amin(1) <= _ROUNDING * flat.abs().amax(1)
+
+
+def errors_with_constant(
+    errors: Sequence[str | None], maps: Float[Tensor, "n ..."], reason: str
+) -> list[str | None]:
+    """Return the errors of maps, with `reason` where there was none and a map is constant."""
+    same = is_constant(maps).tolist()
+    return [e or (reason if flat else None) for e, flat in zip(errors, same, strict=True)]
 
 
 def mean_ranks(maps: Float[Tensor, "n ..."]) -> Float[Tensor, "n d"]:
