@@ -48,6 +48,7 @@ from training import (
 )
 from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerFast
 
+from xai_lib.datasets.worlds.attribute_scenes import AttributeScenes
 from xai_lib.datasets.worlds.attributes import (
     ATTRIBUTE_CLASSES,
     ATTRIBUTE_SIZE,
@@ -57,7 +58,6 @@ from xai_lib.datasets.worlds.attributes import (
     SHAPES,
     SIZES,
     AttributeScene,
-    AttributeScenes,
 )
 from xai_lib.datasets.worlds.captions import Caption, caption_of, prompts, vocabulary
 from xai_lib.datasets.worlds.wording import Draw

@@ -5,6 +5,7 @@ import time
 import pytest
 import torch
 
+from xai_lib.datasets.worlds.attribute_scenes import AttributeScenes
 from xai_lib.datasets.worlds.attributes import (
     ATTRIBUTE_CLASSES,
     CAPTION_ZOOM,
@@ -12,7 +13,6 @@ from xai_lib.datasets.worlds.attributes import (
     PLACES,
     SHAPES,
     SIZES,
-    AttributeScenes,
     boxes_of,
 )
 from xai_lib.datasets.worlds.captions import (

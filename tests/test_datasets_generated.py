@@ -10,7 +10,8 @@ import torch
 import xai_lib as xai
 from xai_lib.cli.doctor import examine
 from xai_lib.datasets import Scenes, datasets_table, handwritten_digits, open_dataset
-from xai_lib.datasets.worlds.attributes import CAPTION_ZOOM, AttributeScenes
+from xai_lib.datasets.worlds.attribute_scenes import AttributeScenes
+from xai_lib.datasets.worlds.attributes import CAPTION_ZOOM
 from xai_lib.datasets.worlds.generated import EVALUATION_SEED, SceneImages
 from xai_lib.errors import OptionError
 

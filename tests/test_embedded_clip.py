@@ -13,7 +13,8 @@ from transformers import CLIPModel
 
 import xai_lib as xai
 from xai_lib.datasets import open_dataset
-from xai_lib.datasets.worlds.attributes import ATTRIBUTE_CLASSES, CAPTION_ZOOM, AttributeScenes
+from xai_lib.datasets.worlds.attribute_scenes import AttributeScenes
+from xai_lib.datasets.worlds.attributes import ATTRIBUTE_CLASSES, CAPTION_ZOOM
 from xai_lib.datasets.worlds.captions import prompts, vocabulary
 from xai_lib.models import PairProcessor
 from xai_lib.models import zero_shot as classifier_of

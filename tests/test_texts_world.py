@@ -16,16 +16,7 @@ from xai_lib.datasets import open_dataset
 from xai_lib.datasets.samples.texts import sample_texts
 from xai_lib.datasets.worlds import generated_texts
 from xai_lib.datasets.worlds.generated_texts import text_world
-from xai_lib.datasets.worlds.reviews import _SIGNS, Reviews, degrees_of, review_label
-from xai_lib.datasets.worlds.topics import (
-    _ASIDES,
-    _FRAMES,
-    _ORDINARY,
-    TOPIC_CLASSES,
-    TOPICS,
-    topic_label,
-)
-from xai_lib.datasets.worlds.wording import (
+from xai_lib.datasets.worlds.lexicon import (
     ADJECTIVES,
     EFFECTS,
     FEELINGS,
@@ -42,8 +33,17 @@ from xai_lib.datasets.worlds.wording import (
     TIMES,
     VERDICTS,
     WEATHER,
-    joined,
 )
+from xai_lib.datasets.worlds.reviews import _SIGNS, Reviews, degrees_of, review_label
+from xai_lib.datasets.worlds.topics import (
+    _ASIDES,
+    _FRAMES,
+    _ORDINARY,
+    TOPIC_CLASSES,
+    TOPICS,
+    topic_label,
+)
+from xai_lib.datasets.worlds.wording import joined
 from xai_lib.errors import InputError, OptionError
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "data_scripts"))

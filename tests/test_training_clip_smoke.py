@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "data_scripts"))
 import train_clip
 from training import read_weights
 
-from xai_lib.datasets.worlds.attributes import AttributeScenes
+from xai_lib.datasets.worlds.attribute_scenes import AttributeScenes
 from xai_lib.datasets.worlds.captions import caption_of
 from xai_lib.datasets.worlds.wording import Draw
 

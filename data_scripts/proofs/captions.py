@@ -11,13 +11,13 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from xai_lib.datasets.worlds.attribute_scenes import AttributeScenes
 from xai_lib.datasets.worlds.attributes import (
     ATTRIBUTE_CLASSES,
     CAPTION_ZOOM,
     PLACES,
     SIZES,
     AttributeScene,
-    AttributeScenes,
 )
 from xai_lib.datasets.worlds.captions import caption_of, prompts
 from xai_lib.datasets.worlds.wording import Draw

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from xai_lib.datasets.base import TextSample
 from xai_lib.datasets.worlds.generated_texts import text_world
+from xai_lib.datasets.worlds.lexicon import NEGATORS
 from xai_lib.datasets.worlds.reviews import Reviews
 from xai_lib.datasets.worlds.topics import Topics
-from xai_lib.datasets.worlds.wording import NEGATORS
 
 _NEGATION = re.compile(rf"\b({'|'.join(NEGATORS)}|far from|at all)\b", re.IGNORECASE)
 # From a list of texts to logits (texts, classes).

@@ -17,6 +17,12 @@ def stated(name: str, samples: int, size: int, digest: str) -> dict[str, str | i
     return {"dataset": plain_name(name), "samples": samples, "bytes": size, "digest": digest}
 
 
+def of_generated(name: str, samples: int, shown: bytes, **facts: str | int) -> dict[str, str | int]:
+    """Return a generated set's fingerprint: facts such as its seed, a digest of what it shows."""
+    told = {"dataset": name, "samples": samples, **facts}
+    return told | {"digest": hashlib.sha256(shown).hexdigest()}
+
+
 def of_files(
     name: str, root: Path, files: Sequence[str], labels: Iterable[int] | None = None
 ) -> dict[str, str | int]:

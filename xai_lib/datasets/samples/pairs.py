@@ -9,7 +9,8 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from xai_lib.datasets.samples.images import Picture
-from xai_lib.datasets.worlds.attributes import CAPTION_ZOOM, AttributeScenes
+from xai_lib.datasets.worlds.attribute_scenes import AttributeScenes
+from xai_lib.datasets.worlds.attributes import CAPTION_ZOOM
 from xai_lib.datasets.worlds.captions import prompts
 from xai_lib.errors import InputError
 

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from importlib.util import find_spec
 
 import torch
 
 from xai_lib.datasets.base import BACKGROUND, FOREGROUND, ImageDataset, Sample
+from xai_lib.datasets.fingerprints import of_generated
 from xai_lib.datasets.registry import UNSEEN, Asked, dataset
-from xai_lib.datasets.worlds.attributes import (
-    ATTRIBUTE_CLASSES,
-    ATTRIBUTE_SIZE,
-    CAPTION_ZOOM,
-    AttributeScenes,
-)
+from xai_lib.datasets.worlds.attribute_scenes import AttributeScenes
+from xai_lib.datasets.worlds.attributes import ATTRIBUTE_CLASSES, ATTRIBUTE_SIZE, CAPTION_ZOOM
 from xai_lib.datasets.worlds.digits import DIGIT_CLASSES, DigitBatch, handwritten_digits
 from xai_lib.datasets.worlds.scenes import SCENE_CLASSES, SCENE_SIZE, Scenes
 
@@ -62,14 +58,9 @@ class SceneImages(ImageDataset):
 
     def fingerprint(self) -> dict[str, str | int]:
         """Return name, number, seed, size and the digest of the first block's labels."""
-        digest = hashlib.sha256(self._scenes(0).labels.numpy().tobytes())
-        return {
-            "dataset": self.name,
-            "samples": self.n,
-            "seed": EVALUATION_SEED,
-            "pixels": SCENE_SIZE,
-            "digest": digest.hexdigest(),
-        }
+        shown = self._scenes(0).labels.numpy().tobytes()
+        facts = {"seed": EVALUATION_SEED, "pixels": SCENE_SIZE}
+        return of_generated(self.name, self.n, shown, **facts)
 
 
 class AttributeImages(ImageDataset):
@@ -99,14 +90,8 @@ class AttributeImages(ImageDataset):
     def fingerprint(self) -> dict[str, str | int]:
         """Return name, number, seed, size and the digest of what the first scenes show."""
         shown = [self._scenes.objects(i) for i in range(min(self.n, _BLOCK))]
-        digest = hashlib.sha256(repr(shown).encode())
-        return {
-            "dataset": self.name,
-            "samples": self.n,
-            "seed": EVALUATION_SEED,
-            "pixels": ATTRIBUTE_SIZE,
-            "digest": digest.hexdigest(),
-        }
+        facts = {"seed": EVALUATION_SEED, "pixels": ATTRIBUTE_SIZE}
+        return of_generated(self.name, self.n, repr(shown).encode(), **facts)
 
 
 class DigitImages(ImageDataset):
@@ -130,8 +115,7 @@ class DigitImages(ImageDataset):
 
     def fingerprint(self) -> dict[str, str | int]:
         """Return name, number and the digest of the labels."""
-        digest = hashlib.sha256(self._digits.labels.numpy().tobytes()).hexdigest()
-        return {"dataset": self.name, "samples": len(self), "digest": digest}
+        return of_generated(self.name, len(self), self._digits.labels.numpy().tobytes())
 
 
 @dataset("scenes-2", modality="image", samples=SCENES, evidence="masks", origin=_ASKED)

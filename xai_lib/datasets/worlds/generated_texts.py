@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-
 from xai_lib.datasets.base import TextDataset, TextSample
+from xai_lib.datasets.fingerprints import of_generated
 from xai_lib.datasets.registry import UNSEEN, Asked, dataset
 from xai_lib.datasets.worlds.reviews import Reviews
 from xai_lib.datasets.worlds.topics import Topics
@@ -46,12 +45,7 @@ class GeneratedTexts(TextDataset):
         """Return name, number, seed and the digest of the first texts."""
         first = (self[i] for i in range(min(self.n, _DIGESTED)))
         told = "\n".join(f"{sample.label} {sample.rationale} {sample.text}" for sample in first)
-        return {
-            "dataset": self.name,
-            "samples": self.n,
-            "seed": EVALUATION_SEED,
-            "digest": hashlib.sha256(told.encode()).hexdigest(),
-        }
+        return of_generated(self.name, self.n, told.encode(), seed=EVALUATION_SEED)
 
 
 @dataset("topics", modality="text", samples=TEXTS, evidence="rationales", origin=UNSEEN)

@@ -9,14 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from xai_lib.datasets.worlds.attributes import (
-    COLOURS,
-    PLACES,
-    SHAPES,
-    SIZES,
-    Attributes,
-    AttributeScenes,
-)
+from xai_lib.datasets.worlds.attribute_scenes import AttributeScenes
+from xai_lib.datasets.worlds.attributes import COLOURS, PLACES, SHAPES, SIZES, Attributes
 
 FEATURES, OBJECTS = 64, 6
 # Regions on the background: every empty cell has one or two, and one of them has a third.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +10,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from xai_lib.datasets.base import QuestionDataset, QuestionSample
+from xai_lib.datasets.fingerprints import of_generated
 from xai_lib.datasets.registry import UNSEEN, Asked, dataset
 from xai_lib.datasets.worlds.attributes import Attributes
 from xai_lib.datasets.worlds.question_scenes import QuestionScenes
@@ -109,12 +109,8 @@ class GeneratedQuestions(QuestionDataset):
         """Return name, number, seed and the digest of the first questions."""
         told = [self.question(i) for i in range(min(self.n, _DIGESTED))]
         told = "\n".join(f"{q.text} {q.answer} {q.deciding}" for q in told)
-        return {
-            "dataset": self.name,
-            "samples": self.n,
-            "seed": ",".join(map(str, self.seed)),
-            "digest": hashlib.sha256(told.encode()).hexdigest(),
-        }
+        seed = ",".join(map(str, self.seed))
+        return of_generated(self.name, self.n, told.encode(), seed=seed)
 
 
 def sentence(question: Question) -> tuple[str, tuple[tuple[int, int], ...]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from xai_lib.datasets.worlds.wording import (
+from xai_lib.datasets.worlds.lexicon import (
     ADJECTIVES,
     EFFECTS,
     FEELINGS,
@@ -15,9 +15,8 @@ from xai_lib.datasets.worlds.wording import (
     SOFTENERS,
     VERDICTS,
     WEATHER,
-    Draw,
-    marked,
 )
+from xai_lib.datasets.worlds.wording import Draw, marked
 
 _SUBJECT_FRAMES = (
     "{subject} was {phrase}",

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from xai_lib.datasets.base import TextSample
-from xai_lib.datasets.worlds.review_clauses import Opinion, any_opinion, clause_of, distractor
-from xai_lib.datasets.worlds.wording import (
+from xai_lib.datasets.worlds.lexicon import (
     ADJECTIVES,
     EFFECTS,
     FEELINGS,
@@ -15,10 +14,9 @@ from xai_lib.datasets.worlds.wording import (
     NEGATORS,
     THINGS,
     VERDICTS,
-    Draw,
-    joined,
-    unmarked,
 )
+from xai_lib.datasets.worlds.review_clauses import Opinion, any_opinion, clause_of, distractor
+from xai_lib.datasets.worlds.wording import Draw, free_words, joined, unmarked
 from xai_lib.errors import InputError, OptionError
 
 REVIEW_CLASSES = ("negative", "positive")
@@ -180,7 +178,7 @@ def _sentences(draw, thing: str, parts: list[str], opinions: list[Opinion], cont
     rest = [unmarked(distractor(draw, thing)) for _ in range(draw.pick((0, 1, 1, 2)))]
     rest += [draw.filled(filler) for filler in draw.some((*FILLER, *facts), 6)]
     # Only words outside the rationale count here, so that the length says nothing of the label.
-    room = _MOST_WORDS - _free_words([opening, *judged])
+    room = _MOST_WORDS - free_words([opening, *judged])
     wanted = draw.pick(range(_FEWEST_WORDS, _MOST_WORDS)) - _MOST_WORDS + room
     chosen: list[str] = []
     for sentence in rest:
@@ -189,8 +187,3 @@ def _sentences(draw, thing: str, parts: list[str], opinions: list[Opinion], cont
         if too_few or (words <= room and len(chosen) + len(judged) < 5 and words <= wanted + 8):
             chosen.append(sentence)
     return [opening, *draw.some([*judged, *chosen], len(judged) + len(chosen))]
-
-
-def _free_words(sentences: list[str]) -> int:
-    text, spans = joined(sentences)
-    return len(text.split()) - sum(len(text[a:b].split()) for a, b in spans)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from xai_lib.datasets.base import TextSample
-from xai_lib.datasets.worlds.wording import FILLER, PERSONS, Draw, joined, marked
+from xai_lib.datasets.worlds.lexicon import FILLER, PERSONS
+from xai_lib.datasets.worlds.wording import Draw, free_words, joined, marked
 from xai_lib.errors import InputError
 
 _FEWEST_WORDS, _MOST_WORDS = 20, 40
@@ -144,14 +145,9 @@ class Topics:
         fewest = draw.pick(range(_FEWEST_WORDS, _MOST_WORDS))
         spare = [draw.filled(filler) for filler in draw.some((*FILLER, *_ORDINARY), 5)]
         # Nouns are of one or two words: those of the rationale do not count for the length.
-        while spare and (len(sentences) < 3 or _free_words(sentences) < fewest):
+        while spare and (len(sentences) < 3 or free_words(sentences) < fewest):
             if len(sentences) == 6:
                 break
             sentences.append(spare.pop())
         text, rationale = joined(draw.some(sentences, len(sentences)))
         return TextSample(f"message-{index:05d}", text, label=label, rationale=rationale)
-
-
-def _free_words(sentences: list[str]) -> int:
-    text, spans = joined(sentences)
-    return len(text.split()) - sum(len(text[a:b].split()) for a, b in spans)
