@@ -17,7 +17,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from pathlib import Path
 from typing import Annotated
 
 import torch
@@ -30,22 +29,21 @@ from proofs.captions import (
     prove_clip_evidence,
     zero_shot,
 )
+from storing import (
+    MEASURED,
+    PROVEN,
+    Logs,
+    Out,
+    Precision,
+    Scale,
+    first_stages,
+    measure_stored,
+    on_threads,
+    train_stages,
+)
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch import Tensor, nn
-from training import (
-    LOGS,
-    WEIGHTS,
-    Stage,
-    by_stage,
-    fit,
-    minutes,
-    read_card,
-    read_log,
-    read_weights,
-    store,
-    write_card,
-    write_log,
-)
+from training import LOGS, WEIGHTS, Stage, fit, minutes, read_weights
 from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerFast
 
 from xai_lib.datasets.worlds.attribute_scenes import AttributeScenes
@@ -378,11 +376,11 @@ def tokenizer_text() -> str:
 
 
 def main(
-    out: Annotated[Path, typer.Option(help="folder for weights and cards")] = WEIGHTS,
-    logs: Annotated[Path, typer.Option(help="folder for the training logs")] = LOGS,
+    out: Out = WEIGHTS,
+    logs: Logs = LOGS,
     seed: int = 0,
-    scale: Annotated[float, typer.Option(help="multiplies the number of steps")] = 1.0,
-    precision: Annotated[str, typer.Option(help="bfloat16 or float32")] = "float32",
+    scale: Scale = 1.0,
+    precision: Precision = "float32",
     threads: int = 2,
     n: Annotated[int, typer.Option(help="scenes of each kind to measure on")] = 2000,
     resume: Annotated[int, typer.Option(help="stages already in the stored weights")] = 0,
@@ -390,25 +388,24 @@ def main(
     """Train `clip-scenes` and store its weights (float16), card, tokenizer and log."""
     if resume not in range(len(STAGES)):
         raise typer.BadParameter(f"--resume {resume}: give 0 to {len(STAGES) - 1} trained stages.")
-    torch.set_num_threads(threads)
-    log = []
+    dtype, log = on_threads(threads, precision), []
     command = f"data_scripts/train_clip.py --seed {seed} --threads {threads}"
     model, processor = new_model(seed, None if resume else read_weights(START))
     if resume:
         command += f" --resume {resume}"
         model.load_state_dict(read_weights(NAME, out))
-        log = [row for rows in by_stage(read_log(NAME, logs))[:resume] for row in rows]
+        log = first_stages(NAME, resume, logs)
     write_text(out / TOKENIZER, tokenizer_text())
-    for number in range(resume, len(STAGES)):
-        log += train_stage(model, processor, number, seed, scale, getattr(torch, precision))
-        # Rounded to float16 after each stage, so that an interrupted run goes on exactly.
-        write_log(NAME, log, logs)
-        store(model, NAME, describe(processor.tokenizer, log, command, seed), out)
-    card = read_card(NAME, out)
-    card["metrics"] = measure_clip(model, processor, n=n, seed=1_000_001)
-    card["evidence"] = prove_clip_evidence(model, processor, n // 2, seed=1_000_002)
-    write_card(NAME, card, out)
-    print(card["metrics"], card["evidence"], flush=True)
+
+    def train(number: int) -> list[dict[str, float]]:
+        return train_stage(model, processor, number, seed, scale, dtype)
+
+    def card(log: list[dict[str, float]]) -> dict:
+        return describe(processor.tokenizer, log, command, seed)
+
+    train_stages(NAME, model, log, range(resume, len(STAGES)), train, card, out, logs)
+    measures = measure_clip(model, processor, n, MEASURED)
+    measure_stored(NAME, out, measures, prove_clip_evidence(model, processor, n // 2, PROVEN))
 
 
 if __name__ == "__main__":

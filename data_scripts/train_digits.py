@@ -10,13 +10,13 @@ afterwards. The 360 held-out digits are read only to be measured.
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 import typer
 from proofs.scenes import accuracy, prove_digit_evidence
+from storing import Logs, Out, measure_stored, on_threads
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from training import (
@@ -26,9 +26,7 @@ from training import (
     fit,
     minutes,
     predictor,
-    read_card,
     store,
-    write_card,
     write_log,
 )
 
@@ -89,16 +87,15 @@ def train(seed: int, steps: int, precision: torch.dtype = torch.float32, every: 
 
 
 def main(
-    out: Annotated[Path, typer.Option(help="folder for weights and card")] = WEIGHTS,
-    logs: Annotated[Path, typer.Option(help="folder for the training log")] = LOGS,
+    out: Out = WEIGHTS,
+    logs: Logs = LOGS,
     seed: int = 0,
     steps: int = STAGE.steps,
     precision: Annotated[str, typer.Option(help="bfloat16 or float32")] = "float32",
     threads: int = 2,
 ):
     """Train the digit model and store weights (float16), card and log."""
-    torch.set_num_threads(threads)
-    model, log = train(seed, steps, getattr(torch, precision))
+    model, log = train(seed, steps, on_threads(threads, precision))
     write_log("vit-digits", log, logs)
     card = {
         "class": "VisionTransformer",
@@ -110,15 +107,10 @@ def main(
         "training_minutes": minutes(log),
     }
     store(model, "vit-digits", card, out)
-    card = read_card("vit-digits", out)
     predict, held = predictor(model, card), handwritten_digits("test")
-    card["metrics"] = {
-        "held_out_accuracy": accuracy(predict, held.image, held.labels),
-        "n": len(held),
-    }
-    card["evidence"] = prove_digit_evidence(predict)
-    write_card("vit-digits", card, out)
-    print(card["metrics"], card["evidence"], flush=True)
+    right = accuracy(predict, held.image, held.labels)
+    measures = {"held_out_accuracy": right, "n": len(held)}
+    measure_stored("vit-digits", out, measures, prove_digit_evidence(predict))
 
 
 if __name__ == "__main__":

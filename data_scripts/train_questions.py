@@ -13,11 +13,8 @@ that the card measures on are of another seed.
 
 from __future__ import annotations
 
-import copy
-import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -30,8 +27,20 @@ from proofs.questions import (
     prove_question_evidence,
     without_words,
 )
+from storing import (
+    Best,
+    Logs,
+    Model,
+    Out,
+    Precision,
+    Scale,
+    Trained,
+    names_of,
+    on_threads,
+    train_language,
+)
 from torch import Tensor, nn
-from training import LOGS, WEIGHTS, Stage, fit, minutes, read_card, store, write_card, write_log
+from training import LOGS, WEIGHTS, Stage, fit
 from transformers import (
     BertTokenizerFast,
     LxmertConfig,
@@ -44,7 +53,6 @@ from xai_lib.datasets.worlds.attributes import COLOURS, PLACES, SHAPES, SIZES
 from xai_lib.datasets.worlds.question_scenes import DISTRACTORS, FEATURES, OBJECTS
 from xai_lib.datasets.worlds.question_wording import ANSWERS, COUNTS, PLURALS
 from xai_lib.datasets.worlds.questions import GeneratedQuestion, GeneratedQuestions
-from xai_lib.files.writing import write_text
 from xai_lib.models.loaders.questions import question_processor
 from xai_lib.models.processors.question import BOX, QuestionProcessor
 
@@ -244,7 +252,7 @@ def train(
     model, processor = build(name, tokenizer)
     width = KWARGS[name]["hidden_size"]
     names, places, decides = (nn.Linear(width, count) for count in (2, len(PLACES), 4))
-    predict, best = predictor(model, processor), {"held_out": -1.0, "state": None}
+    predict, best = predictor(model, processor), Best()
 
     def losses(step: int) -> dict[str, Tensor]:
         rng = np.random.default_rng((seed, 12, step))
@@ -275,42 +283,38 @@ def train(
         for kind in ("attribute", "count", "existence", "relation"):
             here = torch.tensor([sample.kind == kind for sample in held])
             row[kind] = right[here].double().mean().item()
-        if row["held_out"] >= best["held_out"]:
-            best.update(held_out=row["held_out"], state=copy.deepcopy(model.state_dict()))
+        best.keep(row["held_out"], model)
         return row
 
     most = OBJECTS + max(DISTRACTORS)
     stage = Stage(steps=steps, size=most, zoom=1.0, rate=RATE, final=FINAL)
     log = fit([model, names, places, decides], stage, losses, check, every, precision)
-    model.load_state_dict(best["state"])
+    model.load_state_dict(best.state)
     return model.eval(), processor, log
 
 
 def main(
-    model: Annotated[str, typer.Option(help="one of the models, or all")] = "all",
-    out: Annotated[Path, typer.Option(help="folder for weights and cards")] = WEIGHTS,
-    logs: Annotated[Path, typer.Option(help="folder for the training logs")] = LOGS,
+    model: Model = "all",
+    out: Out = WEIGHTS,
+    logs: Logs = LOGS,
     seed: int = 0,
-    scale: Annotated[float, typer.Option(help="multiplies the number of steps")] = 1.0,
-    precision: Annotated[str, typer.Option(help="bfloat16 or float32")] = "bfloat16",
+    scale: Scale = 1.0,
+    precision: Precision = "bfloat16",
     threads: int = 1,
     n: Annotated[int, typer.Option(help="questions to measure on")] = 4000,
 ):
     """Train the models and store weights (float16), cards and logs, and their tokenizer."""
-    if model != "all" and model not in CLASSES:
-        raise typer.BadParameter(f"--model {model}: give all or one of {', '.join(CLASSES)}.")
-    torch.set_num_threads(threads)
+    names = names_of(CLASSES, model)
+    dtype = on_threads(threads, precision)
     tokenizer = make_tokenizer()
     text = tokenizer.backend_tokenizer.to_str(pretty=True) + "\n"
-    write_text(out / TOKENIZER, text)
-    for name in [m for m in CLASSES if model in ("all", m)]:
-        print(name, flush=True)
+
+    def trained(name: str) -> Trained:
         steps = max(2, round(STEPS[name] * scale))
-        dtype = getattr(torch, precision)
         network, processor, log = train(name, tokenizer, seed, steps, dtype)
-        write_log(name, log, logs)
+        predict = predictor(network, processor)
+        inside = "" if name.startswith("lxmert") else ", at the end of each feature vector"
         card = {
-            "library": "transformers",
             "class": f"transformers.{CLASSES[name][1].__name__}",
             "kwargs": KWARGS[name] | {"vocab_size": len(tokenizer)},
             "class_names": list(ANSWERS),
@@ -318,23 +322,19 @@ def main(
                 "kind": "question",
                 "max_length": LENGTH,
                 "features": FEATURES,
-                "boxes": "x0, y0, x1, y1 in parts of the image"
-                + ("" if name.startswith("lxmert") else ", at the end of each feature vector"),
+                "boxes": f"x0, y0, x1, y1 in parts of the image{inside}",
             },
-            "tokenizer": TOKENIZER,
-            "tokenizer_sha256": hashlib.sha256(text.encode()).hexdigest(),
-            "trained_by": f"data_scripts/train_questions.py --model {name} --seed {seed} "
-            f"--threads {threads}",
-            "seed": seed,
-            "training_minutes": minutes(log),
-            "validation_accuracy": max(row["held_out"] for row in log),
         }
-        store(network, name, card, out)
-        card, predict = read_card(name, out), predictor(network, processor)
-        card["metrics"] = measure_questions(predict, n, seed=1_000_001)
-        card["evidence"] = prove_question_evidence(predict, n // 2, seed=1_000_002)
-        write_card(name, card, out)
-        print(card["metrics"], card["evidence"], flush=True)
+        return Trained(
+            network,
+            log,
+            card,
+            lambda n, seed: measure_questions(predict, n, seed),
+            lambda n, seed: prove_question_evidence(predict, n, seed),
+        )
+
+    command = "data_scripts/train_questions.py"
+    train_language(names, trained, (TOKENIZER, text), command, seed, threads, n, out, logs)
 
 
 if __name__ == "__main__":

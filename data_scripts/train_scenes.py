@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Annotated
 
 import torch
@@ -25,6 +24,19 @@ from proofs.scenes import (
     prove_scene_evidence,
 )
 from scene_objective import MEAN, PATCH, STD, Teacher, image_targets, normalise, scene_losses
+from storing import (
+    MEASURED,
+    PROVEN,
+    Logs,
+    Out,
+    Precision,
+    Scale,
+    first_stages,
+    measure_stored,
+    names_of,
+    on_threads,
+    train_stages,
+)
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
@@ -32,15 +44,12 @@ from training import (
     LOGS,
     WEIGHTS,
     Stage,
-    by_stage,
     fit,
     minutes,
     predictor,
     read_card,
-    read_log,
     read_weights,
     store,
-    write_card,
     write_log,
 )
 
@@ -150,15 +159,7 @@ def polish(
     return log
 
 
-def resumed_log(name: str, stages: int, logs: Path) -> list[dict[str, float]]:
-    """Return the stored log up to the resumed stage."""
-    found = by_stage(read_log(name, logs))
-    if len(found) < stages:
-        raise typer.BadParameter(f"--resume {stages}: the log of {name} has {len(found)} stages.")
-    return [row for rows in found[:stages] for row in rows]
-
-
-def describe(name: str, log: list, trained_by: str, seed: int, teacher: float | None) -> dict:
+def describe(name: str, trained_by: str, seed: int, teacher: float | None, log: list) -> dict:
     """Return a model's card before it is measured."""
     card = {
         "class": CLASSES[name].__name__,
@@ -176,11 +177,11 @@ def describe(name: str, log: list, trained_by: str, seed: int, teacher: float | 
 
 def main(
     model: Annotated[str, typer.Option(help="vit-scenes, deit-scenes or all")] = "all",
-    out: Annotated[Path, typer.Option(help="folder for weights and cards")] = WEIGHTS,
-    logs: Annotated[Path, typer.Option(help="folder for the training logs")] = LOGS,
+    out: Out = WEIGHTS,
+    logs: Logs = LOGS,
     seed: int = 0,
-    scale: Annotated[float, typer.Option(help="multiplies the number of steps")] = 1.0,
-    precision: Annotated[str, typer.Option(help="bfloat16 or float32")] = "bfloat16",
+    scale: Scale = 1.0,
+    precision: Precision = "bfloat16",
     threads: int = 2,
     n: Annotated[int, typer.Option(help="scenes of each kind to measure on")] = 2000,
     resume: Annotated[int, typer.Option(help="stages already in the stored weights: 2 or 3")] = 0,
@@ -189,9 +190,8 @@ def main(
     every_stage = len(STAGES) + len(POLISH)
     if resume not in (0, *range(len(STAGES), every_stage)):
         raise typer.BadParameter(f"--resume {resume}: give 0, or 2 or 3 stages already trained.")
-    torch.set_num_threads(threads)
-    options = {"scale": scale, "precision": getattr(torch, precision)}
-    for name in [m for m in CLASSES if model in ("all", m)]:
+    options = {"scale": scale, "precision": on_threads(threads, precision)}
+    for name in names_of(CLASSES, model):
         teacher, grade = None, None
         if name == "deit-scenes":
             print("teacher", flush=True)
@@ -200,25 +200,21 @@ def main(
             grade = log[-1]["held_out"]
         print(name, flush=True)
         command = f"data_scripts/train_scenes.py --model {name} --seed {seed} --threads {threads}"
+        command += f" --resume {resume}" if resume else ""
+        card = partial(describe, name, command, seed, grade)
         if resume:
-            command += f" --resume {resume}"
-            network, log = CLASSES[name](**KWARGS), resumed_log(name, resume, logs)
+            network, log = CLASSES[name](**KWARGS), first_stages(name, resume, logs)
             network.load_state_dict(read_weights(name, out))
         else:
             network, log = train(name, teacher, seed, **options)
-        for number in range(max(resume, len(STAGES)), every_stage + 1):
-            # Stored here, an interrupted run can go on with `--resume`; rounding to float16 before
-            # each of these stages makes that repeat them exactly.
             write_log(name, log, logs)
-            store(network, name, describe(name, log, command, seed, grade), out)
-            if number < every_stage:
-                print(f"stored; to go on from here: --resume {number}", flush=True)
-                log += polish(network, teacher, number, seed, **options)
-        card, predict = read_card(name, out), predictor(network, read_card(name, out))
-        card["metrics"] = measure_scenes(predict, n, seed=1_000_001)
-        card["evidence"] = prove_scene_evidence(predict, n // 2, seed=1_000_002)
-        write_card(name, card, out)
-        print(card["metrics"], card["evidence"], flush=True)
+            store(network, name, card(log), out)
+        rest = range(max(resume, len(STAGES)), every_stage)
+        polished = partial(polish, network, teacher, seed=seed, **options)
+        train_stages(name, network, log, rest, polished, card, out, logs)
+        predict = predictor(network, read_card(name, out))
+        measures = measure_scenes(predict, n, MEASURED)
+        measure_stored(name, out, measures, prove_scene_evidence(predict, n // 2, PROVEN))
 
 
 if __name__ == "__main__":

@@ -12,12 +12,9 @@ check on validation texts is stored; the texts that the card measures on are of 
 
 from __future__ import annotations
 
-import copy
-import hashlib
 import re
 from collections.abc import Sequence
 from itertools import accumulate
-from pathlib import Path
 from typing import Annotated
 
 import torch
@@ -30,25 +27,25 @@ from proofs.texts import (
     prove_text_evidence,
     without,
 )
-from torch import Tensor, nn
-from training import (
-    LOGS,
-    WEIGHTS,
-    Stage,
-    fit,
-    minutes,
-    read_card,
-    read_weights,
-    store,
-    write_card,
-    write_log,
+from storing import (
+    Best,
+    Logs,
+    Model,
+    Out,
+    Precision,
+    Scale,
+    Trained,
+    names_of,
+    on_threads,
+    train_language,
 )
+from torch import Tensor, nn
+from training import LOGS, WEIGHTS, Stage, fit, read_weights
 from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
 
 from xai_lib.datasets.base import TextSample
 from xai_lib.datasets.worlds.generated_texts import text_world
 from xai_lib.datasets.worlds.wording import Draw
-from xai_lib.files.writing import write_text
 
 BATCH, HELD, LENGTH, VOCABULARY = 48, 1000, 128, 1200
 TOKENIZER = "bert-texts.tokenizer.json"
@@ -181,7 +178,7 @@ def train(
         encoder = {key.removeprefix("bert."): value for key, value in start.items()}
         model.bert.load_state_dict({k: v for k, v in encoder.items() if "classifier" not in k})
     tokens = nn.Linear(KWARGS["hidden_size"], 1 + classes)
-    predict, best = predictor(model, tokenizer), {"held_out": -1.0, "state": None}
+    predict, best = predictor(model, tokenizer), Best()
 
     def losses(step: int) -> dict[str, Tensor]:
         samples = [data[step * BATCH + i] for i in range(BATCH)]
@@ -205,13 +202,12 @@ def train(
         texts, labels = [s.text for s in held], [s.label for s in held]
         right = accuracy(predict, texts, labels)
         bare = accuracy(predict, [only(s) for s in held[: HELD // 4]], labels[: HELD // 4])
-        if right >= best["held_out"]:
-            best.update(held_out=right, state=copy.deepcopy(model.state_dict()))
+        best.keep(right, model)
         return {"held_out": right, "only_rationale": bare}
 
     stage = Stage(steps=steps, size=LENGTH, zoom=1.0, rate=RATE, final=FINAL)
     log = fit([model, tokens], stage, losses, check, every, precision)
-    model.load_state_dict(best["state"])
+    model.load_state_dict(best.state)
     return model.eval(), log
 
 
@@ -226,54 +222,48 @@ def config_of(tokenizer, class_names: tuple[str, ...]) -> BertConfig:
 
 
 def main(
-    model: Annotated[str, typer.Option(help="one of the models, or all")] = "all",
-    out: Annotated[Path, typer.Option(help="folder for weights and cards")] = WEIGHTS,
-    logs: Annotated[Path, typer.Option(help="folder for the training logs")] = LOGS,
+    model: Model = "all",
+    out: Out = WEIGHTS,
+    logs: Logs = LOGS,
     seed: int = 0,
-    scale: Annotated[float, typer.Option(help="multiplies the number of steps")] = 1.0,
-    precision: Annotated[str, typer.Option(help="bfloat16 or float32")] = "float32",
+    scale: Scale = 1.0,
+    precision: Precision = "float32",
     threads: int = 1,
     n: Annotated[int, typer.Option(help="texts to measure on")] = 4000,
 ):
     """Train text models and store weights (float16), cards and logs, and their tokenizer."""
-    if model != "all" and model not in WORLDS:
-        raise typer.BadParameter(f"--model {model}: give all or one of {', '.join(WORLDS)}.")
-    torch.set_num_threads(threads)
+    names = names_of(WORLDS, model)
+    dtype = on_threads(threads, precision)
     tokenizer = train_tokenizer(seed)
     text = tokenizer.backend_tokenizer.to_str(pretty=True) + "\n"
-    write_text(out / TOKENIZER, text)
-    for name in [m for m in WORLDS if model in ("all", m)]:
-        print(name, flush=True)
+
+    def trained(name: str) -> Trained:
         steps = max(2, round(STEPS[name] * scale))
         start = read_weights(STARTS[name], out) if name in STARTS else None
-        network, log = train(name, tokenizer, seed, steps, getattr(torch, precision), start=start)
-        write_log(name, log, logs)
+        network, log = train(name, tokenizer, seed, steps, dtype, start=start)
+        predict, world = predictor(network, tokenizer), WORLDS[name]
         classes = list(network.config.id2label.values())
+        sizes = {
+            "vocab_size": len(tokenizer),
+            "pad_token_id": tokenizer.pad_token_id,
+            "num_labels": len(classes),
+        }
         card = {
-            "library": "transformers",
             "class": "transformers.BertForSequenceClassification",
-            "kwargs": KWARGS
-            | {
-                "vocab_size": len(tokenizer),
-                "pad_token_id": tokenizer.pad_token_id,
-                "num_labels": len(classes),
-            },
+            "kwargs": KWARGS | sizes,
             "class_names": classes,
             "input": {"kind": "text", "max_length": LENGTH},
-            "tokenizer": TOKENIZER,
-            "tokenizer_sha256": hashlib.sha256(text.encode()).hexdigest(),
-            "trained_by": f"data_scripts/train_texts.py --model {name} --seed {seed} "
-            f"--threads {threads}",
-            "seed": seed,
-            "training_minutes": minutes(log),
-            "validation_accuracy": max(row["held_out"] for row in log),
         }
-        store(network, name, card, out)
-        card, predict = read_card(name, out), predictor(network, tokenizer)
-        card["metrics"] = measure_texts(predict, WORLDS[name], n, seed=1_000_001)
-        card["evidence"] = prove_text_evidence(predict, WORLDS[name], n // 2, seed=1_000_002)
-        write_card(name, card, out)
-        print(card["metrics"], card["evidence"], flush=True)
+        return Trained(
+            network,
+            log,
+            card,
+            lambda n, seed: measure_texts(predict, world, n, seed),
+            lambda n, seed: prove_text_evidence(predict, world, n, seed),
+        )
+
+    command = "data_scripts/train_texts.py"
+    train_language(names, trained, (TOKENIZER, text), command, seed, threads, n, out, logs)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 sys.path.insert(0, str(Path(__file__).parents[1] / "data_scripts"))
 
 import scene_objective
+import storing
 import train_digits
 import train_scenes
 import training
@@ -103,9 +104,9 @@ def test_an_interrupted_run_is_continued_from_its_last_stored_stage(tmp_path, mo
 def test_a_log_with_too_few_stages_is_not_resumed(tmp_path):
     row = {"size": 64, "step": 1, "seconds": 1, "class": 1.0}
     training.write_log("vit-scenes", [row, row], tmp_path)
-    assert train_scenes.resumed_log("vit-scenes", 2, tmp_path) == [row, row]
+    assert storing.first_stages("vit-scenes", 2, tmp_path) == [row, row]
     with pytest.raises(train_scenes.typer.BadParameter, match="has 2 stages"):
-        train_scenes.resumed_log("vit-scenes", 3, tmp_path)
+        storing.first_stages("vit-scenes", 3, tmp_path)
 
 
 def test_the_distilled_head_learns_from_the_teacher_only():
