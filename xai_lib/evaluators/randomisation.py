@@ -83,11 +83,11 @@ def cascade_of(model: nn.Module, inputs: Inputs, seed: int = 0) -> Cascade:
     """
     model = unwrap(model)
     with _LOCK:
-        known, cascade = _COPIES.get(model, (None, None))
-        if known != seed or not cascade.is_of(model):
-            cascade = Cascade(model, inputs, seed)
-            _COPIES[model] = seed, cascade
-        return cascade
+        known = _COPIES.get(model)
+        if known is None or known[0] != seed or not known[1].is_of(model):
+            known = seed, Cascade(model, inputs, seed)
+            _COPIES[model] = known
+        return known[1]
 
 
 def stages_of(model: nn.Module, inputs: Inputs) -> dict[str, dict[str, nn.Parameter]]:

@@ -32,7 +32,7 @@ def evaluator(name: str) -> Callable[[Kind], Kind]:
 
 def all_evaluators() -> dict[str, type[Evaluator]]:
     """Return every evaluator by name, in the order of the alphabet; this imports them all."""
-    room = __package__
+    room = __name__.rpartition(".")[0]
     for module in pkgutil.iter_modules(import_module(room).__path__, f"{room}."):
         import_module(module.name)
     return dict(sorted(_EVALUATORS.items()))

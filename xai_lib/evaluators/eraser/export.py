@@ -30,9 +30,10 @@ def as_results(
     the option `share`; thresholded_scores: of `thresholds`, those of the run. documents: the docid
     by annotation id where it is another. Samples without numbers are left out.
     """
-    chosen = records[(records["method"] == method) & records["error"].isna()]
+    chosen = records.loc[(records["method"] == method) & records["error"].isna()]
+    docids = documents or {}
     return [
-        _result(row, k, names, (documents or {}).get(row["key"], row["key"]), thresholds)
+        _result(row, k, names, docids.get(row["key"]) or str(row["key"]), thresholds)
         for row in chosen.to_dict("records")
     ]
 

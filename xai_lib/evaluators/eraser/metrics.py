@@ -6,13 +6,14 @@ of annotation and document there, the sample here. Spans are (start, end), end e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 Span = tuple[int, int]
-Spans = Mapping[Hashable, Iterable[Span]]
+Spans = Mapping[Any, Iterable[Span]]
 
 IOU_THRESHOLD = 0.5
 AOPC_THRESHOLDS = (0.01, 0.05, 0.1, 0.2, 0.5)
@@ -120,7 +121,7 @@ def auprc(truth: Sequence[bool], scores: Sequence[float]) -> float:
 
 
 def soft_scores(
-    truth: Mapping[Hashable, Sequence[bool]], scores: Mapping[Hashable, Sequence[float]]
+    truth: Mapping[Any, Sequence[bool]], scores: Mapping[Any, Sequence[float]]
 ) -> dict[str, float]:
     """Return auprc, average_precision and roc_auc_score, each the mean over the keys of `truth`.
 
@@ -155,7 +156,7 @@ def entropy_drop(clean: Sequence[float], changed: Sequence[float]) -> float:
     return float(entropy(clean) - entropy(changed))
 
 
-def _pooled(truth: Mapping[Hashable, set], predicted: Mapping[Hashable, set]) -> dict[str, PRF]:
+def _pooled(truth: Mapping[Any, set], predicted: Mapping[Any, set]) -> dict[str, PRF]:
     keys = sorted({*truth, *predicted}, key=str)
     each = [set_prf(truth.get(key, set()), predicted.get(key, set())) for key in keys]
     macro = PRF(*(_mean([getattr(prf, name) for prf in each]) for name in ("p", "r", "f1")))

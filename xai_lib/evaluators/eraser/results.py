@@ -34,7 +34,8 @@ def read_results(path: str | os.PathLike) -> list[dict]:
         # Not splitlines: JSON texts may hold what Unicode counts as the end of a line.
         lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or f"it is not UTF-8 ({error.reason})"
+        unread = isinstance(error, OSError)
+        reason = error.strerror if unread else f"it is not UTF-8 ({error.reason})"
         raise InputError(f"The results {path} cannot be read: {reason}.") from error
     found, seen = [], set()
     for number, line in enumerate(lines, 1):
@@ -110,11 +111,9 @@ def _check_result(result: object, where: str) -> None:
         if not isinstance(rationale, dict) or not isinstance(rationale.get("docid"), str):
             raise InputError(f"{where} has a rationale without a docid.")
         for span in rationale.get(HARD) or []:
-            ends = [
-                span.get(k) if isinstance(span, dict) else None
-                for k in ("start_token", "end_token")
-            ]
-            if not all(type(end) is int for end in ends) or not 0 <= ends[0] < ends[1]:
+            place = span if isinstance(span, dict) else {}
+            start, end = place.get("start_token"), place.get("end_token")
+            if type(start) is not int or type(end) is not int or not 0 <= start < end:
                 raise InputError(
                     f"{where}: {span!r} is no span of words; expected start_token and end_token "
                     "(exclusive), integers with 0 <= start < end."

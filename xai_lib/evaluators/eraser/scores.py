@@ -107,7 +107,7 @@ def classification_scores(
     found = [r["classification"] for r in results]
     scores = {
         "accuracy": float(np.mean([a == b for a, b in zip(true, found, strict=True)])),
-        "prf": classification_report(true, found, output_dict=True, zero_division=0),
+        "prf": classification_report(true, found, output_dict=True, zero_division=0),  # pyright: ignore[reportArgumentType]
     }
     for name, column in (("comprehensiveness", COMPREHENSIVE), ("sufficiency", SUFFICIENT)):
         if not all(r.get(column) for r in results):
@@ -161,9 +161,10 @@ def _predictions(results: Sequence[Mapping], column: str) -> dict[tuple[str, str
 
 
 def _words(document: Document) -> list[str]:
-    if document and not isinstance(document[0], str):
-        return [word for sentence in document for word in sentence]
-    return list(document)
+    words: list[str] = []
+    for part in document:
+        words += [part] if isinstance(part, str) else part
+    return words
 
 
 def _marked(spans: Iterable[Span], length: int) -> list[bool]:
