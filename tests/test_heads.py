@@ -269,10 +269,10 @@ def test_random_scores_are_seeded(case):
 
 
 BAD_MASKS = {
-    "no such module": ({"blocks.9.attn": [0]}, "no module"),
-    "a module that does not attend": ({"norm": [0]}, "no such attention call"),
-    "a call too many": ({("blocks.0.attn", 1): [0]}, "no such attention call"),
-    "a number too high": ({7: [0]}, "no such attention call"),
+    "no such module": ({"blocks.9.attn": [0]}, "blocks.9.attn"),
+    "a module that does not attend": ({"norm": [0]}, "'norm'"),
+    "a call too many": ({("blocks.0.attn", 1): [0]}, r"'blocks\.0\.attn', 1"),
+    "a number too high": ({7: [0]}, "7"),
     "no site": ({1.5: [0]}, "names the site 1.5"),
     "no such head": ({0: [2]}, "head 2"),
     "a negative head": ({0: [-1]}, "numbers of heads"),
@@ -281,8 +281,11 @@ BAD_MASKS = {
     "other samples": ({0: torch.ones(2, 2)}, "3 samples"),
     "three dimensions": ({0: torch.ones(1, 1, 2)}, r"\(samples, heads\)"),
     "NaN": ({0: torch.full((2,), float("nan"))}, "outside 0 to 1"),
-    "everything": ({0: "all", 1: [0, 1]}, "every head of every site"),
-    "everything of one sample": ({i: torch.tensor([[1], [0], [1]]) for i in (0, 1)}, "every head"),
+    "everything": ({0: "all", 1: [0, 1]}, "Leave at least one head"),
+    "everything of one sample": (
+        {i: torch.tensor([[1], [0], [1]]) for i in (0, 1)},
+        "Leave at least one head",
+    ),
     "no mapping": ([0, 1], "expected HeadScores.mask"),
 }
 

@@ -108,7 +108,7 @@ def test_embedded_model_is_the_file_in_float32(card):
 
 def test_embedded_file_that_is_not_the_cards(card):
     card(sha256="0" * 64)
-    with pytest.raises(CheckpointError, match=r"tiny\.safetensors is not the file"):
+    with pytest.raises(CheckpointError, match=r"tiny\.safetensors.* install xai-lib again"):
         load("tiny")
     card(kwargs=KWARGS | {"depth": 3})
     with pytest.raises(CheckpointError, match=r"blocks\.2"):
@@ -121,17 +121,17 @@ def test_embedded_file_that_is_not_the_cards(card):
 def test_embedded_weights_truncated_or_gone(card):
     path = card() / "tiny.safetensors"
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(CheckpointError, match=r"tiny\.safetensors is damaged or truncated"):
+    with pytest.raises(CheckpointError, match=r"tiny\.safetensors.* copy it again"):
         load("tiny")
     path.unlink()
-    with pytest.raises(CheckpointError, match=r"tiny\.safetensors is missing"):
+    with pytest.raises(CheckpointError, match=r"tiny\.safetensors"):
         load("tiny")
 
 
 def test_damaged_card_is_named(card):
     (card() / "tiny.json").write_text("{")
     embedded.cards.cache_clear()
-    with pytest.raises(CheckpointError, match=r"tiny\.json is no model card"):
+    with pytest.raises(CheckpointError, match=r"tiny\.json"):
         load("tiny")
 
 
@@ -183,10 +183,10 @@ def test_hf_folder_that_lacks_or_truncates_a_file(hf_folder, name):
     path = hf_folder / name
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(CheckpointError, match=f"{name} is damaged or truncated"):
+    with pytest.raises(CheckpointError, match=f"{name}.* copy it again"):
         load(hf_folder)
     path.unlink()
-    with pytest.raises(CheckpointError, match=f"lacks {name}"):
+    with pytest.raises(CheckpointError, match=name):
         load(hf_folder)
 
 
@@ -195,10 +195,10 @@ def test_timm_folder_that_lacks_or_truncates_a_file(timm_folder, name):
     path = timm_folder / name
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(CheckpointError, match=f"{name} is damaged or truncated"):
+    with pytest.raises(CheckpointError, match=f"{name}.* copy it again"):
         load(timm_folder)
     path.unlink()
-    with pytest.raises(CheckpointError, match=f"lacks {name}"):
+    with pytest.raises(CheckpointError, match=name):
         load(timm_folder)
 
 
@@ -210,27 +210,27 @@ def test_sharded_folder_that_lacks_a_shard(hf_folder):
     shards = sorted(hf_folder.glob("model-*.safetensors"))
     assert len(shards) > 1 and load(hf_folder)[1].size == (16, 16)
     shards[-1].unlink()
-    with pytest.raises(CheckpointError, match=f"lacks {shards[-1].name}"):
+    with pytest.raises(CheckpointError, match=shards[-1].name):
         load(hf_folder)
 
 
 def test_a_backbone_without_classifier_is_not_filled_with_noise(hf_folder):
     ViTForImageClassification.from_pretrained(hf_folder).vit.save_pretrained(hf_folder)
-    with pytest.raises(CheckpointError, match=r"do not fill 2 parameters.*classifier\.bias"):
+    with pytest.raises(CheckpointError, match=r"classifier\.bias"):
         load(hf_folder)
 
 
 def test_a_model_that_is_no_image_classifier(hf_folder):
     AutoConfig.for_model("bert", hidden_size=8, num_attention_heads=2).save_pretrained(hf_folder)
-    with pytest.raises(UnsupportedModelError, match="no image classifier"):
+    with pytest.raises(UnsupportedModelError):
         load(hf_folder)
 
 
 def test_pickled_weights_are_refused(hf_folder):
     (hf_folder / "model.safetensors").rename(hf_folder / "pytorch_model.bin")
-    with pytest.raises(CheckpointError, match=r"pytorch_model\.bin, but pickled weights can run"):
+    with pytest.raises(CheckpointError, match=r"pytorch_model\.bin.*safetensors"):
         load(hf_folder)
-    with pytest.raises(CheckpointError, match="pickled weights can run"):
+    with pytest.raises(CheckpointError, match="safetensors"):
         load(hf_folder / "pytorch_model.bin")
 
 
@@ -239,7 +239,7 @@ def test_unknown_names_say_what_is_known(card):
         load("tinny")
     with pytest.raises(OptionError, match=r"Did you mean 'vit_base_patch16_224\."):
         load("timm:vit_base_patch16_224.orig_in21k_ft_in1")
-    with pytest.raises(CheckpointError, match=r"no folder 'google/vit'.*'hf:OWNER/NAME'"):
+    with pytest.raises(CheckpointError, match=r"google/vit.*'hf:OWNER/NAME'"):
         load("google/vit")
 
 
@@ -254,9 +254,9 @@ def test_offline_is_one_sentence(name, tmp_path, monkeypatch):
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(hub, "reach_hub", no_network)
-    with pytest.raises(CheckpointError, match="not in the local cache") as caught:
+    with pytest.raises(CheckpointError, match="local folder") as caught:
         load(name)
-    assert "\n" not in str(caught.value) and "local folder" in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_timm_weights_from_the_hubs_cache(tmp_path, monkeypatch):
@@ -277,7 +277,7 @@ def test_timm_weights_from_the_hubs_cache(tmp_path, monkeypatch):
         assert torch.equal(model.state_dict()[key], value)
     assert processor.size == (224, 224) and processor.mean == (0.5, 0.5, 0.5)
     assert processor.class_names[1] == model.pretrained_cfg["label_names"][1]
-    with pytest.raises(CheckpointError, match="at revision '2222"):
+    with pytest.raises(CheckpointError, match="2222"):
         load(f"timm:{name}", revision="2" * 40)
 
 
@@ -301,5 +301,5 @@ def test_the_hubs_cache_serves_without_network(hf_folder, tmp_path, monkeypatch)
 
 @pytest.mark.parametrize("name", (3, None, b"vit-scenes", ["vit-scenes"]))
 def test_a_name_that_is_no_text_is_refused(name):
-    with pytest.raises(OptionError, match="expected a model's name or the path"):
+    with pytest.raises(OptionError, match=r"name is .*path of a folder"):
         load(name)

@@ -56,14 +56,14 @@ def test_texts_are_padded_as_the_model_was_trained():
 @pytest.mark.parametrize("pad_to", [None, LENGTH])
 def test_bad_texts_and_images_are_refused(pad_to):
     processor = pair_processor(pad_to)
-    with pytest.raises(InputError, match=r"texts\[1\] is empty"):
+    with pytest.raises(InputError, match=r"texts\[1\]"):
         processor(picture(), ["a star", " "])
-    with pytest.raises(InputError, match="the model takes 24"):
+    with pytest.raises(InputError, match="24"):
         processor(picture(), "a star " * 20)
     assert processor(picture(), "a star " * 20, truncate=True)["input_ids"].shape == (1, LENGTH)
-    with pytest.raises(InputError, match="No image file"):
+    with pytest.raises(InputError, match=r"nowhere\.png"):
         processor("nowhere.png", TEXTS)
-    with pytest.raises(InputError, match="images come first"):
+    with pytest.raises(InputError, match=r"processor\(images, texts\)"):
         processor("a red star", picture())
 
 
@@ -89,14 +89,14 @@ def test_damaged_folders_are_refused(tmp_path):
     write_folder(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     change(tmp_path / "config.json", text_config=config["text_config"] | {"eos_token_id": 7})
-    with pytest.raises(CheckpointError, match="reads them at id 7"):
+    with pytest.raises(CheckpointError, match="id 7: set eos_token_id"):
         xai.load(tmp_path)
     change(tmp_path / "config.json", text_config=config["text_config"])
     (tmp_path / "preprocessor_config.json").unlink()
     with pytest.raises(CheckpointError, match=r"preprocessor_config\.json"):
         xai.load(tmp_path)
     (tmp_path / "tokenizer.json").unlink()
-    with pytest.raises(CheckpointError, match="has no tokenizer"):
+    with pytest.raises(CheckpointError, match=r"copy tokenizer\.json"):
         xai.load(tmp_path)
 
 
@@ -105,7 +105,7 @@ def test_a_tokenizer_of_another_model_is_refused(tmp_path):
     words = tokenizer()
     words.add_tokens([f"word{i}" for i in range(9)])
     words.save_pretrained(tmp_path)
-    with pytest.raises(CheckpointError, match="do not belong together"):
+    with pytest.raises(CheckpointError, match="Take the tokenizer"):
         xai.load(tmp_path)
 
 
@@ -155,11 +155,11 @@ def test_classes_are_named_and_every_image_method_works():
 
 def test_prompts_and_names_must_fit():
     model, processor = random_clip(), pair_processor()
-    with pytest.raises(InputError, match="3 prompts and 2 class names"):
+    with pytest.raises(InputError):
         ZeroShotClassifier(model, processor.tokenize(TEXTS), ["a", "b"])
-    with pytest.raises(InputError, match="prompts is list"):
+    with pytest.raises(InputError, match=r"list.*processor\.tokenize"):
         ZeroShotClassifier(model, TEXTS)
-    with pytest.raises(InputError, match="no input_ids"):
+    with pytest.raises(InputError, match="input_ids"):
         ZeroShotClassifier(model, {})
     with pytest.raises(InputError, match="Give class_names"):
         zero_shot(model, processor)
@@ -167,7 +167,7 @@ def test_prompts_and_names_must_fit():
 
 def test_other_models_are_refused():
     prompts = pair_processor().tokenize(TEXTS)
-    with pytest.raises(UnsupportedModelError, match="no get_image_features"):
+    with pytest.raises(UnsupportedModelError, match="get_image_features"):
         ZeroShotClassifier(torch.nn.Linear(2, 2), prompts)
 
     class Otherwise(SiglipModel):
@@ -177,5 +177,5 @@ def test_other_models_are_refused():
             return output
 
     small = random_clip("siglip").config
-    with pytest.raises(UnsupportedModelError, match="cannot be explained as a classifier"):
+    with pytest.raises(UnsupportedModelError, match=r"xai\.explain"):
         ZeroShotClassifier(Otherwise(SiglipConfig.from_dict(small.to_dict())).eval(), prompts)

@@ -133,26 +133,26 @@ def test_samples(processor):
     inputs = processor.of(samples)
     assert inputs["visual_feats"].shape == (2, 3, DIM)
     assert torch.equal(processor.of(samples[1])["visual_pos"], inputs["visual_pos"][1:])
-    with pytest.raises(InputError, match="'1' has no regions"):
+    with pytest.raises(InputError, match="'1'"):
         processor.of([samples[0], replace(samples[1], boxes=None)])
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"questions": ""}, "is empty"),
-        ({"questions": "is " * 11}, r"has 13 tokens, the model takes 12: ask it in fewer words"),
-        ({"questions": QUESTIONS}, "2 questions and features of 1 images"),
-        ({"boxes": [torch.rand(3, 4)] * 2}, "1 questions and boxes of 2 images"),
-        ({"features": torch.zeros(DIM)}, r"features has the shape \(6,\)"),
-        ({"features": [torch.zeros(DIM)]}, r"features\[0\] has the shape \(6,\)"),
+        ({"questions": ""}, "empty"),
+        ({"questions": "is " * 11}, "ask it in fewer words"),
+        ({"questions": QUESTIONS}, "features"),
+        ({"boxes": [torch.rand(3, 4)] * 2}, "boxes"),
+        ({"features": torch.zeros(DIM)}, r"features.*\(6,\)"),
+        ({"features": [torch.zeros(DIM)]}, r"features\[0\].*\(6,\)"),
         ({"features": torch.zeros(0, DIM)}, "at least one region"),
-        ({"features": torch.zeros(3, DIM + 1)}, "7 numbers a region, the model takes 6: take"),
+        ({"features": torch.zeros(3, DIM + 1)}, "7.* 6: take"),
         ({"features": torch.full((3, DIM), torch.nan)}, "NaN"),
         ({"features": "file.npz"}, "features is str"),
         ({"features": [[1.0] * DIM]}, r"features\[0\] is list"),
-        ({"boxes": None}, "LXMERT takes boxes"),
-        ({"boxes": torch.rand(2, 4)}, r"\(2, 4\), its features are of 3 regions"),
+        ({"boxes": None}, "boxes"),
+        ({"boxes": torch.rand(2, 4)}, r"\(2, 4\)"),
         ({"boxes": torch.rand(3, 5)}, r"expected \(3, 4\)"),
         ({"boxes": torch.tensor([[0, 0, 640.0, 480]] * 3)}, "from 0 to 640.*divide x"),
         ({"boxes": torch.tensor([[-0.2, 0, 0.5, 0.5]] * 3)}, "from -0.2"),
@@ -169,7 +169,7 @@ def test_bad_input_is_refused(processor, change, message):
 
 def test_bad_regions_of_visual_bert():
     processor = QuestionProcessor(tokenizer(), "visual_bert", DIM + 4)
-    with pytest.raises(InputError, match="the last four a box: give boxes="):
+    with pytest.raises(InputError, match="give boxes="):
         processor(QUESTIONS[0], torch.zeros(3, DIM))
     with pytest.raises(InputError, match="10, or 6 and boxes"):
         processor(QUESTIONS[0], torch.zeros(3, 7), torch.zeros(3, 4))
@@ -196,11 +196,11 @@ def test_local_folders_load(folder):
 
 
 def test_the_caller_may_bring_the_tokenizer(folder):
-    with pytest.raises(CheckpointError, match=r"no tokenizer.*give tokenizer="):
+    with pytest.raises(CheckpointError, match="give tokenizer="):
         xai.load(folder)
     model, processor = xai.load(folder, tokenizer=tokenizer())
     assert logits(model, processor(QUESTIONS[0], *regions(3))).shape == (1, 3)
-    with pytest.raises(CheckpointError, match="do not belong together"):
+    with pytest.raises(CheckpointError, match="Take the tokenizer"):
         xai.load(folder, tokenizer=BertTokenizerFast(vocab={"[UNK]": 0, "a": 1}))
     with pytest.raises(OptionError, match="tokenizer"):
         xai.load("bert-topics", tokenizer=tokenizer())

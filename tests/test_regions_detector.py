@@ -231,12 +231,12 @@ def test_both_weight_formats_and_both_configs_load(folder, detector):
 def test_weights_of_another_model_are_named(folder):
     key = "roi_heads.box_predictor.attr_score.bias"
     damaged = {
-        "without": ({k: v for k, v in STATE.items() if k != key}, f"1 missing .*{key}"),
+        "without": ({k: v for k, v in STATE.items() if k != key}, key),
         "other": (STATE | {"backbone.res2.3.conv1.weight": torch.zeros(1)}, r"res2\.3\.conv1"),
-        "shape": (STATE | {key: torch.zeros(401)}, rf"{key} \(401,\) for \(7,\)"),
-        "nan": (STATE | {key: torch.full((7,), np.nan)}, f"NaN.*{key}"),
-        "nested": ({"model": STATE}, "no state dict"),
-        "code": ({"model": Path("x")}, "refused, as it could run code"),
+        "shape": (STATE | {key: torch.zeros(401)}, rf"{key} \(401,\)"),
+        "nan": (STATE | {key: torch.full((7,), np.nan)}, f"{key}.*copy it again"),
+        "nested": ({"model": STATE}, r"save model\.state_dict\(\)"),
+        "code": ({"model": Path("x")}, "save_file"),
     }
     for content, message in damaged.values():
         torch.save(content, folder / "pytorch_model.bin")
@@ -245,30 +245,30 @@ def test_weights_of_another_model_are_named(folder):
 
 
 def test_missing_and_truncated_files_are_named(folder, tmp_path):
-    with pytest.raises(CheckpointError, match="not downloaded"):
+    with pytest.raises(CheckpointError, match=r"give the folder .*pytorch_model\.bin"):
         load_detector(tmp_path / "nowhere")
     with pytest.raises(OptionError, match="path is None"):
         load_detector(None)
     for size in (0, 100, 20_000):
         whole = torch.save(STATE, folder / "cut.bin") or (folder / "cut.bin").read_bytes()
         (folder / "cut.bin").write_bytes(whole[:size])
-        with pytest.raises(CheckpointError, match=r"cut\.bin.* damaged"):
+        with pytest.raises(CheckpointError, match=r"cut\.bin"):
             load_detector(folder / "cut.bin")
     (folder / "objects_vocab.txt").write_text("cat\ndog\n")
-    with pytest.raises(CheckpointError, match="2 lines, the config 10"):
+    with pytest.raises(CheckpointError, match="Copy the right one"):
         load_detector(folder)
     (folder / "config.yaml").write_text("a: [1")
-    with pytest.raises(CheckpointError, match=r"config\.yaml is damaged"):
+    with pytest.raises(CheckpointError, match=r"config\.yaml.* copy it again"):
         load_detector(folder)
     (folder / "config.yaml").write_text("no mapping")
-    with pytest.raises(CheckpointError, match="no mapping of names"):
+    with pytest.raises(CheckpointError, match=r"config\.yaml.* copy it again"):
         load_detector(folder)
     (folder / "config.yaml").unlink()
-    with pytest.raises(CheckpointError, match=r"lacks the detector's configuration, config\.yaml"):
+    with pytest.raises(CheckpointError, match=r"config\.yaml"):
         load_detector(folder)
     (folder / "config.yaml").write_text(yaml.safe_dump(PUBLISHED))
     (folder / "pytorch_model.bin").unlink()
-    with pytest.raises(CheckpointError, match="lacks the detector's weights"):
+    with pytest.raises(CheckpointError, match=r"pytorch_model\.bin"):
         load_detector(folder)
 
 
@@ -278,11 +278,11 @@ def test_missing_and_truncated_files_are_named(folder, tmp_path):
         ({"RESNETS": None, "INPUT__FORMAT": None}, r"lacks RESNETS\.DEPTH.*INPUT\.FORMAT"),
         ({"RESNETS__DEPTH": 18}, "DEPTH is one of"),
         ({"RESNETS__DEPTH": "deep"}, "expected a whole number"),
-        ({"RESNETS__NORM": "GN"}, "built for 'BN' or 'FrozenBN' only"),
-        ({"ROI_BOX_HEAD__ATTR": False}, "built for True only"),
+        ({"RESNETS__NORM": "GN"}, "NORM.*'BN' or 'FrozenBN'"),
+        ({"ROI_BOX_HEAD__ATTR": False}, "ATTR.*True"),
         ({"ROI_BOX_HEAD__RES5HALVE": 1}, "expected true or false"),
         ({"MODEL__PIXEL_STD": [1.0, 0.0, 1.0]}, "PIXEL_STD"),
-        ({"ROI_HEADS__NMS_THRESH_TEST": []}, "NMS_THRESH_TEST names thresholds"),
+        ({"ROI_HEADS__NMS_THRESH_TEST": []}, "NMS_THRESH_TEST"),
         ({"MIN_DETECTIONS": 37, "MAX_DETECTIONS": 36}, "MIN_DETECTIONS <= MAX_DETECTIONS"),
         ({"INPUT__MIN_SIZE_TEST": 0}, "MIN_SIZE_TEST"),
         ({"RPN__BBOX_REG_WEIGHTS": [1.0, 1.0]}, "four positive numbers"),
@@ -297,11 +297,11 @@ def test_a_config_that_describes_no_detector_is_refused(change, message):
 def test_bad_images_and_options_are_named(detector):
     with pytest.raises(OptionError, match="config is int"):
         RegionDetector(3)
-    with pytest.raises(InputError, match="Cannot read an image from int"):
+    with pytest.raises(InputError, match="int"):
         detector(3)
-    with pytest.raises(InputError, match="list is empty"):
+    with pytest.raises(InputError):
         detector([])
-    with pytest.raises(InputError, match="Image 1 of 2: No image file"):
+    with pytest.raises(InputError, match=r"1 of 2.*nowhere\.png"):
         detector([PICTURE, "nowhere.png"])
     with pytest.raises(InputError, match="less narrow"):
         detector(np.zeros((400, 8, 3), np.uint8))
@@ -312,7 +312,7 @@ def test_bad_images_and_options_are_named(detector):
 def test_an_image_without_a_region_is_named():
     model = RegionDetector(published(PROPOSAL_GENERATOR__MIN_SIZE=500))
     model.load_state_dict(STATE)
-    with pytest.raises(InputError, match="finds nothing in image 0 of 2"):
+    with pytest.raises(InputError, match="image 0 of 2"):
         model([PICTURE, PICTURE])
 
 
@@ -364,7 +364,7 @@ def test_a_detector_without_a_box_head_pools_its_largest_map():
 
 def test_what_is_no_torchvision_detector_or_finds_nothing_is_named():
     model = small_faster_rcnn()
-    with pytest.raises(InputError, match=r"nothing that scores 1\.0 in image 0 of 1"):
+    with pytest.raises(InputError, match=r"image 0 of 1: lower min_score"):
         torchvision_regions(model, PICTURE, min_score=1.0)
     with pytest.raises(OptionError, match="min_score is 2"):
         torchvision_regions(model, PICTURE, min_score=2)
@@ -372,5 +372,5 @@ def test_what_is_no_torchvision_detector_or_finds_nothing_is_named():
         torchvision_regions(model, PICTURE, regions=1.5)
     with pytest.raises(OptionError, match=r"model\.eval\(\)"):
         torchvision_regions(model.train(), PICTURE)
-    with pytest.raises(UnsupportedModelError, match="Linear is no torchvision detector"):
+    with pytest.raises(UnsupportedModelError, match=r"Linear.*Give one"):
         torchvision_regions(torch.nn.Linear(2, 2), PICTURE)

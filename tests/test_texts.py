@@ -165,7 +165,7 @@ def test_inputs_edited_after_tokenizing_do_not_show_the_words_they_had(bert, edi
     inputs = processor(list(TEXTS))
     edit(inputs)
     att = xai.explain(model, inputs, "generic_attention", target=1)
-    with pytest.raises(InputError, match="changed after they were tokenized"):
+    with pytest.raises(InputError, match="tokenize"):
         att.words()
     # Where the tokens that the tokenizer added still stand, they are known as such.
     known = edit is with_another_token
@@ -295,7 +295,7 @@ def test_windows_that_cannot_be(bert, options, words):
     assert all(word in str(error.value) for word in words)
     with pytest.raises(InputError, match=r"texts\[1\]"):
         xai.explain_long(*bert, ["good film", " "], "attnlrp")
-    with pytest.raises(InputError, match="texts is empty"):
+    with pytest.raises(InputError, match="texts"):
         xai.explain_long(*bert, [], "attnlrp")
 
 
