@@ -417,6 +417,15 @@ def live_tensors():
     return sum(type(thing) is torch.Tensor for thing in gc.get_objects())
 
 
+@pytest.fixture
+def only_new_objects():
+    """Let the collector see what a test makes alone: the libraries have a million objects."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.mark.usefixtures("only_new_objects")
 @pytest.mark.parametrize("method", METHODS)
 def test_nothing_outlives_an_explanation(bert, method):
     """A tensor whose attributes lead back to itself is kept by its graph, and with it the graph."""

@@ -90,8 +90,12 @@ def _cell(entry, model: nn.Module, eager: nn.Module | None, method: Method) -> C
 
 def explain(entry, model: nn.Module, inputs, method: str):
     """Explain the classes that the entry asks for, with few steps."""
-    few = {name: FEW[name] for name in FEW if name in all_methods()[method].options}
-    return xai.explain(model, inputs, method, **entry.asked, **few)
+    return xai.explain(model, inputs, method, **entry.asked, **few(method))
+
+
+def few(method: str) -> dict[str, int]:
+    """Return options that let a method take few steps, where it takes any."""
+    return {name: FEW[name] for name in FEW if name in all_methods()[method].options}
 
 
 def deviation(a: Tensor, b: Tensor) -> float:
