@@ -13,6 +13,7 @@ import torch
 import typer
 from torch import Tensor, nn
 from training import by_stage, minutes, read_card, read_log, store, write_card, write_log
+from transformers import PreTrainedTokenizerFast
 
 from xai_lib.files.writing import write_text
 
@@ -43,13 +44,13 @@ class Best:
 
 @dataclass(frozen=True)
 class Trained:
-    """A model after training: what its card says of it, and how it is measured on n samples."""
+    """A model after training: what its card says of it, its predictions, the world it knows."""
 
     network: nn.Module
     log: Log
     card: dict
-    measure: Callable[[int, int], dict]
-    prove: Callable[[int, int], dict]
+    predict: Callable
+    world: tuple[str, ...] = ()
 
 
 def names_of(models: Iterable[str], chosen: str) -> list[str]:
@@ -68,36 +69,38 @@ def measure_stored(name: str, out: Path, measures: dict, evidence: dict) -> None
 
 def train_language(
     names: Iterable[str],
+    tokenizer: tuple[str, PreTrainedTokenizerFast],
     train: Callable[[str], Trained],
-    tokenizer: tuple[str, str],
-    command: str,
-    seed: int,
-    threads: int,
+    measures: tuple[Callable[..., dict], Callable[..., dict]],
+    command: tuple[str, int, int],
     n: int,
-    out: Path,
-    logs: Path,
+    folders: tuple[Path, Path],
 ) -> None:
-    """Train models that share a tokenizer, its file and its text, and store all with their cards.
+    """Train models that share a tokenizer, and store all with their cards and logs.
 
-    command: the script, for the cards. n: samples to measure on; half as many for the evidence.
+    tokenizer: its file, and itself before it was used (then it would state its padding too).
+    measures: of accuracy on n samples, of evidence on half as many. command: the script, the seed
+    and the number of threads, for the cards. folders: of weights, of logs.
     """
-    file, text = tokenizer
+    (file, plain), (script, seed, threads), (out, logs) = tokenizer, command, folders
+    text = plain.backend_tokenizer.to_str(pretty=True) + "\n"
     write_text(out / file, text)
     for name in names:
         print(name, flush=True)
         done = train(name)
         write_log(name, done.log, logs)
-        card = {"library": "transformers"} | done.card
-        card |= {
+        told = {
             "tokenizer": file,
             "tokenizer_sha256": hashlib.sha256(text.encode()).hexdigest(),
-            "trained_by": f"{command} --model {name} --seed {seed} --threads {threads}",
+            "trained_by": f"data_scripts/{script} --model {name} --seed {seed} --threads {threads}",
             "seed": seed,
             "training_minutes": minutes(done.log),
             "validation_accuracy": max(row["held_out"] for row in done.log),
         }
-        store(done.network, name, card, out)
-        measure_stored(name, out, done.measure(n, MEASURED), done.prove(n // 2, PROVEN))
+        store(done.network, name, {"library": "transformers", **done.card, **told}, out)
+        about = (done.predict, *done.world)
+        accuracy = measures[0](*about, n, seed=MEASURED)
+        measure_stored(name, out, accuracy, measures[1](*about, n // 2, seed=PROVEN))
 
 
 def first_stages(name: str, stages: int, logs: Path) -> Log:

@@ -19,6 +19,7 @@ import json
 import math
 from typing import Annotated
 
+import storing
 import torch
 import torch.nn.functional as F
 import typer
@@ -28,18 +29,6 @@ from proofs.captions import (
     measure_clip,
     prove_clip_evidence,
     zero_shot,
-)
-from storing import (
-    MEASURED,
-    PROVEN,
-    Logs,
-    Out,
-    Precision,
-    Scale,
-    first_stages,
-    measure_stored,
-    on_threads,
-    train_stages,
 )
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch import Tensor, nn
@@ -376,11 +365,11 @@ def tokenizer_text() -> str:
 
 
 def main(
-    out: Out = WEIGHTS,
-    logs: Logs = LOGS,
+    out: storing.Out = WEIGHTS,
+    logs: storing.Logs = LOGS,
     seed: int = 0,
-    scale: Scale = 1.0,
-    precision: Precision = "float32",
+    scale: storing.Scale = 1.0,
+    precision: storing.Precision = "float32",
     threads: int = 2,
     n: Annotated[int, typer.Option(help="scenes of each kind to measure on")] = 2000,
     resume: Annotated[int, typer.Option(help="stages already in the stored weights")] = 0,
@@ -388,13 +377,13 @@ def main(
     """Train `clip-scenes` and store its weights (float16), card, tokenizer and log."""
     if resume not in range(len(STAGES)):
         raise typer.BadParameter(f"--resume {resume}: give 0 to {len(STAGES) - 1} trained stages.")
-    dtype, log = on_threads(threads, precision), []
+    dtype, log = storing.on_threads(threads, precision), []
     command = f"data_scripts/train_clip.py --seed {seed} --threads {threads}"
     model, processor = new_model(seed, None if resume else read_weights(START))
     if resume:
         command += f" --resume {resume}"
         model.load_state_dict(read_weights(NAME, out))
-        log = first_stages(NAME, resume, logs)
+        log = storing.first_stages(NAME, resume, logs)
     write_text(out / TOKENIZER, tokenizer_text())
 
     def train(number: int) -> list[dict[str, float]]:
@@ -403,9 +392,11 @@ def main(
     def card(log: list[dict[str, float]]) -> dict:
         return describe(processor.tokenizer, log, command, seed)
 
-    train_stages(NAME, model, log, range(resume, len(STAGES)), train, card, out, logs)
-    measures = measure_clip(model, processor, n, MEASURED)
-    measure_stored(NAME, out, measures, prove_clip_evidence(model, processor, n // 2, PROVEN))
+    storing.train_stages(NAME, model, log, range(resume, len(STAGES)), train, card, out, logs)
+    measures = measure_clip(model, processor, n, storing.MEASURED)
+    storing.measure_stored(
+        NAME, out, measures, prove_clip_evidence(model, processor, n // 2, storing.PROVEN)
+    )
 
 
 if __name__ == "__main__":

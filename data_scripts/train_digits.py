@@ -12,11 +12,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated
 
+import storing
 import torch
 import torch.nn.functional as F
 import typer
 from proofs.scenes import accuracy, prove_digit_evidence
-from storing import Logs, Out, measure_stored, on_threads
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from training import (
@@ -87,15 +87,15 @@ def train(seed: int, steps: int, precision: torch.dtype = torch.float32, every: 
 
 
 def main(
-    out: Out = WEIGHTS,
-    logs: Logs = LOGS,
+    out: storing.Out = WEIGHTS,
+    logs: storing.Logs = LOGS,
     seed: int = 0,
     steps: int = STAGE.steps,
     precision: Annotated[str, typer.Option(help="bfloat16 or float32")] = "float32",
     threads: int = 2,
 ):
     """Train the digit model and store weights (float16), card and log."""
-    model, log = train(seed, steps, on_threads(threads, precision))
+    model, log = train(seed, steps, storing.on_threads(threads, precision))
     write_log("vit-digits", log, logs)
     card = {
         "class": "VisionTransformer",
@@ -110,7 +110,7 @@ def main(
     predict, held = predictor(model, card), handwritten_digits("test")
     right = accuracy(predict, held.image, held.labels)
     measures = {"held_out_accuracy": right, "n": len(held)}
-    measure_stored("vit-digits", out, measures, prove_digit_evidence(predict))
+    storing.measure_stored("vit-digits", out, measures, prove_digit_evidence(predict))
 
 
 if __name__ == "__main__":

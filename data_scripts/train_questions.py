@@ -18,6 +18,7 @@ from dataclasses import replace
 from typing import Annotated
 
 import numpy as np
+import storing
 import torch
 import torch.nn.functional as F
 import typer
@@ -26,18 +27,6 @@ from proofs.questions import (
     on_background,
     prove_question_evidence,
     without_words,
-)
-from storing import (
-    Best,
-    Logs,
-    Model,
-    Out,
-    Precision,
-    Scale,
-    Trained,
-    names_of,
-    on_threads,
-    train_language,
 )
 from torch import Tensor, nn
 from training import LOGS, WEIGHTS, Stage, fit
@@ -252,7 +241,7 @@ def train(
     model, processor = build(name, tokenizer)
     width = KWARGS[name]["hidden_size"]
     names, places, decides = (nn.Linear(width, count) for count in (2, len(PLACES), 4))
-    predict, best = predictor(model, processor), Best()
+    predict, best = predictor(model, processor), storing.Best()
 
     def losses(step: int) -> dict[str, Tensor]:
         rng = np.random.default_rng((seed, 12, step))
@@ -294,25 +283,22 @@ def train(
 
 
 def main(
-    model: Model = "all",
-    out: Out = WEIGHTS,
-    logs: Logs = LOGS,
+    model: storing.Model = "all",
+    out: storing.Out = WEIGHTS,
+    logs: storing.Logs = LOGS,
     seed: int = 0,
-    scale: Scale = 1.0,
-    precision: Precision = "bfloat16",
+    scale: storing.Scale = 1.0,
+    precision: storing.Precision = "bfloat16",
     threads: int = 1,
     n: Annotated[int, typer.Option(help="questions to measure on")] = 4000,
 ):
     """Train the models and store weights (float16), cards and logs, and their tokenizer."""
-    names = names_of(CLASSES, model)
-    dtype = on_threads(threads, precision)
+    names, dtype = storing.names_of(CLASSES, model), storing.on_threads(threads, precision)
     tokenizer = make_tokenizer()
-    text = tokenizer.backend_tokenizer.to_str(pretty=True) + "\n"
 
-    def trained(name: str) -> Trained:
+    def trained(name: str) -> storing.Trained:
         steps = max(2, round(STEPS[name] * scale))
         network, processor, log = train(name, tokenizer, seed, steps, dtype)
-        predict = predictor(network, processor)
         inside = "" if name.startswith("lxmert") else ", at the end of each feature vector"
         card = {
             "class": f"transformers.{CLASSES[name][1].__name__}",
@@ -325,16 +311,12 @@ def main(
                 "boxes": f"x0, y0, x1, y1 in parts of the image{inside}",
             },
         }
-        return Trained(
-            network,
-            log,
-            card,
-            lambda n, seed: measure_questions(predict, n, seed),
-            lambda n, seed: prove_question_evidence(predict, n, seed),
-        )
+        return storing.Trained(network, log, card, predictor(network, processor))
 
-    command = "data_scripts/train_questions.py"
-    train_language(names, trained, (TOKENIZER, text), command, seed, threads, n, out, logs)
+    measures = measure_questions, prove_question_evidence
+    command = "train_questions.py", seed, threads
+    plain = TOKENIZER, tokenizer
+    storing.train_language(names, plain, trained, measures, command, n, (out, logs))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Annotated
 
+import storing
 import torch
 import torch.nn.functional as F
 import typer
@@ -24,19 +25,6 @@ from proofs.scenes import (
     prove_scene_evidence,
 )
 from scene_objective import MEAN, PATCH, STD, Teacher, image_targets, normalise, scene_losses
-from storing import (
-    MEASURED,
-    PROVEN,
-    Logs,
-    Out,
-    Precision,
-    Scale,
-    first_stages,
-    measure_stored,
-    names_of,
-    on_threads,
-    train_stages,
-)
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
@@ -177,11 +165,11 @@ def describe(name: str, trained_by: str, seed: int, teacher: float | None, log: 
 
 def main(
     model: Annotated[str, typer.Option(help="vit-scenes, deit-scenes or all")] = "all",
-    out: Out = WEIGHTS,
-    logs: Logs = LOGS,
+    out: storing.Out = WEIGHTS,
+    logs: storing.Logs = LOGS,
     seed: int = 0,
-    scale: Scale = 1.0,
-    precision: Precision = "bfloat16",
+    scale: storing.Scale = 1.0,
+    precision: storing.Precision = "bfloat16",
     threads: int = 2,
     n: Annotated[int, typer.Option(help="scenes of each kind to measure on")] = 2000,
     resume: Annotated[int, typer.Option(help="stages already in the stored weights: 2 or 3")] = 0,
@@ -190,8 +178,8 @@ def main(
     every_stage = len(STAGES) + len(POLISH)
     if resume not in (0, *range(len(STAGES), every_stage)):
         raise typer.BadParameter(f"--resume {resume}: give 0, or 2 or 3 stages already trained.")
-    options = {"scale": scale, "precision": on_threads(threads, precision)}
-    for name in names_of(CLASSES, model):
+    options = {"scale": scale, "precision": storing.on_threads(threads, precision)}
+    for name in storing.names_of(CLASSES, model):
         teacher, grade = None, None
         if name == "deit-scenes":
             print("teacher", flush=True)
@@ -203,7 +191,7 @@ def main(
         command += f" --resume {resume}" if resume else ""
         card = partial(describe, name, command, seed, grade)
         if resume:
-            network, log = CLASSES[name](**KWARGS), first_stages(name, resume, logs)
+            network, log = CLASSES[name](**KWARGS), storing.first_stages(name, resume, logs)
             network.load_state_dict(read_weights(name, out))
         else:
             network, log = train(name, teacher, seed, **options)
@@ -211,10 +199,12 @@ def main(
             store(network, name, card(log), out)
         rest = range(max(resume, len(STAGES)), every_stage)
         polished = partial(polish, network, teacher, seed=seed, **options)
-        train_stages(name, network, log, rest, polished, card, out, logs)
+        storing.train_stages(name, network, log, rest, polished, card, out, logs)
         predict = predictor(network, read_card(name, out))
-        measures = measure_scenes(predict, n, MEASURED)
-        measure_stored(name, out, measures, prove_scene_evidence(predict, n // 2, PROVEN))
+        measures = measure_scenes(predict, n, storing.MEASURED)
+        storing.measure_stored(
+            name, out, measures, prove_scene_evidence(predict, n // 2, storing.PROVEN)
+        )
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import Annotated
 
+import storing
 import torch
 import torch.nn.functional as F
 import typer
@@ -26,18 +27,6 @@ from proofs.texts import (
     only,
     prove_text_evidence,
     without,
-)
-from storing import (
-    Best,
-    Logs,
-    Model,
-    Out,
-    Precision,
-    Scale,
-    Trained,
-    names_of,
-    on_threads,
-    train_language,
 )
 from torch import Tensor, nn
 from training import LOGS, WEIGHTS, Stage, fit, read_weights
@@ -178,7 +167,7 @@ def train(
         encoder = {key.removeprefix("bert."): value for key, value in start.items()}
         model.bert.load_state_dict({k: v for k, v in encoder.items() if "classifier" not in k})
     tokens = nn.Linear(KWARGS["hidden_size"], 1 + classes)
-    predict, best = predictor(model, tokenizer), Best()
+    predict, best = predictor(model, tokenizer), storing.Best()
 
     def losses(step: int) -> dict[str, Tensor]:
         samples = [data[step * BATCH + i] for i in range(BATCH)]
@@ -222,48 +211,38 @@ def config_of(tokenizer, class_names: tuple[str, ...]) -> BertConfig:
 
 
 def main(
-    model: Model = "all",
-    out: Out = WEIGHTS,
-    logs: Logs = LOGS,
+    model: storing.Model = "all",
+    out: storing.Out = WEIGHTS,
+    logs: storing.Logs = LOGS,
     seed: int = 0,
-    scale: Scale = 1.0,
-    precision: Precision = "float32",
+    scale: storing.Scale = 1.0,
+    precision: storing.Precision = "float32",
     threads: int = 1,
     n: Annotated[int, typer.Option(help="texts to measure on")] = 4000,
 ):
     """Train text models and store weights (float16), cards and logs, and their tokenizer."""
-    names = names_of(WORLDS, model)
-    dtype = on_threads(threads, precision)
+    names, dtype = storing.names_of(WORLDS, model), storing.on_threads(threads, precision)
     tokenizer = train_tokenizer(seed)
-    text = tokenizer.backend_tokenizer.to_str(pretty=True) + "\n"
 
-    def trained(name: str) -> Trained:
+    def trained(name: str) -> storing.Trained:
         steps = max(2, round(STEPS[name] * scale))
         start = read_weights(STARTS[name], out) if name in STARTS else None
         network, log = train(name, tokenizer, seed, steps, dtype, start=start)
-        predict, world = predictor(network, tokenizer), WORLDS[name]
         classes = list(network.config.id2label.values())
-        sizes = {
-            "vocab_size": len(tokenizer),
-            "pad_token_id": tokenizer.pad_token_id,
-            "num_labels": len(classes),
-        }
+        sizes = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
         card = {
             "class": "transformers.BertForSequenceClassification",
-            "kwargs": KWARGS | sizes,
+            "kwargs": KWARGS | sizes | {"num_labels": len(classes)},
             "class_names": classes,
             "input": {"kind": "text", "max_length": LENGTH},
         }
-        return Trained(
-            network,
-            log,
-            card,
-            lambda n, seed: measure_texts(predict, world, n, seed),
-            lambda n, seed: prove_text_evidence(predict, world, n, seed),
-        )
+        predict = predictor(network, tokenizer)
+        return storing.Trained(network, log, card, predict, (WORLDS[name],))
 
-    command = "data_scripts/train_texts.py"
-    train_language(names, trained, (TOKENIZER, text), command, seed, threads, n, out, logs)
+    measures = measure_texts, prove_text_evidence
+    command = "train_texts.py", seed, threads
+    plain = TOKENIZER, tokenizer
+    storing.train_language(names, plain, trained, measures, command, n, (out, logs))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pkgutil
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -159,3 +159,8 @@ def parse_name(
     if entry.form != entry.name and not (colon and named):
         return None
     return Asked(text, entry, named if colon else None, split, path, revision)
+
+
+def no_split(name: str, split: str, known: Iterable[str]) -> OptionError:
+    """Return the error for a split that a data set does not have."""
+    return OptionError(f"{name!r} has no split {split!r}. It has: {', '.join(known)}.")

@@ -93,22 +93,24 @@ def reach_hub() -> None:
         raise ConnectionError(str(error)) from error
 
 
-def _failure(repo: str, revision: str | None, error: Exception) -> CheckpointError:
+def why_not(error: Exception, wanted: str = "such file") -> tuple[str, str]:
+    """Return why something cannot be had from the hub, and what to do about it, in words."""
     from huggingface_hub import errors
 
-    at = f" at revision {revision!r}" if revision else ""
+    offline = (ConnectionError, errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled)
     if isinstance(error, errors.GatedRepoError):
-        reason = "is gated"
-        advice = "accept its terms on the hub and log in with `hf auth login`"
-    elif isinstance(error, ConnectionError | errors.LocalEntryNotFoundError):
-        reason = "is not in the local cache and the hub cannot be reached"
-        advice = "go online once"
-    elif isinstance(error, errors.EntryNotFoundError):
-        reason = "has no safetensors weights on the hub"
-        advice = "choose another checkpoint"
-    else:
-        reason = f"cannot be had from the hub ({type(error).__name__})"
-        advice = "check its name and revision"
+        return "is gated", "accept its terms on the hub and log in with `hf auth login`"
+    if isinstance(error, offline):
+        return "is not in the local cache and the hub cannot be reached", "go online once"
+    if isinstance(error, errors.EntryNotFoundError):
+        return f"has no {wanted} on the hub", "choose another one"
+    reason = f"cannot be had from the hub ({type(error).__name__})"
+    return reason, "check its name and revision"
+
+
+def _failure(repo: str, revision: str | None, error: Exception) -> CheckpointError:
+    at = f" at revision {revision!r}" if revision else ""
+    reason, advice = why_not(error, "safetensors weights")
     return CheckpointError(
         f"{repo!r}{at} {reason}: {advice}, or give the path of a local folder that holds "
         f"{CONFIG_NAME} and {WEIGHTS_NAME}."

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xai_lib.errors import InputError, MissingDataError, OptionError
-from xai_lib.files.hub import TIMEOUT_S, reach_hub
+from xai_lib.files.hub import TIMEOUT_S, reach_hub, why_not
 
 CARD = "README.md"
 DEFAULT_SPLITS = ("validation", "test")
@@ -180,20 +180,9 @@ def _fetch(name: HubName) -> list[Path]:
     except (InputError, OptionError):
         raise
     except Exception as error:  # its HTTP library and so its errors vary by version
-        raise _unavailable(name, error) from error
+        reason, advice = why_not(error)
+        raise MissingDataError(
+            f"The data set '{name}' {reason}: {advice}, or give a folder with a copy of it as "
+            "path=."
+        ) from error
     return [folder / file for file in chosen]
-
-
-def _unavailable(name: HubName, error: Exception) -> MissingDataError:
-    from huggingface_hub import errors
-
-    if isinstance(error, errors.GatedRepoError):
-        reason, advice = "is gated", "accept its terms on the hub and log in with `hf auth login`"
-    elif isinstance(error, ConnectionError | errors.OfflineModeIsEnabled):
-        reason, advice = "is not in the local cache and the hub cannot be reached", "go online once"
-    else:
-        reason = f"cannot be had from the hub ({type(error).__name__})"
-        advice = "check its name and revision"
-    return MissingDataError(
-        f"The data set '{name}' {reason}: {advice}, or give a folder with a copy of it as path=."
-    )

@@ -15,7 +15,7 @@ from xai_lib.datasets.questions.answers import find_answers
 from xai_lib.datasets.questions.records import Question, read_lxmert, read_vqa2
 from xai_lib.datasets.regions.features import RegionFeatures
 from xai_lib.datasets.regions.opening import open_regions
-from xai_lib.datasets.registry import PATH, PLACE, SPLIT, Asked, dataset
+from xai_lib.datasets.registry import PATH, PLACE, SPLIT, Asked, dataset, no_split
 from xai_lib.errors import InputError, OptionError
 
 VQA2 = Source(
@@ -171,7 +171,7 @@ def open_vqa(name: str, root: Path, split: str) -> VQA:
     """
     known = (*_SPLITS, "protocol")
     if split not in known:
-        raise OptionError(f"{name!r} has no split {split!r}. It has: {', '.join(known)}.")
+        raise no_split(name, split, known)
     if not root.is_dir():
         raise InputError(f"{str(root)!r} is no folder: expected one with questions and answers.")
     whole = "validation" if split == "protocol" else split

@@ -9,11 +9,11 @@ from pathlib import Path
 from xai_lib.datasets.base import TextDataset, TextSample
 from xai_lib.datasets.fingerprints import stated
 from xai_lib.datasets.missing import Source
-from xai_lib.datasets.registry import PATH, PLACE, SPLIT, Asked, dataset
+from xai_lib.datasets.registry import PATH, PLACE, SPLIT, Asked, dataset, no_split
 from xai_lib.datasets.texts.eraser import Annotation, Evidence, rationale_of
 from xai_lib.datasets.texts.eraser_documents import Documents, json_lines
 from xai_lib.datasets.texts.records import Records
-from xai_lib.errors import InputError, MissingDataError, OptionError
+from xai_lib.errors import InputError, MissingDataError
 
 MOVIES = Source(
     "movies",
@@ -54,7 +54,7 @@ class EraserTexts(TextDataset):
                 "layout."
             )
         if split not in present:
-            raise OptionError(f"{name!r} has no split {split!r}. It has: {', '.join(present)}.")
+            raise no_split(name, split, present)
         self.documents = Documents(root)
         lines = Records(root / _FILES[split])
         self._digest = lines.digest

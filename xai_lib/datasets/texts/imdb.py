@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from xai_lib.datasets.missing import Source
-from xai_lib.datasets.registry import PATH, PLACE, SPLIT, Asked, dataset
+from xai_lib.datasets.registry import PATH, PLACE, SPLIT, Asked, dataset, no_split
 from xai_lib.datasets.texts.files import TextFiles, class_files
 from xai_lib.datasets.texts.published import NEGATIVE_POSITIVE, Published, open_table, wu_ong
 from xai_lib.datasets.texts.table import Table
-from xai_lib.errors import InputError, OptionError
+from xai_lib.errors import InputError
 
 IMDB = Published(
     Source(
@@ -41,7 +41,7 @@ def open_imdb(name: str, root: Path, split: str) -> TextFiles:
     ID_RATING.txt, or whose rating contradicts its folder (negative: 1 to 4, positive: 7 to 10).
     """
     if split not in _SPLITS:
-        raise OptionError(f"{name!r} has no split {split!r}. It has: {', '.join(_SPLITS)}.")
+        raise no_split(name, split, _SPLITS)
     folder = root / split
     files, labels = class_files(folder, _FOLDERS)
     for file, label in zip(files, labels, strict=True):

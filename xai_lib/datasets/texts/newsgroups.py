@@ -7,9 +7,9 @@ from pathlib import Path
 
 from xai_lib.datasets.images.folders import split_entries
 from xai_lib.datasets.missing import Source
-from xai_lib.datasets.registry import PATH, PLACE, SPLIT, Asked, dataset
+from xai_lib.datasets.registry import PATH, PLACE, SPLIT, Asked, dataset, no_split
 from xai_lib.datasets.texts.files import TextFiles, class_files, read_text
-from xai_lib.errors import InputError, OptionError
+from xai_lib.errors import InputError
 
 NEWSGROUPS = Source(
     "20newsgroups",
@@ -50,7 +50,7 @@ def open_newsgroups(name: str, place: Path, split: str) -> TextFiles:
     OptionError for another split than train and test, InputError for a folder of another form.
     """
     if split not in _FOLDERS:
-        raise OptionError(f"{name!r} has no split {split!r}. It has: {', '.join(_FOLDERS)}.")
+        raise no_split(name, split, _FOLDERS)
     root = place / _FOLDERS[split]
     if not root.is_dir():
         if (place / _FOLDERS["train" if split == "test" else "test"]).is_dir() or not (

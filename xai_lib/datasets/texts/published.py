@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xai_lib.datasets.missing import Source
-from xai_lib.datasets.registry import PATH, PLACE, SPLIT, Asked, dataset
+from xai_lib.datasets.registry import PATH, PLACE, SPLIT, Asked, dataset, no_split
 from xai_lib.datasets.texts.records import Records, first_record
 from xai_lib.datasets.texts.table import Layout, Table
 from xai_lib.errors import InputError, OptionError
@@ -207,7 +207,7 @@ def open_table(asked: Asked, published: Published, hint: str = "") -> Table:
     layouts = [layout for layout in published.layouts if split in layout.files]
     if not layouts:
         every = dict.fromkeys(key for layout in published.layouts for key in layout.files)
-        raise OptionError(f"{asked.text!r} has no split {split!r}. It has: {', '.join(every)}.")
+        raise no_split(asked.text, split, every)
     for folder in _INSIDE:
         for layout in layouts:
             path = place / folder / layout.files[split]
