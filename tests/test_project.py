@@ -191,6 +191,26 @@ def test_licence_and_citations():
     assert len(titles) == len(set(titles)) >= 16
 
 
+def test_the_changelog_has_the_version_and_what_is_to_come():
+    text = (ROOT / "CHANGELOG.md").read_text()
+    assert re.findall(r"^## \[(.+?)\]", text, re.MULTILINE)[:2] == ["Unreleased", __version__]
+
+
+def test_links_between_pages_lead_somewhere():
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md")]
+    for page in (*pages, *PACKAGE.glob("*/README.md")):
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page}: {target}"
+
+
+def test_ci_runs_what_make_test_runs_on_every_python():
+    job = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]["test"]
+    supported = SpecifierSet(PROJECT["requires-python"])
+    versions = [f"3.{minor}" for minor in range(9, 17) if supported.contains(f"3.{minor}")]
+    assert job["strategy"]["matrix"]["python"] == versions
+    assert job["steps"][-1] == {"run": ".ci/run"} and "make test" in (ROOT / ".ci/run").read_text()
+
+
 def test_every_method_cites_a_reference():
     from xai_lib.errors import OptionError
     from xai_lib.explainers.citations import citation, references
