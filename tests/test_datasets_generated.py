@@ -9,7 +9,7 @@ import torch
 
 import xai_lib as xai
 from xai_lib.cli.doctor import examine
-from xai_lib.datasets import Scenes, datasets_table, handwritten_digits, open_dataset
+from xai_lib.datasets import Scenes, datasets_table, handwritten_digits, open_dataset, registry
 from xai_lib.datasets.worlds.attribute_scenes import AttributeScenes
 from xai_lib.datasets.worlds.attributes import CAPTION_ZOOM
 from xai_lib.datasets.worlds.generated import EVALUATION_SEED, SceneImages
@@ -18,6 +18,7 @@ from xai_lib.errors import OptionError
 
 @pytest.mark.parametrize(("name", "objects"), [("scenes", 1), ("scenes-2", 2)])
 def test_scenes_are_lazy_fixed_and_masked(name, objects):
+    registry.entries()  # imports what there is, once
     began = time.perf_counter()
     data = open_dataset(name)
     assert time.perf_counter() - began < 0.5 and len(data) == 10_000
@@ -147,3 +148,18 @@ def test_table_and_doctor_say_what_is_present_and_where(tmp_path, monkeypatch):
     assert str(tmp_path) in section["imagenet-val"] and section["digits"].startswith("present")
     monkeypatch.setenv("XAI_GTSEGS", str(tmp_path / "none.mat"))
     assert "nothing at" in examine()["Data sets"]["gtsegs"]
+
+
+def test_a_data_set_is_one_function_under_its_name(monkeypatch):
+    monkeypatch.setattr(registry, "_ENTRIES", dict(registry.entries()))
+
+    @registry.dataset("few-scenes", modality="image", samples=3, origin="here", takes=("path",))
+    def few(asked):
+        return SceneImages(asked.text, n=int(asked.path))
+
+    data = open_dataset("few-scenes", path="3")
+    assert (data.name, len(data)) == ("few-scenes", 3)
+    row = datasets_table().set_index("name").loc["few-scenes"]
+    assert (row["samples"], row["present"], row["where from"]) == ("3", True, "here")
+    with pytest.raises(OptionError, match="choose another name"):
+        registry.dataset("scenes", modality="image")(few)

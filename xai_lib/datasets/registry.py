@@ -94,13 +94,19 @@ def dataset(
 
     modality: "image", "text" or "question". evidence: what says where a label's evidence lies,
     such as "masks". origin: where it comes from, for people. The rest is as `Entry` has it; samples
-    and origin of a set with a source are the source's.
+    and origin of a set with a source are the source's. Raises OptionError for a name that another
+    module has taken.
     """
 
     def register(opener: Callable[[Asked], Dataset]) -> Callable[[Asked], Dataset]:
         def here() -> bool | None:
             return source.is_here() if source else None if form else True
 
+        taken = _ENTRIES.get(name)
+        if taken is not None and taken.open.__module__ != opener.__module__:
+            raise OptionError(
+                f"{taken.open.__module__} has a data set {name!r} already; choose another name."
+            )
         _ENTRIES[name] = Entry(
             name=name,
             open=opener,
