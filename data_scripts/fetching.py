@@ -14,8 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pooch
-
+from xai_lib.errors import needs_extra
 from xai_lib.files.writing import write_text
 
 CHUNK = 1 << 20
@@ -43,6 +42,9 @@ def download(
     """
     if not url.startswith(("http://", "https://")):
         raise FetchError(f"{url!r} is no web address: expected http:// or https://.")
+    needs_extra("data", "pooch")
+    import pooch
+
     part = path.with_name(path.name + ".part")
 
     def resume(url: str, output_file: str, _pooch: object) -> None:
@@ -133,6 +135,9 @@ def _size(path: Path) -> int:
 
 def checksum(path: Path, algorithm: str) -> str:
     """Return the hexadecimal digest of a file."""
+    needs_extra("data", "pooch")
+    import pooch
+
     return pooch.file_hash(str(path), alg=algorithm)
 
 
