@@ -12,12 +12,11 @@ from golden_questions import NAMES, answers, golden, golden_inputs, golden_model
 
 import xai_lib as xai
 from xai_lib.explainers.lrp import rule_set
-from xai_lib.explainers.meeting import Structure, _layouts
-from xai_lib.explainers.mixing import positive_head_mean
-from xai_lib.explainers.stream_mixer import mix_streams
+from xai_lib.explainers.mixing import Mixer, positive_head_mean
 from xai_lib.passes.call import Call
 from xai_lib.passes.loan import borrowed
-from xai_lib.streams.prepare import prepare_streams
+from xai_lib.passes.meeting import Meeting
+from xai_lib.streams.prepare import prepare
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -134,11 +133,10 @@ def test_golden_row_that_the_head_reads(name, function, number, target):
 def traced(number, target):
     """Yield a traced pass of the golden LXMERT, with the published rules, and its target's seed."""
     model = golden_model("lxmert")
-    inputs = prepare_streams(model, golden_inputs("lxmert", number), None)
+    inputs = prepare(model, golden_inputs("lxmert", number))
     chosen = torch.tensor([[[target_of("lxmert", number, target), -1]]])
     with borrowed(model):
-        structure = Structure.of(model, inputs)
-        view = inputs.whole(_layouts(inputs, structure, structure.chains))
+        view = Meeting.of(model, inputs).together()
         call = Call(model, view, lambda logits: chosen, reference=True)
         run = call.forward(graph="sites", rules=rule_set(call, "zplus", 1.0))
         yield run, call.first_seed(run)
@@ -161,7 +159,7 @@ def test_golden_matrices_between_all_tokens(number, target):
         used = [place for place, grad in enumerate(grads) if (grad != 0).any()]
         sites = [run.sites[place] for place in used]
         cams = [positive_head_mean(maps[method][place]) for place in used]
-        mixer = mix_streams(sites, cams, **options.get("bimodal", {}))
+        mixer = Mixer(chains=True, **options.get("bimodal", {})).mix(sites, cams)
         chains = {site.query[0].name: site.query[0] for site in run.sites}
         for query in ("text", "image"):
             for key, part in mixer.relevance(chains[query], probs[0]).items():

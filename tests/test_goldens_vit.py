@@ -8,7 +8,7 @@ from small_vits import golden, golden_model, relative_error
 import xai_lib as xai
 from xai_lib.explainers.lrp import rule_set
 from xai_lib.passes.call import Call
-from xai_lib.streams.views import prepare
+from xai_lib.streams.prepare import prepare
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -242,7 +242,7 @@ def traced(name, variant):
     call = Call(model, prepare(model, inputs[:1]), lambda logits: target)
     options = {"rules": "zplus", "alpha": 1.0} | VARIANTS[variant]
     with ModuleTensors(model) as tensors:
-        run = call.forward(call.inputs.pixels.requires_grad_(), rules=rule_set(call, **options))
+        run = call.forward(call.inputs.focus.data.requires_grad_(), rules=rule_set(call, **options))
     return model, call, run, tensors
 
 

@@ -15,7 +15,7 @@ from xai_lib.passes.loan import borrowed
 from xai_lib.rules import published_alpha_beta
 from xai_lib.rules.gate import Switch
 from xai_lib.rules.recorded import Recorder
-from xai_lib.streams.views import prepare
+from xai_lib.streams.prepare import prepare
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -14,7 +14,7 @@ from xai_lib.evaluators import QuestionBatch, Subject, create, parse_methods
 from xai_lib.evaluators.answers import accuracies, credits_of
 from xai_lib.evaluators.question_removal import kept_regions, kept_tokens
 from xai_lib.evaluators.text_perturbation import area
-from xai_lib.streams.views import logits_of
+from xai_lib.streams.targets import logits_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -1,11 +1,16 @@
 """Where the default departs from the published code, and compat="reference" brings it back."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from small_vits import golden_model, relative_error
 
 import xai_lib as xai
 from xai_lib.errors import OptionError
+from xai_lib.explainers.steps import conventions, step
+from xai_lib.passes.call import Call
+from xai_lib.streams.prepare import prepare
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -155,3 +160,17 @@ def test_nothing_else_changes(vit):
         default = xai.explain(model, inputs, method).relevance
         reference = xai.explain(model, inputs, method, compat="reference").relevance
         assert torch.equal(default, reference), method
+
+
+def test_the_table_of_departures_is_the_one_in_the_docs():
+    text = (Path(__file__).parent.parent / "docs" / "conventions.md").read_text()
+    told = text.split("<!-- departures: begin")[1].split("-->\n")[1].split("<!--")[0]
+    assert told.strip() == conventions(), "renew it with `xai methods --write`"
+
+
+def test_a_step_is_ours_unless_the_published_code_is_asked_for(vit):
+    model, inputs = vit
+    for reference, expected in ((False, "ours"), (True, True)):
+        call = Call(model, prepare(model, inputs), None, reference=reference)
+        assert step(call, "zplus.whole_batch", "ours") == expected
+        assert step(call, "a step that nobody departs from", "ours") == "ours"

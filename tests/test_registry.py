@@ -50,7 +50,7 @@ def brightness(call: Call, *, turned: bool = False) -> Output:
     run = call.forward(at_input=True, graph="as_is", keep=False)
     pixels = -run.features.detach() if turned else run.features.detach()
     found = call.each_target(run, lambda seed: pixels)
-    return Output.at_input(call, found.sum(call.inputs.channel))
+    return Output.at_input(call, found.sum(call.channel))
 '''
 
 

@@ -60,8 +60,7 @@ def rows_of(monkeypatch, values, masks, errors=None, **options):
 
 def value(frame, name):
     metric = METRICS[name]
-    good = frame[frame["error"].isna()]
-    return metric.value(good[list(metric.columns)].to_numpy(float).mean(0))
+    return metric.value(metric.parts(frame[frame["error"].isna()]).mean(0))
 
 
 @pytest.mark.parametrize("group", GROUPS)

@@ -12,9 +12,9 @@ from support.report import PAGE, TABLE, page, recorded, table
 
 import xai_lib as xai
 from xai_lib.cli.methods import renewed
-from xai_lib.explainers.meeting import Structure
 from xai_lib.explainers.registry import all_methods
-from xai_lib.streams.prepare import prepare_streams
+from xai_lib.passes.meeting import Meeting
+from xai_lib.streams.prepare import prepare
 
 ROOT = Path(__file__).parents[1]
 GRADIENT_AND_LRP = (
@@ -59,8 +59,8 @@ def test_a_model_whose_outputs_or_inputs_do_not_allow_it_is_refused_by_every_met
 @pytest.mark.parametrize("entry", READ, ids=lambda e: e.name)
 def test_streams_meet_as_the_catalogue_says(entry):
     model, inputs = entry.model(), entry.batch()
-    prepared = prepare_streams(model, inputs, entry.position)
-    assert Structure.of(model, prepared).kind == entry.meet
+    prepared = prepare(model, inputs, entry.position)
+    assert Meeting.of(model, prepared).kind == entry.meet
 
 
 @pytest.mark.parametrize("entry", ONE_MAP, ids=lambda e: e.name)

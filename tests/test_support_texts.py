@@ -13,7 +13,7 @@ from transformers import activations
 
 import xai_lib as xai
 from xai_lib.passes.call import Call
-from xai_lib.streams.views import prepare
+from xai_lib.streams.prepare import prepare
 
 BY_NAME = {entry.name: entry for entry in TEXTS}
 ONE_MAP = [e for e in TEXTS if "conv layer" not in e.name]

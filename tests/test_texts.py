@@ -13,7 +13,8 @@ import xai_lib as xai
 from xai_lib.errors import InputError, MethodNotApplicableError, OptionError, UnsupportedModelError
 from xai_lib.long_texts import _cut
 from xai_lib.models import TextProcessor
-from xai_lib.streams.words import TextLayout, words_of
+from xai_lib.streams.texts import TextLayout
+from xai_lib.streams.words import words_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from xai_lib.attribution import Attribution
-from xai_lib.errors import MethodNotApplicableError, unknown_name
+from xai_lib.errors import unknown_name
 from xai_lib.explainers import registry
-from xai_lib.explainers.meeting import explain_streams
+from xai_lib.explainers.reading import read_tokens
 from xai_lib.passes.call import Call
-from xai_lib.passes.loan import borrowed, eager
-from xai_lib.passes.refusals import PIXEL_METHODS
-from xai_lib.streams.finishing import finished
-from xai_lib.streams.prepare import prepare_streams
-from xai_lib.streams.targets import Target, class_names, resolve_all
-from xai_lib.streams.views import prepare, unwrap
+from xai_lib.passes.loan import borrowed, eager, unwrap
+from xai_lib.passes.meeting import Meeting
+from xai_lib.passes.refusals import coupled_streams, merged_tokens, mingled_streams
+from xai_lib.streams.layouts import FIRST_TOKEN, Layout, StreamsLayout
+from xai_lib.streams.prepare import Inputs, prepare
+from xai_lib.streams.targets import AGAINST, NONE, Target, class_names, resolve_all
 from xai_lib.tracing import Trace
 
 COMPAT = (None, "reference")
-FIRST_TOKEN = ("keep", "zero", "min")
 
 
 @torch.inference_mode(False)
@@ -65,65 +65,126 @@ def explain(
         raise unknown_name("first_token", first_token, FIRST_TOKEN)
     chosen = registry.find(method, options)
     model = unwrap(model)
-    names = class_names(model)
-    reference = compat == "reference"
-    streams = prepare_streams(model, inputs, position)
-
-    def choose(logits: Tensor, of_texts: bool = False) -> Tensor:
-        nonlocal names
-        if of_texts:
-            # A text is its own name; the configuration's labels are of other classes.
-            names = streams.text_names()
-        return resolve_all(targets, target, logits, names)
-
-    if streams is None:
-        prepared = prepare(model, inputs)
-        prepared.position = position
-        call = Call(model, prepared, choose, reference=reference)
-        with borrowed(model):
-            output = chosen.function(call, **call.resolved(options))
-        layout, found, logits = call.layout(call.run), call.targets, call.run.logits
-        given, stream = prepared.given, prepared.stream
-    else:
-        output, layout, found, logits = explain_streams(
-            model,
-            streams,
-            chosen,
-            options,
-            choose,
-            reference=reference,
-            read=first_token != "keep",
-        )
-        given, stream = streams.everything, "streams"
-    relevance = output.relevance
-    if relevance is None:
-        relevance = layout.patch_sums(output.pixels)
-    if relevance.shape[1:] != (found.shape[1], layout.tokens):
-        raise MethodNotApplicableError(
-            f"{method!r} sees {relevance.shape[-1]} tokens where the model starts with "
-            f"{layout.tokens}: it merges tokens on the way. {PIXEL_METHODS.capitalize()}."
-        )
-    relevance = finished(relevance, layout, reference, first_token)
+    given = prepare(model, inputs, position)
+    with borrowed(model):
+        question = _Question(model, given, chosen, options, target, targets, compat, first_token)
+        layouts, relevance, pixels = question.answer()
+    relevance = layouts.finished(relevance, first_token, padding=compat == "reference")
+    content = layouts.content_of(relevance.shape[1], relevance.device)
 
     def public(x):
         x = None if x is None else x.detach()
         return x if targets is not None or x is None else x[0]
 
+    found, logits = question.targets, question.logits
     against = found[..., 1]
     return Attribution(
         relevance=public(relevance),
         target=public(found[..., 0]),
         logits=logits.detach(),
-        content=layout.content_of(found.shape[1], logits.device),
+        content=content,
         method=method,
         options=options | ({"compat": compat} if compat else {}),
-        layout=layout,
-        inputs=given,
-        pixels=public(output.pixels),
-        class_names=names,
-        stream=stream,
+        layouts=layouts,
+        inputs=given.everything if given.several else given.focus.data,
+        pixels=public(pixels),
+        class_names=question.names or None,
         against=public(against) if (against >= 0).any() else None,
     )
+
+
+class _Question:
+    """One call of `explain`, put to the method once for each view that the model's streams need.
+
+    A single stream is one view; its pass chooses the targets. Of several, a first pass shows how
+    they meet (`Meeting`): all together, or each on its own and the answers side by side.
+    """
+
+    def __init__(self, model, inputs, method, options, target, targets, compat, first_token):
+        self.model, self.inputs, self.method, self.options = model, inputs, method, options
+        self.reads = first_token != "keep"
+        self.reference = compat == "reference"
+        self.names = self.targets = self.logits = None
+        self._wanted = targets, target
+
+    def answer(self) -> tuple[StreamsLayout, Tensor, Tensor | None]:
+        """Return where the tokens lie, their relevance (targets, batch, tokens), the pixels'."""
+        if not self.inputs.several:
+            relevance, pixels, call = self._ask(self.inputs, self._choose)
+            self.targets, self.logits = call.targets, call.run.logits
+            layout = call.layout(call.run)
+            return StreamsLayout.side_by_side({layout.stream: layout}), relevance, pixels
+        meeting = Meeting.of(self.model, self.inputs)
+        if meeting.pairwise:
+            # A text is its own name; the configuration's labels are of other classes.
+            texts = self.inputs.stream("text").texts or ()
+            self.names = tuple(" ".join(parts) for parts in texts)
+        self.logits, self.targets = meeting.logits, self._choose(meeting.logits)
+        apart = meeting.kind != "joint" and self.method.streams == "apart"
+        if meeting.kind in ("joint", "coupled") and not apart:
+            return self._together(meeting)
+        if meeting.kind == "mingled" and not apart:
+            raise mingled_streams(self.method.name)
+        return self._apart(meeting)
+
+    def _together(self, meeting: Meeting) -> tuple[StreamsLayout, Tensor, Tensor | None]:
+        if meeting.kind == "coupled" and self.method.streams == "one":
+            raise coupled_streams(self.method.name)
+        view = meeting.together()
+        relevance, pixels, call = self._ask(view, lambda logits: self.targets)
+        layouts = view.known
+        if layouts.joint and self.reads:
+            layouts = layouts.reading(read_tokens(call))
+        return layouts, relevance, pixels
+
+    def _apart(self, meeting: Meeting) -> tuple[StreamsLayout, Tensor, Tensor | None]:
+        """Explain each stream on its own and put the results side by side."""
+        found: dict[str, Tensor] = {}
+        layouts: dict[str, Layout] = {}
+        pixels = None
+        for view in meeting.apart():
+            if meeting.pairwise and view.focus.name == "text":
+                answers = self._of_texts()
+            else:
+                answers = [(view.focus.name, *self._ask(view, lambda logits: self.targets))]
+            for name, relevance, own_pixels, call in answers:
+                found[name], layouts[name] = relevance, call.layout(call.run)
+                pixels = pixels if own_pixels is None else own_pixels
+        relevance = torch.cat([r.to(self.targets.device) for r in found.values()], -1)
+        return StreamsLayout.side_by_side(layouts), relevance, pixels
+
+    def _of_texts(self) -> Iterator[tuple[str, Tensor, None, Call]]:
+        """Explain the texts that the targets name, each by the image it is scored against."""
+        count, batch, _ = self.targets.shape
+        images = torch.arange(batch, device=self.targets.device).repeat(count)
+        for name, side, sign in (("text", 0, 1), (AGAINST, 1, -1)):
+            rows = self.targets[..., side].flatten()
+            there = rows >= 0
+            if not there.any():
+                continue
+            # Samples of a list that are explained against nothing have zeros there.
+            view = self.inputs.texts_against(rows.clamp(min=0))
+            wanted = torch.stack([images, torch.full_like(images, NONE)], 1)[None]
+            relevance, _, call = self._ask(view, lambda logits, wanted=wanted: wanted)
+            relevance = sign * relevance[0] * there[:, None]
+            yield name, relevance.unflatten(0, (count, batch)), None, call
+
+    def _choose(self, logits: Tensor) -> Tensor:
+        targets, target = self._wanted
+        if self.names is None:
+            self.names = class_names(self.model)
+        return resolve_all(targets, target, logits, self.names or None)
+
+    def _ask(self, view: Inputs, choose) -> tuple[Tensor, Tensor | None, Call]:
+        """Put the question to the method for one view of the inputs."""
+        call = Call(self.model, view, choose, reference=self.reference)
+        output = self.method.function(call, **call.resolved(self.options))
+        layout, relevance = call.layout(call.run), output.relevance
+        if relevance is None:
+            relevance = layout.patch_sums(output.pixels)
+        if relevance.shape[1:] != (call.targets.shape[1], layout.tokens):
+            raise merged_tokens(self.method.name, relevance.shape[-1], layout.tokens)
+        return relevance, output.pixels, call
 
 
 @contextmanager

@@ -11,10 +11,9 @@ from torch.nn import functional as F
 
 from xai_lib.errors import MethodNotApplicableError, OptionError, unknown_name
 from xai_lib.files.writing import saveable, written
-from xai_lib.streams.layouts import RegionLayout, StreamsLayout
-from xai_lib.streams.patches import Layout, TokenLayout
+from xai_lib.streams.layouts import Layout, StreamsLayout
 from xai_lib.streams.prepare import SOURCES
-from xai_lib.streams.words import TextLayout, TextScores
+from xai_lib.streams.words import TextScores
 
 SUFFIXES = (".png", ".pdf", ".svg", ".safetensors")
 TEXT_SUFFIXES = (".html", ".tex", *SUFFIXES)
@@ -30,15 +29,15 @@ class Attribution:
     """Relevance of every token for one target per sample, and what it was computed from.
 
     relevance: (batch, tokens), or (targets, batch, tokens) after `targets=[...]`; every token the
-    model sees, in order, prefix tokens included. streams: the same by stream name.
+    model sees, in order, prefix tokens included; the tokens of several streams stand side by side.
+    streams: the same by stream name; `part(name)` is an Attribution of one of several.
+    layouts: where the tokens of each stream lie; layout: that of the only stream.
     target: (batch,) class indices, or (targets, batch). logits: (batch, classes).
     content: (batch, tokens), False for class, distillation, register and padding tokens, and for
     what a tokenizer adds to a text; (targets, batch, tokens) where targets have texts of their own.
-    stream: "image" or "text".
     pixels: (batch, H, W) for methods that reach the input of an image model, else None.
-    inputs: the explained pixels (batch, channels, H, W), token numbers (batch, tokens), or for
-    several streams ("streams") the dict of all inputs; then the tokens of the streams stand side by
-    side in `relevance`, `streams` has each alone and `part(name)` is an Attribution of one.
+    inputs: the explained pixels (batch, channels, H, W), token numbers (batch, tokens), or of
+    several streams the dict of all inputs.
     against: (batch,) the classes that the targets are explained against, None where there are none.
     """
 
@@ -48,19 +47,28 @@ class Attribution:
     content: Tensor
     method: str
     options: dict
-    layout: Layout
+    layouts: StreamsLayout
     inputs: Tensor | dict = field(repr=False)
     pixels: Tensor | None = field(default=None, repr=False)
     class_names: tuple[str, ...] | None = field(default=None, repr=False)
-    stream: str = "image"
     against: Tensor | None = None
 
     @property
     def streams(self) -> dict[str, Tensor]:
         """Relevance by stream; a single-stream model has one, equal to `relevance`."""
-        if isinstance(self.layout, StreamsLayout):
-            return {n: self.relevance[..., where] for n, where in self.layout.slices().items()}
-        return {self.stream: self.relevance}
+        if len(self.layouts.parts) == 1:
+            return {self.layouts.parts[0][0]: self.relevance}
+        return {name: self.relevance[..., where] for name, where, _ in self.layouts.parts}
+
+    @property
+    def layout(self) -> Layout:
+        """Where the tokens of the only stream lie; MethodNotApplicableError if there are more."""
+        return self.layouts.only
+
+    @property
+    def stream(self) -> str:
+        """What the only stream is: "image", "text", "regions" or "tokens"."""
+        return self.layout.stream
 
     def part(self, stream: str) -> Attribution:
         """Return the attribution of one stream alone: "image" or "text" as of a model of that kind.
@@ -68,72 +76,78 @@ class Attribution:
         After `targets=[...]` on a model that scores images with texts, every target has a text of
         its own: the part's samples are then all pairs, those of the first target first.
         """
-        if not isinstance(self.layout, StreamsLayout):
-            if stream != self.stream:
-                raise unknown_name("stream", stream, (self.stream,))
-            return self
         if stream not in self.streams:
             raise unknown_name("stream", stream, self.streams)
-        layout, relevance = self.layout.layout(stream), self.streams[stream]
-        where = self.layout.slices()[stream]
-        image = isinstance(layout, TokenLayout)
+        if len(self.layouts.parts) == 1:
+            return self
+        layout, relevance = self.layouts.layout(stream), self.streams[stream]
         target, against = self.target, self.against
-        content = self.content[..., where]
+        content = self.content[..., self.layouts.slices()[stream]]
         content = content[0] if content.dim() == 3 else content
-        if isinstance(layout, TextLayout) and len(layout.ids) > len(self.logits):
-            relevance, content = relevance.flatten(0, 1), layout.content
-            target = target.flatten()
-            against = None if against is None else against.flatten()
-        kinds = {TextLayout: "text", TokenLayout: "image", RegionLayout: "regions"}
+        own = self._input_of(stream)
+        if layout.kind == "words":
+            own = layout.ids
+            if len(own) > len(self.logits):
+                relevance, content = relevance.flatten(0, 1), layout.content
+                target = target.flatten()
+                against = None if against is None else against.flatten()
         return replace(
             self,
             relevance=relevance,
             target=target,
             against=against,
             content=content,
-            layout=layout,
-            inputs=layout.ids if isinstance(layout, TextLayout) else self._input_of(stream),
-            pixels=self.pixels if image else None,
-            stream=kinds.get(type(layout), stream),
+            layouts=StreamsLayout.side_by_side({stream: layout}),
+            inputs=own,
+            pixels=self.pixels if layout.kind == "patches" else None,
         )
 
     def _input_of(self, stream: str) -> Tensor | None:
         """Return what a stream's tokens were made of."""
         return next((x for name, x in self.inputs.items() if SOURCES.get(name) == stream), None)
 
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Rows and columns of the patch grid."""
-        if self.stream == "streams":
-            return self.part("image").grid
-        if self.stream != "image":
-            raise MethodNotApplicableError(
-                "A text has no patches; att.words() and att.tokens() are what you want."
-            )
-        if self.layout.grid is None:
+    def _of_kind(self, kind: str, advice: str) -> Attribution:
+        """Return the part whose stream is of a kind, the first of several."""
+        name = self.layouts.of_kind(kind)
+        if name is None:
+            raise MethodNotApplicableError(advice)
+        return self.part(name)
+
+    def _image(self) -> Attribution:
+        part = self._of_kind(
+            "patches", "A text has no patches; att.words() and att.tokens() are what you want."
+        )
+        if part.layout.grid is None:
             raise MethodNotApplicableError(
                 "The model's patch grid could not be read from its first convolution; "
                 "use att.relevance, or att.pixels where the method has them."
             )
-        return self.layout.grid
+        return part
+
+    def _text(self) -> Attribution:
+        return self._of_kind(
+            "words", "An image has no words; att.patches and att.heatmap() are what you want."
+        )
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of the patch grid."""
+        return self._image().layout.grid
 
     @property
     def patches(self) -> Tensor:
         """Relevance of the patches in their grid: (..., rows, columns)."""
-        grid = self.grid
-        if self.stream == "streams":
-            return self.part("image").patches
-        return self.relevance[..., self.layout.patches].unflatten(-1, grid)
+        part = self._image()
+        return part.relevance[..., part.layout.patches].unflatten(-1, part.layout.grid)
 
     def heatmap(self, size: int | tuple[int, int] | None = None) -> Tensor:
         """Return `patches` enlarged bilinearly (corners not aligned) to the input's size or `size`.
 
         Shape (batch, H, W), in the units of the method; nothing is normalised or clamped.
         """
-        if self.stream == "streams":
-            return self.part("image").heatmap(size)
-        grid = self.patches
-        size = self.layout.size if size is None else (size, size) if isinstance(size, int) else size
+        part = self._image()
+        grid = part.patches
+        size = part.layout.size if size is None else (size, size) if isinstance(size, int) else size
         if not isinstance(size, tuple | list) or len(size) != 2 or min(size) < 1:
             raise OptionError(f"size is {size!r}; expected a positive integer or (height, width).")
         maps = grid.reshape(-1, 1, *grid.shape[-2:])
@@ -145,22 +159,13 @@ class Attribution:
 
         A word's score is the "max" of its pieces' (as in the papers), their "sum" or their "mean".
         """
-        if self.stream == "streams":
-            return self.part("text").words(reduce)
-        return self._text_layout().word_scores(self.relevance, reduce)
+        part = self._text()
+        return part.layout.word_scores(part.relevance, reduce)
 
     def tokens(self, specials: bool = False) -> list[TextScores]:
         """Return the tokens of each text with their scores; specials: also those like [CLS]."""
-        if self.stream == "streams":
-            return self.part("text").tokens(specials)
-        return self._text_layout().token_scores(self.relevance, specials)
-
-    def _text_layout(self) -> TextLayout:
-        if not isinstance(self.layout, TextLayout):
-            raise MethodNotApplicableError(
-                "An image has no words; att.patches and att.heatmap() are what you want."
-            )
-        return self.layout
+        part = self._text()
+        return part.layout.token_scores(part.relevance, specials)
 
     def class_name(self, index: int) -> str:
         """Return the model's name of a class, or "class 7" where it has none."""
@@ -177,13 +182,12 @@ class Attribution:
         """
         from xai_lib import plots
 
-        if self.stream == "streams":
+        if len(self.layouts.parts) > 1:
             return plots.pair_figure(self, **style)
-        if self.stream == "regions":
-            return plots.regions_figure(self, **style)
-        if self.stream == "image":
-            return plots.attribution_figure(self, **style)
-        return plots.TextHeatmap(plots.attribution_texts(self, **{"sample": None} | style))
+        if self.layout.kind == "words":
+            return plots.TextHeatmap(plots.attribution_texts(self, **{"sample": None} | style))
+        figure = {"regions": plots.regions_figure}.get(self.layout.kind, plots.attribution_figure)
+        return figure(self, **style)
 
     def save(self, path: str | Path, **style) -> Path:
         """Save as a picture (.png, .pdf, .svg) or as numbers (.safetensors); return the path.
@@ -191,8 +195,9 @@ class Attribution:
         A text also as a page (.html) or a LaTeX document (.tex). Written to a temporary name first,
         so that an interrupted save leaves no half file.
         """
-        path = check_path(path, self.stream)
-        if path.suffix != ".safetensors" and self.stream == "text":
+        text = [layout.kind for *_, layout in self.layouts.parts] == ["words"]
+        path = check_path(path, "text" if text else "image")
+        if path.suffix != ".safetensors" and text:
             return self.show(**style).save(path)
         with written(path) as partial:
             if path.suffix == ".safetensors":

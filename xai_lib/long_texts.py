@@ -12,11 +12,11 @@ from xai_lib.api import explain
 from xai_lib.attribution import Attribution
 from xai_lib.errors import InputError, OptionError, unknown_name
 from xai_lib.options import check_range
-from xai_lib.passes.loan import borrowed
-from xai_lib.streams.checks import takes_keyword
-from xai_lib.streams.targets import Target, class_names, resolve
-from xai_lib.streams.views import logits_of, unwrap
-from xai_lib.streams.words import TextLayout
+from xai_lib.passes.loan import borrowed, unwrap
+from xai_lib.streams.layouts import StreamsLayout
+from xai_lib.streams.prepare import takes_keyword
+from xai_lib.streams.targets import Target, class_names, logits_of, resolve
+from xai_lib.streams.texts import TextLayout
 
 MERGES = ("mean", "max", "sum")
 
@@ -96,10 +96,9 @@ def explain_long(
         content=layout.content,
         method=method,
         options=options | {"window": size, "overlap": shared, "merge": merge},
-        layout=layout,
+        layouts=StreamsLayout.side_by_side({layout.stream: layout}),
         inputs=layout.ids,
         class_names=class_names(model),
-        stream="text",
     )
 
 

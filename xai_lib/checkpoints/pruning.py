@@ -25,11 +25,11 @@ from xai_lib.errors import (
 )
 from xai_lib.files.writing import write_text
 from xai_lib.heads import HeadScores, Smaller, head_scores, smaller, without_blocks
-from xai_lib.heads.streams import all_streams
 from xai_lib.models import Processor, TextProcessor, load
 from xai_lib.models.loaders.images import quiet
 from xai_lib.models.processors.question import QuestionProcessor
 from xai_lib.runs.classes import are_names, class_places
+from xai_lib.streams.prepare import prepare
 
 REPORT = "pruning.json"
 LEVELS = ("head", "block")
@@ -201,14 +201,14 @@ def _before_and_after(before: nn.Module, after: nn.Module, source: _Source, size
     rights: dict[str, list[float]] = {name: [] for name in models}
     speeds: dict[str, list[float]] = {name: [] for name in models}
     for batch in source.batches(source.test, size):
-        prepared = all_streams(before, source.inputs_of(batch))
+        prepared = prepare(before, source.inputs_of(batch))
         best = dict.fromkeys(models, float("inf"))
         answers = {}
         # The best of a few: other work of the machine only ever adds to the time.
         for name in list(models) * REPEATS:
             start = time.perf_counter()
             with torch.no_grad():
-                answers[name] = prepared.logits(prepared.call(models[name])).argmax(-1).tolist()
+                answers[name] = prepared.scores(models[name]).argmax(-1).tolist()
             best[name] = min(best[name], time.perf_counter() - start)
         for name in models:
             speeds[name].append(best[name] * 1000 / len(batch))

@@ -15,8 +15,8 @@ from xai_lib.evaluators.texts import Reader, reason_of
 from xai_lib.evaluators.token_stream import distinct
 from xai_lib.heads import prune_heads
 from xai_lib.passes.loan import borrowed
-from xai_lib.streams.checks import takes_keyword
-from xai_lib.streams.views import logits_of
+from xai_lib.streams.prepare import takes_keyword
+from xai_lib.streams.targets import logits_of
 from xai_lib.tracing import Chains, Trace
 
 # Tensors of one sample by name: (tokens,), (regions,), (regions, numbers), or (3, H, W).

@@ -15,8 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from xai_lib.errors import UnsupportedModelError
-from xai_lib.passes.loan import borrowed
-from xai_lib.streams.views import unwrap
+from xai_lib.passes.loan import borrowed, unwrap
 
 # "blocks.11", "encoder.layer.3", "encoder.layers.encoder_layer_0": a numbered part of a model.
 _NUMBERED = re.compile(r"(?:.*_)?\d+")

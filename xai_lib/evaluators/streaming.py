@@ -12,7 +12,7 @@ from torch import Tensor
 from xai_lib.errors import InputError, XAIError
 from xai_lib.evaluators.base import Subject
 from xai_lib.passes.loan import borrowed
-from xai_lib.streams.views import logits_of
+from xai_lib.streams.targets import logits_of
 
 
 @dataclass(frozen=True)

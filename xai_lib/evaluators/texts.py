@@ -13,7 +13,7 @@ from xai_lib.api import explain
 from xai_lib.errors import InputError, OptionError, unknown_name
 from xai_lib.evaluators.base import Subject, TextBatch
 from xai_lib.evaluators.specs import MethodSpec
-from xai_lib.streams.checks import takes_keyword
+from xai_lib.streams.prepare import takes_keyword
 from xai_lib.streams.words import REDUCTIONS, TextScores
 
 EXPLAIN = ("label", "predicted")

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from xai_lib.evaluators.base import Subject
 from xai_lib.passes.loan import borrowed
-from xai_lib.streams.views import logits_of
+from xai_lib.streams.targets import logits_of
 
 NOT_FINITE = "The model's logits hold NaN or Inf for a changed text of this sample"
 

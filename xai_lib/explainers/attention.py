@@ -2,33 +2,18 @@
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Sequence
 
-from xai_lib.explainers.mixing import (
-    TokenMixer,
-    check_start,
-    head_mean,
-    mean_of_rows,
-    min_max,
-    positive_head_mean,
-    readout_rows,
-)
+from torch import Tensor
+
+from xai_lib.explainers.mixing import Mixer, head_mean, positive_head_mean
 from xai_lib.explainers.output import Output
-from xai_lib.explainers.reading import Reader
+from xai_lib.explainers.reading import Reader, mixer_options
 from xai_lib.explainers.registry import explainer
 from xai_lib.explainers.signs import ATTENTION, POSITIVE_PART
-from xai_lib.options import check_range
-from xai_lib.passes.call import Call, Run
-from xai_lib.tracing import Chain, HeadMask, Site
-
-
-def _attention_only(call: Call, visit) -> tuple[Run, torch.Tensor]:
-    """Run forward without a graph, visiting each site; return the run and the rows it reads."""
-    run = call.forward(graph="readout", keep=False, on_site=visit)
-    call.require_token_sites(run)
-    readout = run.trace.readout
-    (grad,) = run.gradients([readout], call.first_seed(run))
-    return run, grad
+from xai_lib.explainers.steps import step
+from xai_lib.passes.call import Call
+from xai_lib.tracing import HeadMask, Site
 
 
 @explainer(
@@ -44,29 +29,17 @@ def raw_attention(call: Call, *, layer: int = -1, readout: int | None = None) ->
 
     Where two streams attend to each other, the last map from what the head reads to each of them.
     """
-    if call.coupled:
-        run = call.forward(graph="sites")
-        reader = Reader(call, run, layer=layer, readout=readout)
-        _, at_outputs = reader.split(run.gradients(reader.tensors, call.first_seed(run)))
-        return Output.agnostic(call, reader.last(map(head_mean, run.sites), at_outputs))
-    maps: list[torch.Tensor] = []
+    maps: list[Tensor] = []
     mixed: list[bool] = []
 
-    def visit(site: Site) -> None:
+    def see(site: Site) -> None:
         maps.append(head_mean(site))
         mixed.append(site.mixes_heads)
 
-    run, grad = _attention_only(call, visit)
-    rows = readout_rows(grad, readout)
-    number = _layer_number(layer, len(maps))
-    if mixed[number]:
-        call.require_distributions(run)
-    chosen = maps[number]
-    relevance = mean_of_rows(chosen, rows)
-    if call.reference and call.inputs.stream == "image" and not call.inputs.fixed:
-        patches = call.layout(run).patches
-        relevance = chosen[..., patches].mean(-1) if _pooled(rows, patches) else relevance
-        relevance = _min_max_patches(relevance, patches)
+    reader, at_outputs = Reader.watching(call, see, layer=layer, readout=readout)
+    relevance = step(call, "raw_attention", Reader.last)(reader, maps, at_outputs, layer)
+    if mixed[layer]:
+        call.require_distributions(reader.run)
     return Output.agnostic(call, relevance)
 
 
@@ -87,24 +60,17 @@ def rollout(
     those they look at, R^q ← (R^q + A R^k) / 2. compat="reference": each stream's rollout over its
     self-attention, joined by the last cross-attention, (R^qq)ᵀ A R^kk, as ICCV 2021 compares with.
     """
-    if call.coupled:
-        run = call.forward(graph="sites", first_site=start_layer)
-        published = {"carry": False, "normalize": False} if call.reference else None
-        reader = Reader(call, run, start_layer, normalize_rows, readout, published)
-        _, at_outputs = reader.split(run.gradients(reader.tensors, call.first_seed(run)))
-        return Output.agnostic(call, reader.read(map(head_mean, reader.sites), at_outputs))
-    mixer = TokenMixer(normalize_rows)
-
-    def visit(site: Site) -> None:
-        if site.index >= start_layer:
-            mixer.update(head_mean(site), site.residual is not None)
-        else:
-            mixer.skip(site)
-
-    run, grad = _attention_only(call, visit)
-    call.require_distributions(run)
-    check_start(start_layer, len(run.trace.shapes))
-    return Output.agnostic(call, mean_of_rows(mixer.R, readout_rows(grad, readout)))
+    options = {"normalize_rows": normalize_rows} | step(call, "rollout.options", {})
+    mixer = Mixer(chains=call.coupled, **options)
+    reader, at_outputs = Reader.watching(
+        call,
+        lambda site: mixer.update(site, head_mean(site)),
+        start_layer=start_layer,
+        skip=mixer.skip,
+        readout=readout,
+    )
+    call.require_distributions(reader.run)
+    return Output.agnostic(call, reader.rows(mixer, at_outputs))
 
 
 @explainer(
@@ -121,88 +87,25 @@ def attn_gradcam(call: Call, *, readout: int | None = None) -> Output:
     Of Chefer et al. (CVPR 2021, section 4). Content is the patches, or the tokens of the text.
     compat="reference" min-maxes the map as they do; on texts it averages over the whole map first.
     """
-    if call.coupled:
-        return _coupled_gradcam(call, readout)
-    run = call.forward(graph="last")
-    call.require_token_sites(run)
-    site, content = run.sites[-1], call.content(run)
+    reader = Reader.of_layer(call, readout=readout)
+    run, read = reader.run, step(call, "attn_gradcam", _gradcam)
 
-    def explain(seed):
-        grad, at_output = run.gradients([site.probs, site.output], seed)
-        rows = readout_rows(at_output, readout)
-        if call.reference:
-            return _published_gradcam(call, run, grad, rows)
-        kept = content[:, : site.keys].to(grad.dtype)[:, None, None]
-        weight = (grad * kept).sum(-1, keepdim=True) / kept.sum(-1, keepdim=True)
-        return mean_of_rows((weight * site.probs).mean(1), rows).clamp(min=0)
+    def explain(seed: Tensor) -> Tensor:
+        return read(reader, *reader.split(run.gradients(reader.tensors, seed)))
 
     found = call.each_target(run, explain).detach()
-    return Output(_min_max_together(call, run, found) if call.reference else found)
+    return Output(step(call, "attn_gradcam.targets", lambda call, found: found)(call, found))
 
 
-def _coupled_gradcam(call: Call, readout: int | None) -> Output:
-    """Grad-CAM where streams attend to each other: w_h is the mean gradient over the whole map.
-
-    Padding does not count, as it would make a sample depend on its batch.
-    """
-    run = call.forward(graph="sites")
-    reader = Reader(call, run, readout=readout)
-    kept = [_present(call, site, run.logits) for site in run.sites]
-
-    def explain(seed):
-        grads, at_outputs = reader.split(run.gradients(reader.tensors, seed))
-        cams = []
-        for site, grad, k in zip(run.sites, grads, kept, strict=True):
-            weight = (grad * k).sum((-1, -2), keepdim=True) / k.sum((-1, -2), keepdim=True)
-            cams.append((weight * site.probs.detach()).mean(1).clamp(min=0))
-        return reader.last(cams, at_outputs)
-
-    return Output(call.each_target(run, explain))
-
-
-def _present(call: Call, site: Site, like: torch.Tensor) -> torch.Tensor:
-    """Return 1 where no padding attends or is attended to, (batch, 1, queries, keys)."""
-    layout = call.inputs.streams
-
-    def tokens(chain: Chain | None, count: int) -> torch.Tensor:
-        if chain is not None and chain.parts:
-            return torch.cat([tokens(part, n) for part, _, n in chain.parts], 1)
-        known = chain is not None and chain.name in layout.slices()
-        present = getattr(layout.layout(chain.name), "present", None) if known else None
-        if present is None or present.shape[1] != count:
-            present = like.new_ones(call.inputs.batch, count)
-        return present.to(like.dtype)
-
-    queries, keys = tokens(site.query[0], site.queries), tokens(site.key[0], site.keys)
-    return queries[:, None, :, None] * keys[:, None, None, :]
-
-
-def _min_max_together(call: Call, run: Run, found: torch.Tensor) -> torch.Tensor:
-    """Min-max the patches over all targets and images at once, as the published code does on CLIP.
-
-    One target of one image is then as it is for a ViT.
-    """
-    if not call.inputs.fixed or call.inputs.stream != "image":
-        return found
-    patches = call.layout(run).patches
-    found[..., patches] = min_max(found[..., patches].flatten()).view_as(found[..., patches])
-    return found
-
-
-def _published_gradcam(call: Call, run: Run, grad, rows) -> torch.Tensor:
-    """Grad-CAM as the published code min-maxes it: over the patches, or over a text's whole map."""
-    probs = run.sites[-1].probs
-    if call.inputs.stream == "text":
-        cam = (grad.mean((-1, -2), keepdim=True) * probs).mean(1).clamp(min=0)
-        return mean_of_rows(min_max(cam.flatten(1)).view_as(cam), rows)
-    patches = call.layout(run).patches
-    if _pooled(rows, patches):
-        weight = grad[..., patches].mean((1, 3), keepdim=True)
-        cam = (weight * probs)[..., patches].mean(1).clamp(min=0)
-        return _min_max_patches(cam.mean(-1), patches)
-    weight = grad[..., patches].mean(-1, keepdim=True)
-    relevance = mean_of_rows((weight * probs).mean(1), rows).clamp(min=0)
-    return relevance if call.inputs.fixed else _min_max_patches(relevance, patches)
+def _gradcam(reader: Reader, grads: Sequence[Tensor], at_outputs: Sequence[Tensor]) -> Tensor:
+    # Between streams a map is weighted as a whole, as ICCV 2021 compares with.
+    over = (-1, -2) if reader.call.coupled else (-1,)
+    cams = []
+    for site, grad in zip(reader.sites, grads, strict=True):
+        kept = reader.content_of(site).to(grad.dtype)
+        weight = (grad * kept).sum(over, keepdim=True) / kept.sum(over, keepdim=True)
+        cams.append((weight * site.probs.detach()).mean(1))
+    return reader.last(cams, at_outputs).clamp(min=0)
 
 
 @explainer(
@@ -232,33 +135,18 @@ def generic_attention(
     visualisations of LXMERT and VisualBERT; `xai.prune_heads` explains the pruned model instead).
     """
     run = call.forward(graph="sites", first_site=start_layer)
-    reader = Reader(call, run, start_layer, normalize_rows, readout, bimodal)
+    options = mixer_options(call, bimodal, normalize_rows)
+    reader = Reader(call, run, start_layer=start_layer, readout=readout, options=options)
 
-    def explain(seed):
+    def explain(seed: Tensor) -> Tensor:
         grads, at_outputs = reader.split(run.gradients(reader.tensors, seed))
-        maps = (
-            positive_head_mean(kept(site, grad * site.probs.detach()), clamp_after_mean)
-            for site, grad in zip(reader.sites, grads, strict=True)
-        )
+        pairs = list(zip(reader.sites, grads, strict=True))
+        products = (grad * site.probs.detach() for site, grad in pairs)
+        if head_mask is not None:
+            products = (
+                head_mask.apply(s.call, x) for (s, _), x in zip(pairs, products, strict=True)
+            )
+        maps = (positive_head_mean(x, clamp_after_mean) for x in products)
         return reader.read(maps, at_outputs)
 
-    def kept(site: Site, x: torch.Tensor) -> torch.Tensor:
-        return x if head_mask is None else head_mask.apply(site.call, x)
-
     return Output(call.each_target(run, explain))
-
-
-def _pooled(rows: torch.Tensor, patches: slice) -> bool:
-    """Whether the head reads all patches, where the published code averages over keys instead."""
-    return bool(rows[:, patches].all())
-
-
-def _min_max_patches(relevance: torch.Tensor, patches: slice) -> torch.Tensor:
-    """Min-max the patch part of a map, as the published code does before returning it."""
-    scaled = relevance.clone()
-    scaled[:, patches] = min_max(relevance[:, patches])
-    return scaled
-
-
-def _layer_number(layer: int, depth: int) -> int:
-    return check_range("layer", layer, -depth, depth - 1, "a layer, or -1 for the last.") % depth

@@ -32,7 +32,7 @@ def random(call: Call, *, seed: int = 0) -> Output:
     tokens, content = call.layout(run).tokens, call.content(run)
     dtype = accumulation_dtype(run.logits)
     scores = run.logits.new_zeros(call.inputs.batch, tokens, dtype=dtype)
-    for i, sample in enumerate(call.inputs.samples()):
+    for i, sample in enumerate(call.samples()):
         digest = hashlib.sha256(sample.double().cpu().numpy().tobytes())
         number = int.from_bytes(digest.digest()[:7]) ^ seed
         generator = torch.Generator().manual_seed(number)

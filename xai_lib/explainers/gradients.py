@@ -13,9 +13,11 @@ import torch
 from torch import Tensor
 
 from xai_lib.errors import OptionError, unknown_name
+from xai_lib.explainers.mixing import accumulation_dtype
 from xai_lib.explainers.output import Output
 from xai_lib.explainers.registry import explainer
 from xai_lib.explainers.signs import DIRECTION, MAGNITUDE, non_negative, signed
+from xai_lib.explainers.steps import step
 from xai_lib.options import check_range
 from xai_lib.passes.call import Call
 
@@ -46,7 +48,7 @@ def gradient(call: Call, *, reduce: str = "max_abs") -> Output:
     """Saliency: max_c |∂logit/∂x_c| (`reduce` over channels: "max_abs", "sum", "l2")."""
     reduction = _reduction(reduce, REDUCTIONS)
     grads, _ = _at_input(call)
-    return Output.at_input(call, reduction(grads, call.inputs.channel))
+    return Output.at_input(call, reduction(grads, call.channel))
 
 
 @explainer(
@@ -72,7 +74,7 @@ def gradient_x_input(call: Call, *, reduce: str = "sum", seed: str = "one") -> O
     """
     reduction = _reduction(reduce, PRODUCT_REDUCTIONS)
     grads, x = _at_input(call, seed)
-    return Output.at_input(call, reduction(grads * x.detach(), call.inputs.channel))
+    return Output.at_input(call, reduction(grads * x.detach(), call.channel))
 
 
 @explainer(
@@ -113,12 +115,12 @@ def integrated_gradients(
     check_range("chunk", chunk, 1, 100_000, "samples per forward pass.")
     if quadrature not in QUADRATURES:
         raise unknown_name("quadrature", quadrature, QUADRATURES)
-    alphas, weights = _nodes("reference" if call.reference else quadrature, steps)
+    alphas, weights = step(call, "integrated_gradients.nodes", nodes)(quadrature, steps)
     call.forward(graph="as_is", keep=False)
     x = call.features
     start = torch.as_tensor(baseline, dtype=x.dtype, device=x.device).detach()
     shapes = [(), x.shape[1:], x.shape]
-    if call.inputs.stream != "image":
+    if not call.at_pixels:
         shapes.append(x.shape[2:])
     if start.shape not in shapes or not start.isfinite().all():
         raise OptionError(
@@ -132,7 +134,8 @@ def integrated_gradients(
             yield torch.cat([start + a * path for a in alphas[part]]), weights[part]
 
     mean = _weighted_gradients(call, scaled())
-    return Output.at_input(call, (mean if call.reference else mean * path).sum(call.inputs.channel))
+    times = step(call, "integrated_gradients.times", path)
+    return Output.at_input(call, (mean * times).sum(call.channel))
 
 
 @explainer(
@@ -174,14 +177,31 @@ def smoothgrad(
             yield torch.cat([x + spread * draw for draw in draws[part]]), weights[part]
 
     mean = _weighted_gradients(call, noisy())
-    return Output.at_input(call, reduction(mean, call.inputs.channel))
+    return Output.at_input(call, reduction(mean, call.channel))
+
+
+@explainer(
+    "gradient_sensitivity",
+    family="gradient",
+    cite="wu2021",
+    sign=MAGNITUDE,
+    needs=("gradient",),
+    streams="apart",
+)
+def gradient_sensitivity(call: Call, *, seed: str = "one") -> Output:
+    """Gradient sensitivity: ‖∂logit/∂x‖², the squared norm over a token's (or pixel's) dimensions.
+
+    seed: "one"; "logit" weights the gradient by the logit, as one half of the code of Wu & Ong
+    (2021) does.
+    """
+    grads, _ = _at_input(call, seed)
+    grads = grads.to(accumulation_dtype(grads))
+    return Output.at_input(call, grads.square().sum(call.channel))
 
 
 def _range(call: Call, x: Tensor) -> Tensor:
     """Return max - min of each sample, (batch, 1, ...); padding does not count."""
-    absent = None
-    if call.inputs.stream != "image":
-        absent = ~call.inputs.present.unsqueeze(-1)
+    absent = None if call.present is None else ~call.present.unsqueeze(-1)
     high = x if absent is None else x.masked_fill(absent, -torch.inf)
     low = x if absent is None else x.masked_fill(absent, torch.inf)
     dims = tuple(range(1, x.dim()))
@@ -199,14 +219,14 @@ def _draws(call: Call, x: Tensor, samples: int, seed: int) -> Tensor:
         generator.manual_seed(number)
         return torch.randn(shape, generator=generator, dtype=torch.float64)
 
-    if call.inputs.stream == "image":
+    if call.present is None:
         return drawn((samples, *x.shape[1:]), seed).to(x)
-    place = call.inputs.present.long().cumsum(1).sub(1).clamp(min=0)
+    place = call.present.long().cumsum(1).sub(1).clamp(min=0)
     # Far apart, so that neighbouring seeds share no draws.
     starts = [(seed * 1_000_003 + i) % 2**63 for i in range(int(place.max()) + 1)]
     by_place = [drawn((samples, x.shape[-1]), start) for start in starts]
     # Padding gets none: a convolution would carry it to the text.
-    return torch.stack(by_place, 1).to(x)[:, place] * call.inputs.present.unsqueeze(-1)
+    return torch.stack(by_place, 1).to(x)[:, place] * call.present.unsqueeze(-1)
 
 
 def _at_input(call: Call, seed: str = "one") -> tuple[Tensor, Tensor]:
@@ -228,14 +248,12 @@ def _weighted_gradients(call: Call, copies: Iterator[tuple[Tensor, Tensor]]) -> 
     return total
 
 
-def _nodes(quadrature: str, steps: int) -> tuple[Tensor, Tensor]:
+def nodes(quadrature: str, steps: int) -> tuple[Tensor, Tensor]:
     """Return the points in [0, 1] and weights of a quadrature rule."""
     if quadrature == "gauss_legendre":
         x, w = np.polynomial.legendre.leggauss(steps)
         return torch.from_numpy((x + 1) / 2), torch.from_numpy(w / 2)
     even = torch.linspace(0, 1, steps, dtype=torch.float64)
-    if quadrature == "reference":
-        return even, even / steps
     weights = torch.full((steps,), 1 / (steps - 1), dtype=torch.float64)
     weights[[0, -1]] /= 2
     return even, weights

@@ -7,29 +7,22 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from xai_lib.errors import OptionError, unknown_name
-from xai_lib.explainers.mixing import (
-    accumulation_dtype,
-    mean_of_rows,
-    min_max,
-    positive_head_mean,
-    readout_rows,
-)
+from xai_lib.explainers.mixing import positive_head_mean
 from xai_lib.explainers.output import Output
-from xai_lib.explainers.reading import Reader
+from xai_lib.explainers.reading import Reader, mixer_options
 from xai_lib.explainers.registry import explainer
 from xai_lib.explainers.signs import POSITIVE_PART, POSITIVE_RELEVANCE, signed
-from xai_lib.options import check_range
+from xai_lib.explainers.steps import step
 from xai_lib.passes.call import Call, Run
+from xai_lib.passes.loan import HALF
 from xai_lib.rules.gate import Switch
 from xai_lib.rules.rulesets import AttnLRP, ZPlus
-from xai_lib.streams.layouts import StreamsLayout
-from xai_lib.streams.patches import TokenLayout
 
 RULES = ("zplus", "zplus_split")
 
 
 def rule_set(call: Call, rules: str, alpha: float) -> ZPlus:
-    """Return the rule set called `rules`; compat="reference" lets its sums leak over the batch."""
+    """Return the rule set called `rules`."""
     if rules not in RULES:
         raise unknown_name("rules", rules, RULES)
     if not 1 <= alpha < float("inf"):
@@ -37,7 +30,8 @@ def rule_set(call: Call, rules: str, alpha: float) -> ZPlus:
             f"alpha is {alpha!r}; expected a number of at least 1 (beta is alpha - 1)."
         )
     split = rules == "zplus_split"
-    return ZPlus(Switch(), split=split, alpha=float(alpha), whole_batch=call.reference)
+    whole_batch = step(call, "zplus.whole_batch", False)
+    return ZPlus(Switch(), split=split, alpha=float(alpha), whole_batch=whole_batch)
 
 
 @explainer(
@@ -66,7 +60,8 @@ def transformer_attribution(
     method of CVPR 2021 on each stream and the last cross-attention's map between them.
     """
     run = call.forward(graph="sites", first_site=start_layer, rules=rule_set(call, rules, alpha))
-    reader = Reader(call, run, start_layer, normalize_rows, readout, bimodal)
+    options = mixer_options(call, bimodal, normalize_rows)
+    reader = Reader(call, run, start_layer=start_layer, readout=readout, options=options)
 
     def explain(seed):
         grads, at_outputs = reader.split(run.gradients(reader.tensors, seed))
@@ -96,7 +91,8 @@ def lrp_rollout(
 ) -> Output:
     """Rollout of attention relevance: R = Π_l (I + E_h[R_{A_l}⁺]), without gradient."""
     run = call.forward(graph="sites", first_site=start_layer, rules=rule_set(call, rules, alpha))
-    reader = Reader(call, run, start_layer, normalize_rows, readout)
+    options = mixer_options(call, None, normalize_rows)
+    reader = Reader(call, run, start_layer=start_layer, readout=readout, options=options)
 
     def explain(seed):
         relevances, at_outputs = reader.split(run.relevances(reader.tensors, seed))
@@ -127,47 +123,19 @@ def partial_lrp(
     gradient: weight it by the gradient first, E_h[(∇A ⊙ R_A)⁺] (an ablation of CVPR 2021).
     compat="reference" on text with image: E_h[R_A] min-maxed over the whole map, as ICCV 2021.
     """
-    if call.coupled:
-        return _coupled_partial_lrp(call, layer, rule_set(call, rules, alpha), gradient, readout)
-    if layer == -1:
-        run = call.forward(graph="last", rules=rule_set(call, rules, alpha))
-    else:
-        run = call.forward(graph="sites", first_site=layer, rules=rule_set(call, rules, alpha))
-        check_range("layer", layer, 0, len(run.sites) - 1, "a layer, or -1 for the last.")
-    call.require_token_sites(run)
-    site, last = run.sites[layer], run.sites[-1]
-    joint = isinstance(call.layout(run), StreamsLayout)
-    published = call.reference and joint and not gradient
+    reader = Reader.of_layer(call, layer, readout, rule_set(call, rules, alpha))
+    run, read = reader.run, positive_head_mean
+    if not gradient:
+        read = step(call, "partial_lrp", positive_head_mean)
 
-    def explain(seed):
-        relevance, at_output = run.relevances([site.probs, last.output], seed)
-        if gradient:
-            relevance = relevance * run.gradients([site.probs], seed)[0]
-        read = _min_maxed if published else positive_head_mean
-        return mean_of_rows(read(relevance), readout_rows(at_output, readout))
-
-    return Output(call.each_target(run, explain))
-
-
-def _coupled_partial_lrp(call: Call, layer: int, rules: ZPlus, gradient: bool, readout) -> Output:
-    run = call.forward(graph="sites", rules=rules)
-    reader = Reader(call, run, layer=layer, readout=readout)
-
-    def explain(seed):
+    def explain(seed: Tensor) -> Tensor:
         relevances, at_outputs = reader.split(run.relevances(reader.tensors, seed))
         if gradient:
-            grads, _ = reader.split(run.gradients(reader.tensors, seed))
+            grads = run.gradients([site.probs for site in reader.sites], seed)
             relevances = [r * g for r, g in zip(relevances, grads, strict=True)]
-        read = _min_maxed if call.reference and not gradient else positive_head_mean
         return reader.last(map(read, relevances), at_outputs)
 
     return Output(call.each_target(run, explain))
-
-
-def _min_maxed(relevance: Tensor) -> Tensor:
-    """Return the mean over heads, signs kept, min-maxed over the whole map, as ICCV 2021's code."""
-    mean = relevance.mean(1)
-    return min_max(mean.flatten(1)).view_as(mean)
 
 
 @explainer(
@@ -216,17 +184,17 @@ def attnlrp(call: Call) -> Output:
 
 def to_input(call: Call, run: Run, propagate) -> Output:
     """Collect relevance at the token embeddings, where tokens stay apart, and at the pixels."""
-    if call.inputs.stream != "image":
+    if not call.at_pixels:
         return Output(
             call.each_target(run, lambda seed: propagate([run.features], seed)[0].sum(-1))
         )
     layout, embedded = call.layout(run), run.trace.tokens
-    shared = TokenLayout.is_shared(run.trace, call.inputs.batch)
+    shared = run.trace.is_shared(call.inputs.batch)
     has_tokens = shared and embedded is not None and layout.tokens >= embedded.shape[1]
 
     def explain(seed):
         wanted = [run.features, *([embedded] if has_tokens else [])]
-        return [r.to(accumulation_dtype(r)) for r in propagate(wanted, seed)]
+        return [r.float() if r.dtype in HALF else r for r in propagate(wanted, seed)]
 
     found = [explain(call.seed(target, run.logits)) for target in call.targets]
     pixels = torch.stack([r[0].sum(1) for r in found])

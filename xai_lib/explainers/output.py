@@ -22,7 +22,7 @@ class Output:
     @classmethod
     def at_input(cls, call: Call, summed: Tensor) -> Output:
         """What a method found at the input, summed over channels: one number a pixel or token."""
-        return cls(pixels=summed) if call.inputs.stream == "image" else cls(summed)
+        return cls(pixels=summed) if call.at_pixels else cls(summed)
 
     @classmethod
     def agnostic(cls, call: Call, relevance: Tensor) -> Output:

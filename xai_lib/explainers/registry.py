@@ -22,7 +22,7 @@ from xai_lib.options import check_options
 
 # Tables begin with these modules, from simple to involved, and end with the control; a module that
 # is not named stands between them, by its name.
-FIRST = ("attention", "lrp", "intuition", "gradients", "wu_ong")
+FIRST = ("attention", "lrp", "perception", "gradients", "alpha_beta", "attention_tracing")
 LAST = ("control",)
 
 
@@ -126,9 +126,9 @@ def find(name: str, options: dict[str, object]) -> Method:
     known = all_methods()
     if not isinstance(name, str) or name not in known:
         raise unknown_name("method", name, known)
-    defaults = known[name].options
-    expected = typing.get_type_hints(known[name].function)
-    check_options(name, options, defaults, expected)
+    if options:
+        expected = typing.get_type_hints(known[name].function)
+        check_options(name, options, known[name].options, expected)
     return known[name]
 
 

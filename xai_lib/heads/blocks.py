@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from xai_lib.errors import MethodNotApplicableError, OptionError, unknown_name
 from xai_lib.heads.ranking import ORDERS, HeadScores
 from xai_lib.heads.smaller import Smaller, built, size_of
-from xai_lib.streams.views import unwrap
+from xai_lib.passes.loan import unwrap
 
 # What configurations call the number of a list's blocks, beside the list's own name.
 FIELDS = ("num_hidden_layers", "n_layers", "l_layers")

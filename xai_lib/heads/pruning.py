@@ -10,8 +10,7 @@ from torch import nn
 
 from xai_lib.heads.masks import HeadPlan, Heads, Key
 from xai_lib.passes import pruned
-from xai_lib.passes.loan import eager
-from xai_lib.streams.views import unwrap
+from xai_lib.passes.loan import eager, unwrap
 from xai_lib.tracing import HeadMask, Trace
 
 
@@ -34,7 +33,7 @@ def prune_heads(model: nn.Module, mask: Mapping[Key, Heads] | HeadMask) -> Itera
     """
     model = unwrap(model)
     plan = HeadPlan(model, mask)
-    outer = pruned.plan_of(model)
+    outer = pruned.PLANS.get(model)
     if outer is not None:
         with pruned.active(model, outer.with_plan(plan)):
             yield model
@@ -55,7 +54,7 @@ def _masked_calls(model: nn.Module) -> Iterator[None]:
         trace = None
         # A copy of the model has these hooks as well, and is whole.
         if id(module) in own and not any(traces) and not pruned.is_traced(model):
-            plan = pruned.plan_of(model)
+            plan = pruned.PLANS.get(model)
             mask = plan.for_pass(1) if module is model else plan.for_part()
             trace = Trace(model, mask=mask, keep=False)
             trace.__enter__()

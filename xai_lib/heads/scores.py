@@ -10,12 +10,13 @@ from torch import Tensor, nn
 
 from xai_lib.errors import InputError, OptionError, unknown_name
 from xai_lib.explainers.lrp import rule_set
+from xai_lib.explainers.steps import step
 from xai_lib.heads.ranking import LEVELS, HeadScores, ScoredSite
-from xai_lib.heads.streams import all_streams, present_tokens, scores_pairs
 from xai_lib.passes.call import Call, Run
-from xai_lib.passes.loan import borrowed
+from xai_lib.passes.loan import borrowed, unwrap
+from xai_lib.passes.meeting import scores_pairs
+from xai_lib.streams.prepare import Inputs, prepare
 from xai_lib.streams.targets import Target, class_names, resolve_all
-from xai_lib.streams.views import unwrap
 from xai_lib.tracing import Site
 from xai_lib.tracing.marks import State
 
@@ -71,25 +72,25 @@ def head_scores(
     if quantity == "loss" and isinstance(target, tuple):
         raise OptionError("A loss has one label for each sample: target is a pair of classes.")
     model = unwrap(model)
-    prepared = all_streams(model, inputs, position)
+    given = prepare(model, inputs, position)
     names = class_names(model)
     call = Call(
         model,
-        prepared,
+        given,
         lambda logits: resolve_all(None, target, logits, names),
         reference=compat == "reference",
     )
     rules = rule_set(call, "zplus", 1.0) if "lrp" in wanted else None
     with borrowed(model):
         run = call.forward(graph="sites", rules=rules)
-        pairwise = scores_pairs(model, prepared, run.sites, run.logits)
-        present = {} if call.reference else present_tokens(prepared)
+        pairwise = _pairwise(model, given, run)
+        present = step(call, "head_scores.present", _present)(given)
         if pairwise and "text" in present:
             # A sample's text is the one that it is scored with.
             present["text"] = present["text"][call.targets[0][:, 0]]
         scorer = _Scorer(run, _seeds(call, run, quantity, pairwise), pairwise, present)
         values = {name: scorer.values(name, seed, len(run.logits)) for name in wanted}
-    sites = scorer.sites(prepared.stream)
+    sites = scorer.sites(given.streams[0].name)
     found = {
         name: HeadScores(
             sites,
@@ -203,6 +204,20 @@ class _Scorer:
 
     def _windows(self, site: Site) -> int:
         return 1 if self.pairwise else site.probs.shape[0] // len(self.run.logits)
+
+
+def _pairwise(model: nn.Module, inputs: Inputs, run: Run) -> bool:
+    """Whether the samples that a pass has shown are images and their classes texts."""
+    if not inputs.several or any(site.kind == "cross" for site in run.sites):
+        return False
+    if any(site.query is not None and site.query[0].parts for site in run.sites):
+        return False
+    return inputs.in_pairs or scores_pairs(model, inputs, run.logits.detach())
+
+
+def _present(inputs: Inputs) -> dict[str, Tensor]:
+    """Return by stream which tokens are no padding, bool (samples of that stream, tokens)."""
+    return {s.name: s.present for s in inputs.streams if s.present is not None}
 
 
 def _seeds(call: Call, run: Run, quantity: str, pairwise: bool) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from xai_lib.errors import InputError, MethodNotApplicableError
 from xai_lib.heads.ranking import ScoredSite
-from xai_lib.streams.views import unwrap
+from xai_lib.passes.loan import unwrap
 from xai_lib.tracing import HeadMask
 
 # What models call the linear maps of an attention: query, key, value and output, in that order.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -24,8 +25,10 @@ from xai_lib.passes.refusals import (
     sequence_first,
     writes_in_place,
 )
-from xai_lib.streams.patches import Layout, TokenLayout
-from xai_lib.streams.views import Prepared, TextInputs
+from xai_lib.streams.layouts import Layout
+from xai_lib.streams.prepare import Inputs
+from xai_lib.streams.stream import Stream
+from xai_lib.streams.texts import Words
 from xai_lib.tracing import Chains, Embeddings, Site, Trace
 
 # Half-precision relevance is seeded with this and divided by it at the end, since the shares of a
@@ -78,8 +81,10 @@ class Run:
         reached = [t for t in tensors if t.requires_grad]
         if not self.logits.requires_grad or not reached:
             return [torch.zeros_like(t) for t in tensors]
+        # Without rules there is one backward pass, and nothing to switch.
+        switched = nullcontext() if self.trace.rules is None else self.trace.switch.mode(relevance)
         try:
-            with self.trace.switch.mode(relevance):
+            with switched:
                 found = torch.autograd.grad(
                     self.logits,
                     reached,
@@ -107,18 +112,20 @@ class Call:
     """
 
     model: nn.Module
-    inputs: Prepared
+    inputs: Inputs
     choose_targets: Callable[[Tensor], Tensor]
     reference: bool = False
     targets: Tensor | None = field(default=None, init=False)
     run: Run | None = field(default=None, init=False)
     # Which of the tensors before the first attention the embeddings of a text are.
     _place: int = field(default=-1, init=False)
+    # Where the tokens of a run lie, and the run.
+    _laid: tuple[Run, Layout] | None = field(default=None, init=False)
 
     @property
     def coupled(self) -> bool:
         """Whether several sequences of tokens attend to each other and are looked at together."""
-        return bool(self.inputs.sources) and self.inputs.stream == "streams"
+        return self.inputs.several and self.inputs.focus is None
 
     def resolved(self, options: dict) -> dict:
         """Return the options, a negative start_layer counted from the end: -1 is the last layer.
@@ -147,38 +154,42 @@ class Call:
         at_input: let the graph start at the input, so that gradients and relevance reach
         `run.features`. features: run on these instead, (k·batch, ...), the batch k times over.
         """
-        inputs, model = self.inputs, self.model
+        inputs, model, focus = self.inputs, self.model, self.inputs.focus
         rules = options.get("rules")
         wide = inputs.dtype in HALF and getattr(rules, "needs_float32", False)
         if wide:
             model = in_float32(model)
-        if isinstance(inputs, TextInputs):
-            embeddings = self._embeddings(features, at_input)
-        else:
-            embeddings, features = None, self._given(features, at_input, wide)
-        rows = inputs.batch if features is None else features.shape[0]
+        embeddings = None
+        if focus is not None and focus.embeds:
+            embeddings = self._embeddings(focus, features, at_input)
+        elif focus is not None:
+            features = self._given(focus, features, at_input, wide)
+        copies = 1 if features is None else len(features) // inputs.batch
 
         def visit(site: Site) -> None:
             # Refused here already: what a visitor does with a window's map would fail obscurely.
-            if site.probs.shape[0] != rows:
+            if site.probs.shape[0] != copies * inputs.batch:
                 raise no_shared_tokens()
-            object_to(guards)
+            if guards.objection:
+                object_to(guards)
             on_site(site)
 
-        focus = inputs.focus if inputs.fixed else None
-        mask = pruned.mask_of(self.model, rows // inputs.batch, inputs.rows, focus)
+        plan, mask = pruned.PLANS.get(self.model), None
+        if plan is not None:
+            confined = focus.name if inputs.fixed else None
+            mask = plan.for_pass(copies, inputs.rows, confined)
         trace = Trace(
             self.model,
             mask=mask,
             on_site=visit if on_site else None,
             embeddings=embeddings,
-            chains=Chains(focus=inputs.focus) if inputs.sources else None,
+            chains=Chains(focus=inputs.chain) if inputs.several else None,
             **options,
         )
         guards = trace.guards
         try:
-            with pruned.traced(self.model), trace:
-                logits = inputs.logits(inputs.call(model, features))
+            with nullcontext() if plan is None else pruned.traced(self.model), trace:
+                logits = inputs.scores(model, features)
             trace.settle(logits)
             if mask is not None:
                 mask.check()
@@ -189,9 +200,10 @@ class Call:
         except (AssertionError, ValueError, IndexError) as error:
             if isinstance(error, XAIError) or is_ours(error):
                 raise
-            shape = tuple(inputs.ids.shape if features is None else features.shape)
+            given = (focus or inputs.streams[0]).data if features is None else features
             raise InputError(
-                f"The model refused inputs of shape {shape}: {error} {inputs.advice}"
+                f"The model refused inputs of shape {tuple(given.shape)}: {error} "
+                f"{(focus or Stream).advice}"
             ) from error
         if not trace.shapes:
             raise no_attention(self.model)
@@ -212,18 +224,16 @@ class Call:
             self.targets = self.choose_targets(logits.detach())
         return run
 
-    def _given(self, features: Tensor | None, at_input: bool, wide: bool) -> Tensor | None:
-        given = self.inputs.given if features is None else features
-        if given is None:
-            return None
+    def _given(self, focus: Stream, features: Tensor | None, at_input: bool, wide: bool) -> Tensor:
+        given = focus.data if features is None else features
         given = given.float() if wide else given
         return given.detach().requires_grad_() if at_input and features is None else given
 
-    def _embeddings(self, features: Tensor | None, at_input: bool) -> Embeddings:
-        tokens, words = self.inputs.tokens, self.inputs.ids.shape[1]
+    def _embeddings(self, focus: Words, features: Tensor | None, at_input: bool) -> Embeddings:
+        words = focus.data.shape[1]
         if features is None:
-            return Embeddings(tokens, root=at_input, words=words)
-        return Embeddings(tokens, supply=features, place=self._place)
+            return Embeddings(focus.length, root=at_input, words=words)
+        return Embeddings(focus.length, supply=features, place=self._place)
 
     def _found(self, embeddings: Embeddings, given: Tensor | None, at_input: bool) -> Tensor | None:
         """Return the embeddings that a run used, and remember which of its tensors they are."""
@@ -238,11 +248,36 @@ class Call:
     @property
     def features(self) -> Tensor:
         """The pixels, or the embeddings of the first run, outside any graph."""
-        if not isinstance(self.inputs, TextInputs):
-            return self.inputs.given
+        focus = self.inputs.focus
+        if not focus.embeds:
+            return focus.data
         if self.run.features is None:
             raise no_embeddings()
         return self.run.features.detach()
+
+    @property
+    def at_pixels(self) -> bool:
+        """Whether the features are an image's pixels, so that a patch has many of them."""
+        return self.inputs.focus is not None and self.inputs.focus.kind == "patches"
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the features are embeddings that the model makes, of a text's words."""
+        return self.inputs.focus is not None and self.inputs.focus.embeds
+
+    @property
+    def channel(self) -> int:
+        """The dimension of the features to sum over for one number a pixel or token."""
+        return self.inputs.focus.channel
+
+    @property
+    def present(self) -> Tensor | None:
+        """Bool (batch, tokens), False for padding; None where there is none."""
+        return None if self.inputs.focus is None else self.inputs.focus.present
+
+    def samples(self) -> list[Tensor]:
+        """Return the input of each sample alone, without padding."""
+        return (self.inputs.focus or self.inputs.streams[0]).samples()
 
     def seed(self, target: Tensor, logits: Tensor, kind: str = "one") -> Tensor:
         """Return rows that are 0 but at `target`, shaped as `logits` (k·batch, classes).
@@ -279,7 +314,11 @@ class Call:
 
     def layout(self, run: Run) -> Layout:
         """Return where the tokens of this call lie."""
-        return self.inputs.known or self.inputs.layout(run.trace)
+        if self.inputs.known is not None:
+            return self.inputs.known
+        if self._laid is None or self._laid[0] is not run:
+            self._laid = run, self.inputs.focus.layout(run.trace)
+        return self._laid[1]
 
     def content(self, run: Run) -> Tensor:
         """Return bool (batch, tokens): which tokens hold content (patches, words)."""
@@ -290,9 +329,10 @@ class Call:
         if self.coupled:
             if any(rows != self.inputs.batch for rows, *_ in run.trace.shapes):
                 raise no_shared_tokens()
-        elif not TokenLayout.is_shared(run.trace, self.inputs.batch):
+        elif not run.trace.is_shared(self.inputs.batch):
             raise no_shared_tokens()
-        object_to(run.trace.guards)
+        if run.trace.guards.objection:
+            object_to(run.trace.guards)
 
     def require_distributions(self, run: Run) -> None:
         """Refuse models whose attention maps are no distributions over tokens."""

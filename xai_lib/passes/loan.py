@@ -10,10 +10,41 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from xai_lib.errors import UnsupportedModelError
+
 HALF = (torch.float16, torch.bfloat16)
 
 _LOCKS: WeakKeyDictionary[nn.Module, RLock] = WeakKeyDictionary()
 _LOCKS_LOCK = Lock()
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """Return the eager module inside DataParallel or torch.compile wrappers."""
+    if not isinstance(model, nn.Module):
+        raise UnsupportedModelError(
+            f"model is {type(model).__name__}, expected a torch.nn.Module. "
+            "xai.load(...) returns (model, processor): pass the first."
+        )
+    while True:
+        if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            model = model.module
+        elif isinstance(getattr(model, "_orig_mod", None), nn.Module):
+            model = model._orig_mod
+        else:
+            break
+    for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            where = f"The model's part {name!r} is" if name else "The model is"
+            raise UnsupportedModelError(
+                f"{where} a TorchScript module, which runs outside Python and cannot be "
+                "intercepted. Pass the eager module that it was made from."
+            )
+    if any(p.is_inference() for p in model.parameters()):
+        raise UnsupportedModelError(
+            "The model's parameters were made under torch.inference_mode(), so no gradient can "
+            "pass them. Load the model outside inference_mode."
+        )
+    return model
 
 
 @contextmanager

@@ -31,35 +31,22 @@ class Plan(Protocol):
     ) -> PassMask: ...
 
 
-_ACTIVE: WeakKeyDictionary[nn.Module, Plan] = WeakKeyDictionary()
+PLANS: WeakKeyDictionary[nn.Module, Plan] = WeakKeyDictionary()
 _TRACED: ContextVar[tuple[int, ...]] = ContextVar("traced", default=())
-
-
-def plan_of(model: nn.Module) -> Plan | None:
-    """Return what is pruned of a model now, or None."""
-    return _ACTIVE.get(model)
-
-
-def mask_of(
-    model: nn.Module, copies: int = 1, rows: Tensor | None = None, focus: str | None = None
-) -> PassMask | None:
-    """Return the mask for a pass over `copies` of the batch; None where the model is whole."""
-    plan = _ACTIVE.get(model)
-    return None if plan is None else plan.for_pass(copies, rows, focus)
 
 
 @contextmanager
 def active(model: nn.Module, plan: Plan) -> Iterator[None]:
     """Let `plan` count for `model` inside the block, and afterwards what counted before."""
-    before = _ACTIVE.get(model)
-    _ACTIVE[model] = plan
+    before = PLANS.get(model)
+    PLANS[model] = plan
     try:
         yield
     finally:
         if before is None:
-            del _ACTIVE[model]
+            del PLANS[model]
         else:
-            _ACTIVE[model] = before
+            PLANS[model] = before
 
 
 @contextmanager

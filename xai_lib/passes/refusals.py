@@ -51,6 +51,14 @@ def no_shared_tokens() -> MethodNotApplicableError:
     )
 
 
+def merged_tokens(method: str, seen: int, tokens: int) -> MethodNotApplicableError:
+    """The method gives a number for other tokens than those the model starts with."""
+    return MethodNotApplicableError(
+        f"{method!r} sees {seen} tokens where the model starts with {tokens}: it merges tokens on "
+        f"the way. {PIXEL_METHODS.capitalize()}."
+    )
+
+
 def coupled_streams(method: str) -> MethodNotApplicableError:
     """The model's streams attend to each other, for which the method is not defined."""
     return MethodNotApplicableError(

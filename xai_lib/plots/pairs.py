@@ -16,9 +16,10 @@ from xai_lib.plots.sheet import PLAIN, Band, Panel, heat_panel, image_panel, she
 from xai_lib.plots.signs import sign_of
 from xai_lib.plots.style import DOUBLE, styled
 from xai_lib.plots.text.rows import LEVELS, TextRow
-from xai_lib.streams.layouts import RegionLayout
 from xai_lib.streams.patches import TokenLayout
-from xai_lib.streams.words import TextLayout, TextScores
+from xai_lib.streams.regions import RegionLayout
+from xai_lib.streams.texts import TextLayout
+from xai_lib.streams.words import TextScores
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -75,7 +76,7 @@ class Drawn:
     """What is drawn of one sample i and target k of an attribution of several streams."""
 
     def __init__(self, att: Attribution, processor=None, image=None, boxes=None, i=0, k=0):
-        if att.stream != "streams":
+        if len(att.layouts.parts) == 1:
             raise InputError(f"The attribution is of one stream, {att.stream!r}; use att.show().")
         self.att, self.processor, self.image, self.boxes = att, processor, image, boxes
         self.i, self.k = i, k

@@ -11,8 +11,8 @@ from xai_lib.errors import OptionError
 from xai_lib.evaluators import AnyBatch, Batch, QuestionBatch, Subject, TextBatch
 from xai_lib.evaluators.model_rows import rows_of, stream_rows
 from xai_lib.evaluators.token_stream import stream_ids
-from xai_lib.streams.checks import takes_keyword
-from xai_lib.streams.views import logits_of
+from xai_lib.streams.prepare import takes_keyword
+from xai_lib.streams.targets import logits_of
 from xai_lib.streams.words import words_of
 
 # Perturbation explains the label's class anew only where the prediction is wrong. The papers' ViT-B

@@ -38,7 +38,7 @@ from xai_lib.runs.subjects import (
     modality_of,
     processor_identity,
 )
-from xai_lib.streams.views import logits_of
+from xai_lib.streams.targets import logits_of
 
 TRIALS = 8
 

@@ -1,24 +1,18 @@
-"""Where the tokens lie: prefix tokens, then the patch grid, read off the traced forward pass."""
+"""Patches: a stream of pixels, and where its tokens lie as a traced pass shows."""
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from xai_lib.errors import MethodNotApplicableError
+from xai_lib.errors import InputError, MethodNotApplicableError, UnsupportedModelError
+from xai_lib.streams.stream import Stream
 from xai_lib.tracing import Trace
-
-
-class Layout(Protocol):
-    """Where the tokens of a batch lie: how many there are, and which of them hold content."""
-
-    tokens: int
-
-    def content_of(self, batch: int, device) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -38,6 +32,11 @@ class TokenLayout:
     size: tuple[int, int]
     patch: tuple[int, int] | None = None
 
+    kind: ClassVar[str] = "patches"
+    stream: ClassVar[str] = "image"
+    leads: ClassVar[bool] = True
+    present: ClassVar[None] = None
+
     @classmethod
     def of(cls, trace: Trace, pixels: Tensor) -> TokenLayout:
         """Read the layout from a finished trace of `pixels` (batch, channels, H, W)."""
@@ -56,26 +55,19 @@ class TokenLayout:
         behind = others - offset if offset is not None and 0 <= offset <= others else 0
         return cls(tokens, tokens - patches - behind, grid, size, trace.patch)
 
+    @classmethod
+    def after(cls, tokens: int, grid, patch, pixels: Tensor) -> TokenLayout:
+        """Return the layout of a sequence whose last tokens are a grid of patches."""
+        size = tuple(pixels.shape[-2:])
+        if grid is None or grid[0] * grid[1] > tokens:
+            return cls(tokens, 0, None, size)
+        return cls(tokens, tokens - grid[0] * grid[1], grid, size, patch)
+
     @property
     def patches(self) -> slice:
         """Where the patches are among the tokens."""
         count = self.grid[0] * self.grid[1] if self.grid else self.tokens - self.prefix
         return slice(self.prefix, self.prefix + count)
-
-    @staticmethod
-    def is_shared(trace: Trace, batch: int) -> bool:
-        """Whether every attention map of the trace lies between the same tokens of one sample.
-
-        Class tokens may join in front (keys = rows + queries) and a probe may pool the tokens;
-        windows and merged patches may not.
-        """
-        rows = {trace.shapes[0][2]}
-        for first, queries, keys in trace.shapes:
-            joined = keys - queries in rows and queries < keys
-            if first != batch or queries > keys or not (keys in rows or joined):
-                return False
-            rows = {keys} if joined or queries == keys else {keys, queries}
-        return True
 
     def content_of(self, batch: int, device) -> Tensor:
         """Return bool (batch, tokens): True for patches."""
@@ -102,3 +94,76 @@ class TokenLayout:
         cropped = pixels[..., : rows * h, : columns * w]
         sums = cropped.unflatten(-1, (columns, w)).unflatten(-3, (rows, h)).sum((-3, -1))
         return F.pad(sums.flatten(-2), (self.prefix, self.tokens - self.patches.stop))
+
+
+@dataclass
+class Patches(Stream):
+    """An image as `data`, the pixels (batch, channels, H, W), which are the features."""
+
+    kind: ClassVar[str] = "patches"
+    channel: ClassVar[int] = -3
+    advice: ClassVar[str] = "processor(image) makes inputs of the size it was built for."
+
+    def samples(self) -> list[Tensor]:
+        return list(self.data)
+
+    def layout(self, trace: Trace) -> TokenLayout:
+        return TokenLayout.of(trace, self.data)
+
+    def layout_among(self, tokens: int, grid, patch) -> TokenLayout:
+        return TokenLayout.after(tokens, grid, patch, self.data)
+
+
+def check_pixels(model: nn.Module, pixels) -> None:
+    """Raise an InputError unless `pixels` is a finite float batch that fits the model."""
+    if not isinstance(pixels, Tensor):
+        raise InputError(
+            f"inputs is {type(pixels).__name__}; expected a float tensor (batch, channels, height, "
+            "width) or the dict a processor returns. processor(image) makes one of an image."
+        )
+    if pixels.dim() != 4 and "spatial_shapes" in inspect.signature(model.forward).parameters:
+        raise UnsupportedModelError(
+            f"{type(model).__name__} takes images that were cut into patches (NaFlex), which have "
+            "no pixels to explain; checkpoints of a fixed image size are explained."
+        )
+    if pixels.dim() != 4:
+        raise InputError(
+            f"inputs has shape {tuple(pixels.shape)}; expected (batch, channels, height, width)."
+            + (" Add the batch: inputs[None]." if pixels.dim() == 3 else "")
+        )
+    if pixels.shape[0] == 0:
+        raise InputError("inputs is an empty batch; expected at least one image.")
+    if not pixels.is_floating_point():
+        raise InputError(
+            f"inputs has dtype {pixels.dtype}; expected floating point, normalised as the model "
+            "was trained. processor(image) does both."
+        )
+    parameter = next((p for p in model.parameters() if p.is_floating_point()), None)
+    if parameter is not None and parameter.dtype != pixels.dtype:
+        raise InputError(
+            f"The model's weights are {parameter.dtype} and inputs is {pixels.dtype}. "
+            f"Cast one: inputs.to({parameter.dtype})."
+        )
+    if not torch.isfinite(pixels).all():
+        raise InputError(
+            "inputs holds NaN or Inf pixels; expected finite numbers. Look at the image and at its "
+            "normalisation (a standard deviation of 0 divides by zero)."
+        )
+    _check_size(model, pixels)
+
+
+def _check_size(model: nn.Module, pixels: Tensor) -> None:
+    """Check channels and size where the model's first convolution or its config states them."""
+    conv = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
+    if conv is not None and pixels.shape[1] != conv.in_channels:
+        raise InputError(
+            f"inputs has {pixels.shape[1]} channels; the model expects {conv.in_channels}. "
+            "Convert the image, e.g. image.convert('RGB')."
+        )
+    if conv is not None and any(
+        n < k for n, k in zip(pixels.shape[-2:], conv.kernel_size, strict=True)
+    ):
+        raise InputError(
+            f"inputs is {tuple(pixels.shape[-2:])} pixels, smaller than one patch "
+            f"{tuple(conv.kernel_size)}. Resize the image; processor(image) does."
+        )

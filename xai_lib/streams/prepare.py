@@ -1,4 +1,4 @@
-"""Models of several streams: what their inputs are called, and how each stream is looked at.
+"""The one door: what a user passes in becomes an ordered list of streams, checked and copied.
 
 This is the one place that knows names of inputs. Which tokens attend to which is read off a pass
 (`tracing.chains`), so that a model needs no entry anywhere.
@@ -6,18 +6,21 @@ This is the one place that knows names of inputs. Which tokens attend to which i
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from xai_lib.errors import InputError
-from xai_lib.streams.checks import check_extra, check_pixels, takes_keyword
-from xai_lib.streams.layouts import RegionLayout, StreamsLayout
-from xai_lib.streams.patches import Layout
-from xai_lib.streams.regions import check_regions
-from xai_lib.streams.views import ImageInputs, Prepared, TextInputs, fresh, prepare_text
+from xai_lib.errors import InputError, OptionError, XAIError
+from xai_lib.streams.layouts import Layout, PlainLayout
+from xai_lib.streams.patches import Patches, check_pixels
+from xai_lib.streams.regions import Regions, check_regions
+from xai_lib.streams.stream import Stream
+from xai_lib.streams.targets import logits_of, scores_of
+from xai_lib.streams.texts import Words
 from xai_lib.tracing import Trace
 
 # The inputs that tokens are made of, and the stream that they begin.
@@ -40,273 +43,321 @@ COMPANIONS = {
 }
 
 
-# The masks that tell tokens from padding, by stream.
-MASKS = {
-    "text": "attention_mask",
-    "image": "visual_attention_mask",
-    "decoder": "decoder_attention_mask",
-}
-
-
 @dataclass
-class RegionInputs(Prepared):
-    """`features` (batch, regions, dim) of image regions, under the name `keyword`."""
+class Numbers(Stream):
+    """A decoder's own tokens: an input that no question is asked about."""
 
-    features: Tensor
-    keyword: str
-    boxes: Tensor | None = None
     present: Tensor | None = None
 
-    stream = "regions"
-    channel = -1
-    advice = "processor(question, features, boxes) makes inputs that fit."
-
-    @property
-    def batch(self) -> int:
-        return self.features.shape[0]
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.features.dtype
-
-    @property
-    def given(self) -> Tensor:
-        return self.features
+    kind: ClassVar[str] = "tokens"
 
     def samples(self) -> list[Tensor]:
-        return [row[kept] for row, kept in zip(self.features, self.present, strict=True)]
+        return list(self.data.unbind(0))
 
-    def layout(self, trace: Trace) -> RegionLayout:
-        return RegionLayout(self.present, self.boxes)
+    def layout(self, trace: Trace) -> PlainLayout:
+        return PlainLayout(self.data.shape[1])
 
-    def call(self, model, features: Tensor | None = None):
-        features = self.features if features is None else features
-        copies = features.shape[0] // self.batch
-        return self.forward(model, copies, **{self.keyword: features})
+    def layout_among(self, tokens: int, grid, patch) -> PlainLayout:
+        return PlainLayout(tokens)
 
 
-@dataclass
-class CoupledInputs(Prepared):
-    """All inputs of a model whose streams look at each other; `streams` is their layout.
+@dataclass(kw_only=True)
+class Inputs:
+    """The checked inputs of a batch, and how a pass looks at them.
 
-    Nothing stands for the features of all streams, so methods at the input take one at a time.
+    streams: in order. extra: all other inputs, which reach the model as they came. several: whether
+    a pass has chains of tokens to follow, of several streams or of an encoder and its decoder.
+    position: the row of (batch, rows, classes) scores that is explained. focus: the stream whose
+    features a method takes, the others being constant; None looks at all together. fixed: inputs
+    that belong to all samples together (the texts that an image is compared with). rows: where
+    texts are explained by the images they are paired with, samples being texts and classes images,
+    the given texts that they are, with repetition. known: where the tokens lie, if an earlier pass
+    has shown it. in_pairs: whether the last scores were, by their name and shape, of every image
+    with every text. chain: the stream whose tokens a pass follows; None for all of them.
+    sizes: the number of samples of each stream.
     """
 
-    kind: torch.dtype
-    streams: StreamsLayout
-    given: None = None
+    streams: tuple[Stream, ...]
+    extra: dict[str, Any]
+    dtype: torch.dtype
+    several: bool = False
+    position: int | None = None
+    focus: Stream | None = None
+    fixed: frozenset[str] = frozenset()
+    rows: Tensor | None = None
+    known: Layout | None = None
+    in_pairs: bool = field(default=False, init=False)
+    batch: int = field(init=False)
+    chain: str | None = field(init=False)
+    sizes: dict[str, int] = field(init=False)
 
-    stream = "streams"
-    channel = -1
-    advice = "The processor of xai.load makes inputs that fit."
-
-    @property
-    def batch(self) -> int:
-        return next(self.extra[name].shape[0] for name in SOURCES if name in self.extra)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.kind
-
-    def samples(self) -> list[Tensor]:
-        return self.extra[next(name for name in SOURCES if name in self.extra)].unbind(0)
-
-    def layout(self, trace: Trace) -> Layout:
-        return self.streams
-
-    def call(self, model, features: Tensor | None = None):
-        return self.forward(model, 1)
-
-
-@dataclass
-class JointInputs(TextInputs):
-    """A text and an image in one sequence (VisualBERT, ViLT): the features are its embeddings."""
-
-    streams: StreamsLayout = field(kw_only=True)
+    def __post_init__(self):
+        self.batch = len((self.focus or self.streams[0]).data)
+        own = any(stream is self.focus for stream in self.streams)
+        self.chain = self.focus.name if own else None
+        self.sizes = {stream.name: len(stream.data) for stream in self.streams}
 
     @property
-    def tokens(self) -> int:
-        return self.streams.tokens
+    def everything(self) -> dict[str, Any]:
+        """All inputs by name."""
+        named = {s.keyword: s.data for s in self.streams if s.keyword is not None}
+        return named | self.extra
 
-    def samples(self) -> list[Tensor]:
-        where = self.streams.slices()
-        found = []
-        for i, present in enumerate(self.present):
-            parts = [self.ids[i, present[where["text"]]]]
-            for name in SOURCES:
-                if name in self.extra:
-                    x = self.extra[name][i]
-                    x = x[present[where["image"]]] if name in REGIONS else x
-                    parts.append(x.flatten())
-            found.append(torch.cat([part.double() for part in parts]))
-        return found
+    def stream(self, name: str) -> Stream | None:
+        """Return the stream of that name, None where there is none."""
+        return next((stream for stream in self.streams if stream.name == name), None)
 
-    def layout(self, trace: Trace) -> Layout:
-        return self.streams
-
-
-@dataclass
-class StreamInputs:
-    """The checked inputs of a model of several streams, and one view of them per question.
-
-    everything: all inputs by name, copied. names: the input behind each stream. boxes: of regions
-    whose model takes none (VisualBERT), where the processor left them beside the inputs.
-    """
-
-    everything: dict
-    names: dict[str, str]
-    text: TextInputs | None
-    position: int | None
-    boxes: Tensor | None = None
-
-    @property
-    def sources(self) -> dict[str, str]:
-        return {keyword: stream for stream, keyword in self.names.items()}
-
-    @property
-    def dtype(self) -> torch.dtype:
-        floats = (x for x in self.everything.values() if _is_float(x))
-        return next((x.dtype for x in floats), self.text.dtype if self.text else torch.float32)
-
-    def sizes(self) -> dict[str, int]:
-        """Return the number of samples of each stream."""
-        return {stream: len(self.everything[name]) for stream, name in self.names.items()}
-
-    def part(self, stream: str) -> dict:
-        """Return the inputs that belong to one stream."""
-        return {k: self.everything[k] for k in COMPANIONS[stream] if k in self.everything}
-
-    def rest(self, stream: str) -> dict:
-        """Return the inputs that belong to other streams."""
-        return {k: v for k, v in self.everything.items() if k not in COMPANIONS[stream]}
-
-    def text_names(self) -> tuple[str, ...] | None:
-        """Return the texts as names of classes, None where only their ids are known."""
-        texts = self.text.texts
-        return None if texts is None else tuple(" ".join(parts) for parts in texts)
-
-    def common(self) -> dict:
-        """Return what every view has: names of the streams, and the row of scores."""
-        return {"sources": self.sources, "position": self.position}
-
-    def focused(self, stream: str, *, pairwise: bool) -> Prepared:
+    def focused(self, name: str, *, pairwise: bool = False) -> Inputs:
         """Return a view of one stream, the others being constant.
 
         pairwise: scores are (images, texts), so that the other stream belongs to no sample alone.
         """
-        others = self.rest(stream)
-        common = self.common() | {"focus": stream, "fixed": others if pairwise else {}}
-        extra = {} if pairwise else others
-        keyword = self.names[stream]
-        part = {k: v for k, v in self.part(stream).items() if k != keyword}
-        main = self.everything[keyword]
-        if keyword == "pixel_values":
-            return ImageInputs(extra | part, main, keyword, **common)
-        if keyword in REGIONS:
-            return RegionInputs(extra | part, main, keyword, *self.regions(), **common)
-        if stream == "decoder":
-            raise InputError("A decoder's own tokens are no input to explain alone.")
-        text = self.text
-        return TextInputs(
-            extra | part,
-            main,
-            text.present,
-            text.dtype,
-            text.special,
-            text.encodings,
-            text.texts,
-            **common,
-        )
+        own = COMPANIONS[name]
+        fixed = frozenset(k for k in self.everything if k not in own) if pairwise else frozenset()
+        return replace(self, focus=self.stream(name), fixed=fixed)
 
-    def texts_against(self, rows: Tensor) -> TextInputs:
-        """Return the texts `rows` (with repetition), explained by the images they are paired with.
+    def texts_against(self, rows: Tensor) -> Inputs:
+        """Return a view of the texts `rows`, explained by the images they are paired with.
 
         Samples are texts then and classes images: no text's explanation mixes images.
         """
         view = self.focused("text", pairwise=True)
-        chosen = {k: v[rows] for k, v in view.extra.items()}
-        numbers = rows.tolist()
-        return TextInputs(
-            chosen,
-            view.ids[rows],
-            view.present[rows],
-            view.dtype,
-            None if view.special is None else view.special[rows],
-            None if view.encodings is None else tuple(view.encodings[n] for n in numbers),
-            None if view.texts is None else tuple(view.texts[n] for n in numbers),
-            **self.common()
-            | {"focus": "text", "fixed": view.fixed, "transposed": True, "rows": rows},
+        extra = {k: x if k in view.fixed else x[rows] for k, x in self.extra.items()}
+        texts = view.focus.take(rows)
+        streams = tuple(texts if stream is view.focus else stream for stream in self.streams)
+        return replace(view, streams=streams, extra=extra, focus=texts, rows=rows)
+
+    def run(self, model, features: Tensor | None = None):
+        """Run the model, on `features` (k·batch, ...) in the place of the stream in focus.
+
+        Features that the model makes itself are exchanged by the trace; all else is repeated k
+        times where it has a row for each sample.
+        """
+        copies = 1 if features is None else len(features) // self.batch
+        given = {
+            name: x.repeat(copies, *[1] * (x.dim() - 1)) if self._repeats(name, x) else x
+            for name, x in self.everything.items()
+        }
+        focus = self.focus
+        if focus is not None and not focus.embeds:
+            own = focus.data if features is None else features
+            if focus.keyword is None:
+                return model(own)
+            given[focus.keyword] = own
+        if not self.several:
+            return model(**given)
+        for stream in self.streams:
+            given[stream.keyword]._xai_origin = stream.name
+        try:
+            return model(**given)
+        except RuntimeError as error:
+            if isinstance(error, XAIError) or len(set(self.sizes.values())) == 1 or self.fixed:
+                raise
+            raise self.unpaired() from error
+
+    def _repeats(self, name: str, x) -> bool:
+        rows = isinstance(x, Tensor) and x.dim() > 0 and x.shape[0] == self.batch
+        return rows and name not in self.fixed
+
+    def scores(self, model, features: Tensor | None = None) -> Tensor:
+        """Run the model and return its (batch, classes) scores."""
+        output = self.run(model, features)
+        logits = logits_of(output, self.position)
+        if self.several:
+            self.in_pairs = self._in_pairs(output, logits)
+            return logits if self.rows is None else logits.t()
+        if self.position is not None and self.focus.present is not None:
+            self._check_position(output)
+        return logits
+
+    def _in_pairs(self, output, logits: Tensor) -> bool:
+        # BLIP's itm_score is of this kind without its matching head, which attends to the image.
+        named = (getattr(output, n, None) for n in ("logits_per_image", "itm_score"))
+        return self.pairs_fit(logits) and any(x is not None for x in named)
+
+    def pairs_fit(self, logits: Tensor) -> bool:
+        """Return whether scores have a row for each image and a column for each text."""
+        sizes = self.sizes
+        if set(sizes) != {"image", "text"}:
+            return False
+        return tuple(logits.shape) == (sizes["image"], sizes["text"])
+
+    def _check_position(self, output) -> None:
+        """Refuse a row of scores that belongs to padding: it is no prediction."""
+        present, scores = self.focus.present, scores_of(output)
+        if scores.dim() != 3 or scores.shape[1] != present.shape[1]:
+            return
+        absent = (~present[:, self.position]).nonzero().flatten().tolist()
+        if absent:
+            raise OptionError(
+                f"position {self.position} of text {absent[0]} is padding, so its scores are "
+                "no prediction. Choose a position that all texts have, or explain texts of "
+                "different length one by one; tokenizers can also pad on the left."
+            )
+
+    def unpaired(self) -> InputError:
+        """Return the refusal of streams that have other numbers of samples."""
+        return InputError(
+            f"inputs has {self.counted()}, which do not pair; this model reads them together: "
+            "expected one of each for every sample."
         )
 
-    def whole(self, streams: StreamsLayout) -> CoupledInputs:
-        """Return a view of all streams together."""
-        return CoupledInputs(self.everything, self.dtype, streams, **self.common())
-
-    def joint(self, streams: StreamsLayout) -> JointInputs:
-        """Return a view of the one sequence that all streams are put into."""
-        text, ids = self.text, self.everything["input_ids"]
-        others = {k: v for k, v in self.everything.items() if k != "input_ids"}
-        batch, device = ids.shape[0], ids.device
-        present = torch.ones(batch, streams.tokens, dtype=torch.bool, device=device)
-        special = torch.zeros_like(present)
-        for name, where in streams.slices().items():
-            layout = streams.layout(name)
-            present[:, where] = getattr(layout, "present", present[:, where])
-            special[:, where] = ~layout.content_of(batch, device) & present[:, where]
-        return JointInputs(
-            others, ids, present, text.dtype, special, streams=streams, **self.common()
-        )
-
-    def regions(self) -> tuple[Tensor | None, Tensor]:
-        """Return boxes (batch, regions, 4) or None, and which regions are no padding."""
-        features = next(self.everything[name] for name in REGIONS if name in self.everything)
-        mask = self.everything.get(MASKS["image"])
-        if mask is None:
-            mask = torch.ones(features.shape[:2], device=features.device)
-        return self.everything.get("visual_pos", self.boxes), mask.bool()
+    def counted(self) -> str:
+        """Return the number of samples of each stream in words."""
+        return " and ".join(f"{count} of {name}" for name, count in self.sizes.items())
 
 
-def prepare_streams(model: nn.Module, inputs, position: int | None) -> StreamInputs | None:
-    """Return the inputs of a model of several streams, or None where there is but one.
+def prepare(model: nn.Module, inputs, position: int | None = None) -> Inputs:
+    """Return the streams in `inputs`: a tensor of pixels, or what a processor or tokenizer returns.
 
-    Several are several inputs that tokens are made of, or an encoder and a decoder, which may make
-    its own input.
+    They look at all streams together where there are several inputs that tokens are made of, or an
+    encoder and a decoder, which may make its own input; else at the only one.
+    Raises InputError or UnsupportedModelError for what does not fit the model.
     """
     decodes = bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))
     if isinstance(inputs, Tensor) and decodes and takes_keyword(model, "pixel_values"):
         inputs = {"pixel_values": inputs}
     if not isinstance(inputs, Mapping):
-        return None
+        _check_modality(model, "pixel_values", "input_ids")
+        return _of_pixels(model, inputs, {}, None, position)
     main = [name for name in SOURCES if name in inputs]
-    if len(main) < 2 and not (decodes and main):
-        return None
+    several = len(main) > 1 or (decodes and bool(main))
+    if not several and main not in (["input_ids"], ["pixel_values"]):
+        raise InputError(
+            f"inputs has the keys {sorted(inputs)}; expected 'pixel_values', as an image "
+            "processor returns it, or 'input_ids', as a tokenizer does."
+        )
+    extra = {k: v for k, v in inputs.items() if k not in main}
+    if main == ["pixel_values"] and not several:
+        keyword = "pixel_values" if takes_keyword(model, "pixel_values") else None
+        return _of_pixels(model, inputs["pixel_values"], extra, keyword, position)
+    _check_kinds(main)
+    own = {name: _fresh(inputs[name]) for name in main}
+    streams: list[Stream] = []
+    if "input_ids" in main:
+        _check_modality(model, "input_ids", "pixel_values")
+        _check_device(model, own["input_ids"], "inputs['input_ids']")
+        streams.append(Words.of(model, inputs, own["input_ids"]))
+        extra = _beside_words(model, own["input_ids"], extra)
+    _check_extra(model, extra | dict.fromkeys(main[1:]), main[0], main[0])
+    extra = {k: _fresh(v) for k, v in extra.items()}
+    boxes = extra.get("visual_pos", getattr(inputs, "boxes", None))
+    streams += [_seen(model, name, own | extra, boxes) for name in main if name != "input_ids"]
+    found = Inputs(
+        streams=tuple(streams),
+        extra=extra,
+        dtype=_dtype(model, streams),
+        several=several,
+        position=position,
+        focus=None if several else streams[0],
+    )
+    if min(found.sizes.values()) == 0:
+        raise InputError(f"inputs holds {found.sizes} samples; expected at least one of each.")
+    return found
+
+
+def _of_pixels(model: nn.Module, pixels, extra: dict, keyword: str | None, position) -> Inputs:
+    """Return the inputs of an image model."""
+    _check_device(model, pixels, "inputs")
+    check_pixels(model, pixels)
+    _check_extra(model, extra, keyword, "pixel_values")
+    stream = Patches("image", keyword, _fresh(pixels))
+    return Inputs(
+        streams=(stream,), extra=extra, dtype=pixels.dtype, position=position, focus=stream
+    )
+
+
+def _seen(model: nn.Module, name: str, inputs: dict, boxes: Tensor | None) -> Stream:
+    """Return the stream that begins with the input `name`, checked: an image, or what decodes."""
+    if name == "pixel_values":
+        _check_device(model, inputs[name], "inputs['pixel_values']")
+        check_pixels(model, inputs[name])
+        return Patches("image", name, inputs[name])
+    if name not in REGIONS:
+        mask = inputs.get("decoder_attention_mask")
+        return Numbers(SOURCES[name], name, inputs[name], None if mask is None else mask.bool())
+    check_regions(model, inputs, name)
+    features, mask = inputs[name], inputs.get("visual_attention_mask")
+    if mask is None:
+        mask = torch.ones(features.shape[:2], device=features.device)
+    # A model that takes no boxes (VisualBERT) has them where the processor left them.
+    return Regions("image", name, features, present=mask.bool(), boxes=boxes)
+
+
+def _beside_words(model: nn.Module, ids: Tensor, extra: dict) -> dict:
+    """Return what goes with a text: a mask where the model takes one, token types if it has any."""
+    extra = {k: v for k, v in extra.items() if k != "special_tokens_mask"}
+    takes_mask = "attention_mask" in inspect.signature(model.forward).parameters
+    if extra.get("attention_mask") is None and takes_mask:
+        extra["attention_mask"] = torch.ones_like(ids)
+    # Tokenizers offer token types also to models that have none.
+    if "token_type_ids" in extra and not takes_keyword(model, "token_type_ids"):
+        del extra["token_type_ids"]
+    return extra
+
+
+def _check_kinds(main: list[str]) -> None:
     names: dict[str, str] = {}
     for name in main:
-        if SOURCES[name] in names:
+        other = names.setdefault(SOURCES[name], name)
+        if other != name:
             raise InputError(
-                f"inputs has both {names[SOURCES[name]]!r} and {name!r}, two kinds of one image; "
-                "expected one of them."
+                f"inputs has both {other!r} and {name!r}, two kinds of one image; expected one of "
+                "them."
             )
-        names[SOURCES[name]] = name
-    text, taken = None, dict(inputs)
-    if "input_ids" in inputs:
-        text = prepare_text(model, inputs)
-        taken = {"input_ids": text.ids} | text.extra
-    else:
-        extra = {k: v for k, v in taken.items() if k not in main}
-        check_extra(model, extra, main[0], main[0])
-    everything = {k: fresh(v) if isinstance(v, Tensor) else v for k, v in taken.items()}
-    if "pixel_values" in inputs:
-        check_pixels(model, everything["pixel_values"])
-    for name in REGIONS:
-        if name in inputs:
-            check_regions(model, everything, name)
-    boxes = getattr(inputs, "boxes", None)
-    prepared = StreamInputs(everything, names, text, position, boxes)
-    if min(prepared.sizes().values()) == 0:
-        raise InputError(f"inputs holds {prepared.sizes()} samples; expected at least one of each.")
-    return prepared
 
 
-def _is_float(x) -> bool:
-    return isinstance(x, Tensor) and x.is_floating_point()
+def _dtype(model: nn.Module, streams: list[Stream]) -> torch.dtype:
+    """Return the floating-point type in which the model computes."""
+    given = (stream.data.dtype for stream in streams if stream.data.is_floating_point())
+    own = (p.dtype for p in model.parameters() if p.is_floating_point())
+    return next(given, None) or next(own, torch.float32)
+
+
+def _fresh(x):
+    """Return a normal leaf tensor, also where the caller's was made in inference mode."""
+    if not isinstance(x, Tensor):
+        return x
+    with torch.inference_mode(False):
+        return x.detach().clone()
+
+
+def takes_keyword(model: nn.Module, name: str) -> bool:
+    """Return whether the model's forward takes the argument `name`."""
+    parameter = inspect.signature(model.forward).parameters.get(name)
+    if parameter is None:
+        return getattr(model, "main_input_name", None) == name
+    return parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+
+
+def _check_modality(model: nn.Module, given: str, other: str) -> None:
+    """Raise an InputError where the model takes `other` and not `given`: a text for an image."""
+    if takes_keyword(model, other) and not takes_keyword(model, given):
+        raise InputError(
+            f"{type(model).__name__} takes {other!r}, and inputs are {given!r}: they were made for "
+            "another kind of model. The processor that xai.load returns with it makes the right "
+            "ones."
+        )
+
+
+def _check_extra(model: nn.Module, extra: dict, keyword: str | None, main: str) -> None:
+    """Refuse what the model cannot be given: leaving it out would explain another prediction."""
+    kinds = {p.kind for p in inspect.signature(model.forward).parameters.values()}
+    if keyword is not None and inspect.Parameter.VAR_KEYWORD in kinds:
+        return
+    unknown = [k for k in extra if keyword is None or not takes_keyword(model, k)]
+    if unknown:
+        raise InputError(
+            f"inputs has the entries {sorted(map(str, unknown))}, which "
+            f"{type(model).__name__}.forward does not take beside it. Pass "
+            f"inputs[{main!r}] alone if the model needs none of them."
+        )
+
+
+def _check_device(model: nn.Module, x, what: str) -> None:
+    parameter = next((p for p in model.parameters() if p.is_floating_point()), None)
+    if isinstance(x, Tensor) and parameter is not None and parameter.device != x.device:
+        raise InputError(
+            f"The model is on {parameter.device} and {what} on {x.device}. "
+            f"Move one: inputs.to({str(parameter.device)!r})."
+        )

@@ -1,11 +1,60 @@
-"""Checks of image regions: what a detector saw, before a model of text and image reads it."""
+"""Regions: a stream of what a detector saw in each image."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from xai_lib.errors import InputError
+from xai_lib.streams.stream import Stream
+from xai_lib.tracing import Trace
+
+
+@dataclass(frozen=True)
+class RegionLayout:
+    """Image regions of a batch, as a detector found them.
+
+    boxes: (batch, regions, 4), x0, y0, x1, y1 in parts of the image's width and height, or None
+    where the model is given none. present: (batch, regions), False for padding.
+    """
+
+    present: Tensor
+    boxes: Tensor | None = None
+
+    kind: ClassVar[str] = "regions"
+    stream: ClassVar[str] = "regions"
+    leads: ClassVar[bool] = False
+
+    @property
+    def tokens(self) -> int:
+        return self.present.shape[1]
+
+    def content_of(self, batch: int, device) -> Tensor:
+        """Return bool (batch, regions): True for regions that are no padding."""
+        return self.present
+
+
+@dataclass
+class Regions(Stream):
+    """Image regions as `data`, features (batch, regions, dim)."""
+
+    present: Tensor = field(kw_only=True)
+    boxes: Tensor | None = field(default=None, kw_only=True)
+
+    kind: ClassVar[str] = "regions"
+    advice: ClassVar[str] = "processor(question, features, boxes) makes inputs that fit."
+
+    def samples(self) -> list[Tensor]:
+        return [row[kept] for row, kept in zip(self.data, self.present, strict=True)]
+
+    def layout(self, trace: Trace) -> RegionLayout:
+        return RegionLayout(self.present, self.boxes)
+
+    def layout_among(self, tokens: int, grid, patch) -> RegionLayout:
+        return RegionLayout(self.present, self.boxes)
 
 
 def check_regions(model: nn.Module, inputs: dict, name: str) -> None:

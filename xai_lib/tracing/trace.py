@@ -334,3 +334,17 @@ class Trace(Handlers, TorchFunctionMode):
         if self.embeddings is not None:
             self.embeddings.settle()
         self._visit_pending()
+
+    def is_shared(self, batch: int) -> bool:
+        """Return whether every attention map lies between the same tokens of one sample.
+
+        Class tokens may join in front (keys = rows + queries) and a probe may pool the tokens;
+        windows and merged patches may not.
+        """
+        rows = {self.shapes[0][2]}
+        for first, queries, keys in self.shapes:
+            joined = keys - queries in rows and queries < keys
+            if first != batch or queries > keys or not (keys in rows or joined):
+                return False
+            rows = {keys} if joined or queries == keys else {keys, queries}
+        return True

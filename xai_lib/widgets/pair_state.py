@@ -13,9 +13,8 @@ from xai_lib.attribution import Attribution
 from xai_lib.datasets.base import QuestionSample
 from xai_lib.errors import InputError, TargetError, XAIError
 from xai_lib.files.images import read_image
-from xai_lib.heads.streams import all_streams
-from xai_lib.passes.loan import borrowed
-from xai_lib.streams.views import unwrap
+from xai_lib.passes.loan import borrowed, unwrap
+from xai_lib.streams.prepare import prepare
 from xai_lib.widgets.gallery import decoded, free_name, named_images
 from xai_lib.widgets.session import Session
 from xai_lib.widgets.text_state import named_texts
@@ -214,5 +213,5 @@ def logits_of(model: nn.Module, inputs) -> Tensor:
     """Return (samples, classes) of one pass, in float32; the model comes back as it was."""
     model = unwrap(model)
     with borrowed(model), torch.no_grad():
-        prepared = all_streams(model, inputs)
-        return prepared.logits(prepared.call(model)).detach().float()
+        prepared = prepare(model, inputs)
+        return prepared.scores(model).detach().float()

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from xai_lib.errors import MethodNotApplicableError
-from xai_lib.explainers.mixing import readout_rows
+from xai_lib.explainers.reading import readout_rows
 from xai_lib.passes.call import Call, Run
-from xai_lib.passes.loan import borrowed
+from xai_lib.passes.loan import borrowed, unwrap
+from xai_lib.streams.prepare import prepare
 from xai_lib.streams.targets import resolve_all
-from xai_lib.streams.views import Prepared, logits_of, prepare, unwrap
-from xai_lib.streams.words import TextLayout
+from xai_lib.streams.texts import TextLayout
 from xai_lib.tracing import Site
 
 
@@ -89,7 +89,7 @@ def read_text(model: nn.Module, inputs) -> TextReading:
 def _read(model: nn.Module, inputs, finish) -> tuple[Tensor, object, str]:
     """Return logits (classes,), `finish(call, run, rows)` or None, and why it is None."""
     model = unwrap(model)
-    prepared: Prepared = prepare(model, inputs)
+    prepared = prepare(model, inputs)
     call = Call(model, prepared, lambda logits: resolve_all(None, None, logits, None))
     maps: list[Tensor] = []
     with borrowed(model):
@@ -101,7 +101,7 @@ def _read(model: nn.Module, inputs, finish) -> tuple[Tensor, object, str]:
             found = finish(call, run, [_rows(m, rows) for m in maps])
         except MethodNotApplicableError as error:
             with torch.no_grad():
-                logits = logits_of(prepared.call(model))
+                logits = prepared.scores(model)
             return logits[0].float(), None, str(error)
     return run.logits[0].detach().float(), found, ""
 

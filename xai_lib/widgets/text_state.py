@@ -13,7 +13,8 @@ from xai_lib.errors import InputError, XAIError
 from xai_lib.explainers import registry
 from xai_lib.explainers.signs import ATTENTION, Sign
 from xai_lib.plots import TextRow, sign_of
-from xai_lib.streams.words import TextLayout, TextScores
+from xai_lib.streams.texts import TextLayout
+from xai_lib.streams.words import TextScores
 from xai_lib.widgets.gallery import free_name
 from xai_lib.widgets.reading import TextReading, read_text
 from xai_lib.widgets.session import Session, attention_of

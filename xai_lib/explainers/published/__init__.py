@@ -1,1 +1,1 @@
-"""What published code does differently, a module a repository."""
+"""What published code does otherwise than its paper, a module a repository (see `steps`)."""

@@ -16,14 +16,32 @@ import torch
 from torch import Tensor
 
 from xai_lib.errors import MethodNotApplicableError
-from xai_lib.passes.call import Run
+from xai_lib.explainers.alpha_beta import Size
+from xai_lib.explainers.output import Output
+from xai_lib.explainers.steps import departs
+from xai_lib.passes.call import Call, Run
 from xai_lib.rules import published_alpha_beta
+from xai_lib.rules.gate import Switch
 from xai_lib.rules.recorded import Recorded, Recorder
-
-VARIANTS = ("quick", "jacobian")
 
 # Query, key, value, attention output and the two maps of the feed-forward block.
 MAPS_OF_A_LAYER = 6
+
+
+@departs(
+    "lrp_alpha_beta",
+    methods="`lrp_alpha_beta`",
+    default="the alpha-beta rule throughout (α = β = 0.5)",
+    reference="what the code computes: the rule in the head, the plain gradient through the "
+    'encoder, rescaled; `variant` "quick" or "jacobian"',
+)
+def lrp(call: Call, alpha: float, seed: str, size: Size, variant: str) -> Output:
+    """Return what the code finds at a text's embeddings."""
+    recorder = Recorder(Switch())
+    run = call.forward(at_input=True, rules=recorder)
+    call.require_token_sites(run)
+    found = PublishedLRP(run, recorder, float(alpha), variant)
+    return Output(call.each_target(run, lambda s: size(found.relevance(s)).sum(-1), seed))
 
 
 @dataclass

@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from xai_lib.errors import MethodNotApplicableError, unknown_name
-from xai_lib.explainers.mixing import (
-    TokenMixer,
-    accumulation_dtype,
-    check_start,
-    head_mean,
-    mean_of_rows,
-    mix,
-    readout_rows,
-)
+from xai_lib.explainers.mixing import Mixer, accumulation_dtype, head_mean
 from xai_lib.explainers.output import Output
+from xai_lib.explainers.reading import check_start, mean_of_rows, readout_rows
 from xai_lib.explainers.registry import explainer
 from xai_lib.explainers.signs import POSITIVE_PART
+from xai_lib.explainers.steps import step
 from xai_lib.options import check_range
 from xai_lib.passes.call import Call
 from xai_lib.rules import gemm
@@ -53,7 +46,7 @@ def bi_head(
     fourth of twelve layers), for texts the last layer.
     """
     _check_options(steps, feedback, chunk)
-    last_alone = start_layer is None and call.inputs.stream == "text"
+    last_alone = start_layer is None and call.embedded
     if last_alone:
         run = call.forward(graph="last")
     else:
@@ -65,15 +58,19 @@ def bi_head(
         start = depth - 1
     else:
         start = _start(call, depth // 4 if start_layer is None else start_layer, depth)
-    sites, kept = run.sites[start:], _present(call)
-    leaks = _as_on_clip(call) and call.inputs.stream == "image"
+    sites, kept = run.sites[start:], step(call, "bi_head.kept", _present)(call)
+    over = step(call, "bi_head.normalised_over", 1)
     if not sites:
         return Output(run.logits.new_zeros(*call.targets.shape[:2], call.layout(run).tokens))
 
     def explain(seed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         *grads, at_output = run.gradients([*(s.probs for s in sites), sites[-1].output], seed)
-        maps = (_by_head_importance(s, g, kept, leaks) for s, g in zip(sites, grads, strict=True))
-        return mix(sites, maps, run.sites[:start]), grads[-1], readout_rows(at_output, readout)
+        mixer = Mixer()
+        for site in run.sites[:start]:
+            mixer.skip(site)
+        maps = (_by_head_importance(s, g, kept, over) for s, g in zip(sites, grads, strict=True))
+        R = mixer.mix(sites, maps).only
+        return R, grads[-1], readout_rows(at_output, readout)
 
     found = [explain(call.seed(target, run.logits)) for target in call.targets]
     return _with_feedback(call, found, steps, feedback, chunk)
@@ -103,57 +100,43 @@ def bi_token(
     """
     _check_options(steps, feedback, chunk)
     seen: list[Tensor] = []
-    weighted_map = partial(_by_later_value_norm, call) if _as_on_clip(call) else _by_value_norm
-    run = call.forward(graph="last", on_site=lambda site: seen.append(weighted_map(site)))
+    weighted_map = step(call, "bi_token.map", _by_value_norm)
+    run = call.forward(graph="last", on_site=lambda site: seen.append(weighted_map(call, site)))
     call.require_token_sites(run)
     depth = len(seen)
-    text = call.inputs.stream == "text"
-    published = max(depth - 4, 0) if text else round(depth * 5 / 12)
+    published = max(depth - 4, 0) if call.embedded else round(depth * 5 / 12)
     start = _start(call, published if start_layer is None else start_layer, depth)
-    mixer = TokenMixer()
-    mixer.update(torch.zeros_like(seen[0]))
+    mixer = Mixer()
+    mixer.advance(torch.zeros_like(seen[0]))
     for weighted in seen[start:]:
-        mixer.update(weighted)
+        mixer.advance(weighted)
     last = run.sites[-1]
 
     def explain(seed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         grad, at_output = run.gradients([last.probs, last.output], seed)
-        return mixer.R, grad, readout_rows(at_output, readout)
+        return mixer.only, grad, readout_rows(at_output, readout)
 
     found = [explain(call.seed(target, run.logits)) for target in call.targets]
     return _with_feedback(call, found, steps, feedback, chunk)
 
 
 def _present(call: Call) -> Tensor | None:
-    """Return 1 for tokens and 0 for padding, (batch, 1, 1, keys); None where nothing is left out.
-
-    The published code averages over padding as well, so that a text depends on its batch.
-    """
-    if call.inputs.stream != "text" or call.reference:
-        return None
-    return call.inputs.present[:, None, None]
+    """Return 1 for tokens, 0 for padding, (batch, 1, 1, keys); None where nothing is left out."""
+    return call.present[:, None, None] if call.embedded else None
 
 
-def _as_on_clip(call: Call) -> bool:
-    """Whether to do as the published code does on CLIP, which is not what it does on ViT."""
-    return call.reference and bool(call.inputs.fixed)
-
-
-def _by_head_importance(site: Site, grad: Tensor, kept: Tensor | None, leaks: bool) -> Tensor:
-    """Return Σ_h I_h A_h (batch, queries, keys).
-
-    leaks: I is normalised over heads and batch together, so that each image depends on the others.
-    """
+def _by_head_importance(site: Site, grad: Tensor, kept: Tensor | None, over) -> Tensor:
+    """Return Σ_h I_h A_h (batch, queries, keys), I normalised over the dimensions `over`."""
     A, G = (x.detach().to(accumulation_dtype(x)) for x in (site.probs, grad))
     G = G if kept is None else G * kept
     importance = (A.transpose(-1, -2) @ G).abs().mean((-2, -1))
-    total = importance.sum((0, 1) if leaks else 1, keepdim=True)
+    total = importance.sum(over, keepdim=True)
     # Where no head matters, none does: 0/0 would make the whole map NaN.
     importance = importance / total.masked_fill(total == 0, 1)
     return torch.einsum("bh,bhqk->bqk", importance, A)
 
 
-def _by_value_norm(site: Site) -> Tensor:
+def _by_value_norm(call: Call, site: Site) -> Tensor:
     """Return E_h[A] diag(‖W_o v_j‖ / ‖z_j‖) (batch, queries, keys)."""
     value, residual = site.value.detach(), site.residual
     if site.projection is None or residual is None or site.queries != site.keys:
@@ -163,39 +146,18 @@ def _by_value_norm(site: Site) -> Tensor:
             "need neither."
         )
     residual = residual.transpose(0, 1) if site.sequence_first else residual
-    moved = gemm.linear(_joined(value), site.projection.detach().to(value.dtype))
+    moved = gemm.linear(joined_heads(value), site.projection.detach().to(value.dtype))
     if site.branch_scale is not None:
         moved = moved * site.branch_scale
-    return _weighted(head_mean(site), moved, residual.detach())
+    return weighted_by(head_mean(site), moved, residual.detach())
 
 
-def _by_later_value_norm(call: Call, site: Site) -> Tensor:
-    """E_h[A] diag(‖W_o v(z')_j‖ / ‖z_j‖), z' the stream after attention, not before: as published.
-
-    That is what their code computes on CLIP, where it reads values off a stream that the attention
-    was added to in place; its modules are found by their names in transformers.
-    """
-    layer, _, own = site.name.rpartition(".")
-    try:
-        layer, attention = (call.model.get_submodule(n) for n in (layer, site.name))
-        values, output, norm = attention.v_proj, attention.out_proj, layer.layer_norm1
-    except AttributeError as error:
-        raise MethodNotApplicableError(
-            "compat='reference' of bi_token follows code written for CLIP, and this model's "
-            f"{own!r} has no v_proj, out_proj and layer_norm1 of CLIPModel; leave compat out."
-        ) from error
-    with torch.no_grad():
-        z = site.residual
-        moved = values(norm(z + output(_joined(site.output))))
-        return _weighted(head_mean(site), gemm.linear(moved, output.weight), z)
-
-
-def _joined(x: Tensor) -> Tensor:
+def joined_heads(x: Tensor) -> Tensor:
     """Return (batch, tokens, dim) of (batch, heads, tokens, width)."""
     return x.detach().transpose(1, 2).flatten(2)
 
 
-def _weighted(A: Tensor, moved: Tensor, z: Tensor) -> Tensor:
+def weighted_by(A: Tensor, moved: Tensor, z: Tensor) -> Tensor:
     """Return A diag(‖moved_j‖ / ‖z_j‖)."""
     size = z.norm(dim=-1)
     # DeBERTa makes the embeddings of padding zero: no token, no share.
@@ -223,13 +185,18 @@ def _with_feedback(call: Call, found, steps: int, feedback: str, chunk: int) -> 
     return Output(torch.stack(relevances))
 
 
+def _nothing(call: Call, x: Tensor) -> float:
+    """Return what of the features x is not scaled."""
+    return 0.0
+
+
 def _scaled_gradients(call: Call, alphas: list[float]) -> Iterator[Tensor]:
     """Yield, per target, Σ_α ∂logit/∂A at αx of the last site: (batch, heads, queries, keys).
 
     Where the score is undefined, as it can be at α = 0, it counts as without a gradient.
     """
     x = call.features
-    still = _positions(call, x) if _as_on_clip(call) and call.inputs.stream == "text" else 0
+    still = step(call, "bi.still", _nothing)(call, x)
     scaled = torch.cat([still + (x - still) * alpha for alpha in alphas])
     run = call.forward(scaled, graph="last", fused=len(call.run.trace.shapes) - 1)
     probs = run.sites[-1].probs
@@ -240,23 +207,8 @@ def _scaled_gradients(call: Call, alphas: list[float]) -> Iterator[Tensor]:
         yield grad.unflatten(0, (len(alphas), -1)).sum(0)
 
 
-def _positions(call: Call, x: Tensor) -> Tensor:
-    """Return what the embeddings x of a text hold beside its words, which alone are scaled."""
-    words = {len(m.weight): m for m in call.model.modules() if isinstance(m, nn.Embedding)}
-    size = getattr(getattr(call.model.config, "text_config", None), "vocab_size", None)
-    if size not in words or words[size].weight.shape[1] != x.shape[-1]:
-        raise MethodNotApplicableError(
-            "compat='reference' of bi_head and bi_token follows code written for CLIP, and this "
-            "model has no embedding of its text_config.vocab_size words; leave compat out."
-        )
-    return x - words[size](call.inputs.ids).detach().to(x.dtype)
-
-
 def _start(call: Call, start_layer: int, depth: int) -> int:
-    """Check start_layer; past the depth the published code returns zeros, silently."""
-    if call.reference and start_layer >= depth:
-        return depth
-    return check_start(start_layer, depth)
+    return step(call, "bi.start", check_start)(start_layer, depth)
 
 
 def _check_options(steps: int, feedback: str, chunk: int) -> None:
