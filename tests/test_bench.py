@@ -9,6 +9,8 @@ from benchmarks import evaluation, measure, pruning, streams, texts
 from benchmarks.measure import Setting, explanation
 from benchmarks.report import write
 
+pytestmark = pytest.mark.slow
+
 TINY = Setting(batch=2, image=32, patch=8, width=32, depth=2, heads=2)
 
 

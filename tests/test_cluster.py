@@ -29,7 +29,10 @@ RUN = {
     "device": "cpu",
     "progress": False,
 }
-pytestmark = pytest.mark.usefixtures("one_thread", "single_threaded_children")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.usefixtures("one_thread", "single_threaded_children"),
+]
 
 
 @pytest.fixture

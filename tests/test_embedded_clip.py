@@ -25,6 +25,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "data_scripts"))
 import train_clip
 from proofs.captions import Matcher, labels_of, measure_clip, prove_clip_evidence, zero_shot
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 WEIGHTS = ROOT / "xai_lib" / "weights"
 N, SEED = 256, 424242

@@ -17,6 +17,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "data_scripts"))
 
 from proofs.scenes import accuracy, measure_scenes, prove_digit_evidence, prove_scene_evidence
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 WEIGHTS = ROOT / "xai_lib" / "weights"
 # Chance is 1 in 45. The two-object floors lie four standard errors under the cards' values.

@@ -22,6 +22,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "data_scripts"))
 import train_questions
 from proofs.questions import measure_questions, prove_question_evidence
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 WEIGHTS = ROOT / "xai_lib" / "weights"
 LOGS = ROOT / "reports" / "training"

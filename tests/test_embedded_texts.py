@@ -21,6 +21,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "data_scripts"))
 import train_texts
 from proofs.texts import measure_texts, prove_text_evidence
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 WEIGHTS = ROOT / "xai_lib" / "weights"
 LOGS = ROOT / "reports" / "training"

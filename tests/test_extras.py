@@ -104,6 +104,7 @@ main()
 """
 
 
+@pytest.mark.slow
 def test_the_core_alone_explains(tmp_path):
     """With every other package of this environment out of reach, all modules can be imported."""
     core = core_distributions()

@@ -24,6 +24,8 @@ from xai_lib.datasets import open_dataset
 from xai_lib.datasets.base import TextSample
 from xai_lib.errors import CheckpointError, InputError, OptionError, RunError
 
+pytestmark = pytest.mark.slow
+
 TESTS = Path(__file__).parent
 
 

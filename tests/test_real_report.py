@@ -17,6 +17,8 @@ sys.path.insert(0, str(ROOT / "data_scripts"))
 
 import real_sst2  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 REPORT = ROOT / "reports" / "real"
 
 

@@ -1,5 +1,7 @@
 """Reports: pages that work offline, figures and tables in all formats, failures kept and told."""
 
+import contextlib
+import io
 import json
 import os
 import re
@@ -32,9 +34,8 @@ def parameters(source):
     return new_code_cell(source, metadata={"tags": ["parameters"]})
 
 
-@pytest.fixture
-def notebooks(tmp_path):
-    folder = tmp_path / "notebooks"
+def write_notebooks(root):
+    folder = root / "notebooks"
     folder.mkdir()
     good = new_notebook(
         cells=[
@@ -67,16 +68,28 @@ def notebooks(tmp_path):
 
 
 @pytest.fixture
-def report(notebooks, monkeypatch):
-    monkeypatch.chdir(notebooks.parent)
-    render_report("embedded", ["01"])
-    return notebooks.parent / "reports" / "embedded"
+def notebooks(tmp_path):
+    return write_notebooks(tmp_path)
 
 
-def test_render_writes_pages_figures_tables_and_an_index(notebooks, monkeypatch, capsys):
-    monkeypatch.chdir(notebooks.parent)
-    render_report("embedded", ["01"])
-    report = notebooks.parent / "reports" / "embedded"
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory):
+    """Render one notebook for all tests that only look: the report's folder, and what was said."""
+    root, said = tmp_path_factory.mktemp("rendered"), io.StringIO()
+    write_notebooks(root)
+    with contextlib.chdir(root), contextlib.redirect_stdout(said):
+        render_report("embedded", ["01"])
+    return root / "reports" / "embedded", said.getvalue().splitlines()
+
+
+@pytest.fixture
+def report(rendered):
+    return rendered[0]
+
+
+@pytest.mark.slow
+def test_render_writes_pages_figures_tables_and_an_index(rendered):
+    report, printed = rendered
     names = {path.relative_to(report).as_posix() for path in report.rglob("*") if path.is_file()}
     assert names == {
         "index.html",
@@ -91,7 +104,6 @@ def test_render_writes_pages_figures_tables_and_an_index(notebooks, monkeypatch,
         "tables/01_good-cells.tex",
     }
     assert "embedded" in (report / "tables/01_good-cells.csv").read_text()
-    printed = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"\[1/1\] 01_good \.\.\. \d+\.\d s ok", printed[0])
     assert printed[-1] == "Report: reports/embedded/index.html"
     index = (report / "index.html").read_text()
@@ -103,6 +115,7 @@ def test_render_writes_pages_figures_tables_and_an_index(notebooks, monkeypatch,
     assert (report / "tables/01_good-cells.md").read_text().strip() in page
 
 
+@pytest.mark.slow
 def test_page_is_offline_and_its_formulas_are_mathml(report):
     page = (report / "01_good.html").read_text()
     assert not FETCHES.search(page)
@@ -117,6 +130,7 @@ def _visible(page):
     return re.sub(r"<(script|style)\b.*?</\1>|<[^>]+>", "", page, flags=re.DOTALL)
 
 
+@pytest.mark.slow
 def test_failure_is_told_and_its_page_kept(notebooks, capsys):
     out = notebooks.parent / "report"
     outcomes = render_report(out=out, notebooks=notebooks)
@@ -137,6 +151,7 @@ def test_failure_is_told_and_its_page_kept(notebooks, capsys):
     assert not list(out.rglob(".part*"))
 
 
+@pytest.mark.slow
 def test_dead_kernel_is_a_failure_with_a_page(tmp_path):
     cells = [new_code_cell("print('alive')"), new_code_cell("import os; os._exit(1)")]
     (tmp_path / "notebooks").mkdir()
@@ -147,14 +162,17 @@ def test_dead_kernel_is_a_failure_with_a_page(tmp_path):
     assert "failed, the page ends there" in (tmp_path / "out" / "index.html").read_text()
 
 
-def test_files_of_an_earlier_run_do_not_outlive_it(report, notebooks):
+@pytest.mark.slow
+def test_files_of_an_earlier_run_do_not_outlive_it(notebooks):
+    report = notebooks.parent / "reports" / "embedded"
+    (report / "figures").mkdir(parents=True)
     stale = report / "figures" / "01_good-gone.png"
     stale.write_bytes(b"old")
     other = report / "figures" / "00_other-kept.png"
     other.write_bytes(b"old")
     for path in (stale, other):
         os.utime(path, (0, 0))
-    render_report("embedded", ["01_good"])
+    render_report("embedded", ["01_good"], notebooks=notebooks)
     assert not stale.exists() and other.exists()
 
 
@@ -280,7 +298,8 @@ def test_a_failed_write_leaves_the_old_file_alone(tmp_path):
     assert {path: path.read_bytes() for path in (tmp_path / "figures").iterdir()} == before
 
 
-def test_a_browser_shows_the_page_without_network(report):
+@pytest.mark.slow
+def test_a_browser_shows_the_page_without_network(report, tmp_path):
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if chromium is None:
         pytest.skip("needs chromium")
@@ -301,7 +320,7 @@ def test_a_browser_shows_the_page_without_network(report):
                 assert len(boxes) == 3 and all(box["height"] > 5 for box in boxes)
                 # The sum of MathML's parts is laid out in two dimensions, not as a row of letters.
                 assert boxes[1]["height"] > boxes[0]["height"]
-                page.screenshot(path=report / "page.png")
+                page.screenshot(path=tmp_path / "page.png")
         browser.close()
     assert all(url.startswith(("file:", "data:")) for url in requests) and not errors
     assert len(np.unique(np.asarray(Image.open(report / "page.png").convert("L")))) > 20

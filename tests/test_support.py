@@ -30,10 +30,26 @@ GRADIENT_AND_LRP = (
 ONE_MAP = [entry for entry in CATALOGUE if entry.reads is not None]
 READ = [entry for entry in STREAMS if entry.meet != "refused"]
 REFUSED = [entry for entry in STREAMS if entry.meet == "refused"]
+# One model of each kind is tried before every commit; all of them, before a change is done.
+QUICK = (
+    "timm vit_tiny_patch16_224",
+    "timm deit_tiny_distilled_patch16_224",
+    "HF BertForSequenceClassification",
+    "HF CLIPModel",
+    "HF LxmertForQuestionAnswering",
+    "HF VisualBertForQuestionAnswering",
+)
+ALL = (*CATALOGUE, *TEXTS, *READ)
 RENEW = "run `xai methods --write` and look at what changed"
 
 
-@pytest.mark.parametrize("entry", (*CATALOGUE, *TEXTS, *READ), ids=lambda e: e.name)
+def slow_but(entry):
+    """Mark an entry as slow unless it is one of a few."""
+    marks = () if entry.name in QUICK else pytest.mark.slow
+    return pytest.param(entry, id=entry.name, marks=marks)
+
+
+@pytest.mark.parametrize("entry", [slow_but(entry) for entry in ALL])
 def test_every_method_works_or_refuses_with_a_way_out(entry):
     cells = {cell.method: cell for cell in row(entry)}
     assert set(cells) == set(all_methods())
@@ -47,6 +63,7 @@ def test_every_method_works_or_refuses_with_a_way_out(entry):
     assert recorded()[entry.name] == row(entry), RENEW
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("entry", REFUSED, ids=lambda e: e.name)
 def test_a_model_whose_outputs_or_inputs_do_not_allow_it_is_refused_by_every_method(entry):
     for cell in row(entry):

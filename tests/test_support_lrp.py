@@ -10,6 +10,8 @@ from torch.nn import functional as F
 
 import xai_lib as xai
 
+pytestmark = pytest.mark.slow
+
 BY_NAME = {entry.name: entry for entry in CATALOGUE}
 MODELS = (
     "timm swin_tiny_patch4_window7_224",

@@ -21,6 +21,8 @@ from xai_lib.datasets.worlds.attribute_scenes import AttributeScenes
 from xai_lib.datasets.worlds.captions import caption_of
 from xai_lib.datasets.worlds.wording import Draw
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):

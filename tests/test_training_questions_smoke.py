@@ -17,6 +17,8 @@ from xai_lib.datasets.worlds.question_scenes import background_vector
 from xai_lib.datasets.worlds.question_wording import ANSWERS, COUNTS
 from xai_lib.datasets.worlds.questions import GeneratedQuestions
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):

@@ -18,6 +18,8 @@ import training
 
 from xai_lib.datasets import SCENE_CLASSES, Scenes
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):

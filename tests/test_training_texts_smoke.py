@@ -16,6 +16,8 @@ import train_texts
 from xai_lib.datasets.worlds.reviews import Reviews
 from xai_lib.datasets.worlds.wording import Draw
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):

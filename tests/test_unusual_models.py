@@ -194,6 +194,7 @@ def explain_sums(way, method, pixels):
     return xai.explain(Residual(way), pixels, method=method, **few(method))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["augmented", "method", "alpha", "keywords"])
 def test_every_way_to_write_a_sum(plain_sums, pixels, way):
     for method in xai.methods()["name"]:

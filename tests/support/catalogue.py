@@ -233,7 +233,7 @@ def _hf_swin(family: str) -> Entry:
 
 CATALOGUE: tuple[Entry, ...] = (
     _timm("vit_tiny_patch16_224", (0,), 1),
-    _timm("vit_small_patch32_384", (0,), 1, size=(384, 384), patch=32, depth=2),
+    _timm("vit_small_patch32_384", (0,), 1, size=(96, 96), patch=32),
     _timm(
         "vit_tiny_patch16_224", (0,), 1, size=(32, 48), name="timm vit_tiny_patch16, 32x48 pixels"
     ),
