@@ -20,6 +20,7 @@ from xai_lib.passes.refusals import (
     no_embeddings,
     no_gradient,
     no_shared_tokens,
+    no_states,
     not_distributions,
     object_to,
     sequence_first,
@@ -29,7 +30,7 @@ from xai_lib.streams.layouts import Layout
 from xai_lib.streams.prepare import Inputs
 from xai_lib.streams.stream import Stream
 from xai_lib.streams.texts import Words
-from xai_lib.tracing import Chains, Embeddings, Site, Trace
+from xai_lib.tracing import Chains, Embeddings, Site, Tape, Trace
 
 # Half-precision relevance is seeded with this and divided by it at the end, since the shares of a
 # token lie below the smallest fp16 number.
@@ -66,6 +67,27 @@ class Run:
         On a path from zero CLIP without biases has such a point: it divides a vector by its length.
         """
         return ~self.logits.detach().isfinite().all(1)
+
+    @property
+    def states(self) -> list[Tensor]:
+        """The tokens (batch, tokens, dim) after every layer, of a run that was taped."""
+        starts = [site.residual for site in self.sites]
+        end = None if starts[-1] is None else self.trace.tape.end_of_block(starts[-1])
+        found = [*starts[1:], end]
+        if any(x is None for x in found):
+            raise no_states()
+        return found
+
+    def head(self, tokens: Tensor) -> Tensor:
+        """Return the logits (batch, classes) that the model's own head gives to other `tokens`.
+
+        tokens: (batch, tokens, dim), such as those after an earlier layer (`states`); the head is
+        all that the model does after its last block: final norm, pooling, classifier.
+        """
+        logits = self.trace.tape.again(self.states[-1], tokens, self.logits)
+        if logits is None:
+            raise no_states()
+        return logits
 
     def gradients(self, tensors: Sequence[Tensor], seed: Tensor) -> list[Tensor]:
         """Return ∂⟨logits, seed⟩/∂t for each tensor, zero where t has no influence."""
@@ -147,12 +169,14 @@ class Call:
         *,
         at_input: bool = False,
         on_site: Callable[[Site], None] | None = None,
+        taped: bool = False,
         **options,
     ) -> Run:
         """Run the model once under a trace (options: `Trace`). The first run sets the targets.
 
         at_input: let the graph start at the input, so that gradients and relevance reach
         `run.features`. features: run on these instead, (k·batch, ...), the batch k times over.
+        taped: keep what the model does after its last attention, for `run.head`.
         """
         inputs, model, focus = self.inputs, self.model, self.inputs.focus
         rules = options.get("rules")
@@ -184,6 +208,7 @@ class Call:
             on_site=visit if on_site else None,
             embeddings=embeddings,
             chains=Chains(focus=inputs.chain) if inputs.several else None,
+            tape=Tape() if taped else None,
             **options,
         )
         guards = trace.guards

@@ -86,6 +86,15 @@ def no_embeddings() -> MethodNotApplicableError:
     )
 
 
+def no_states() -> MethodNotApplicableError:
+    """The tokens between the model's blocks, or what its head makes of them, cannot be told."""
+    return MethodNotApplicableError(
+        "The tokens after each block of this model could not be told (no residual connection "
+        "passes its attention, or its last block ends otherwise than the others), so its head "
+        "cannot be put on them; 'generic_attention' and 'transformer_attribution' need no head."
+    )
+
+
 def not_distributions() -> MethodNotApplicableError:
     """Attention maps are not shares of what a token attends to."""
     return MethodNotApplicableError(

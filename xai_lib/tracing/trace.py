@@ -30,6 +30,7 @@ from xai_lib.tracing.masks import HeadMask
 from xai_lib.tracing.ops import KINDS, ROUTING, bare_name, out_of_place
 from xai_lib.tracing.sites import Site, caller_name
 from xai_lib.tracing.sources import note_source
+from xai_lib.tracing.tape import Tape
 
 # Names under which operations take the operands that handlers read by place.
 OPERANDS = ("input", "other", "mat2")
@@ -58,6 +59,7 @@ class Trace(Handlers, TorchFunctionMode):
     chains: follows the token sequences of a model of several streams (`Chains`), or None. Then
       `first_site` counts the sites of each chain, and "last" and "readout" need a focus.
     mask: multiplies the probabilities of sites, head by head (`HeadMask`), or None.
+    tape: keeps what the model does after its last attention call (`Tape`), or None.
     on_site: called with each site once the next one is met, when its projection and residual are
       known, and with the last one in `settle`; with keep=False nothing else holds on to it, so
       that memory does not grow with depth.
@@ -76,13 +78,14 @@ class Trace(Handlers, TorchFunctionMode):
         fused: int = 0,
         chains: Chains | None = None,
         mask: HeadMask | None = None,
+        tape: Tape | None = None,
     ):
         super().__init__()
         self.sites: list[Site] = []
         self.graph, self.first_site = graph, first_site
         self.rules, self.on_site, self.keep = rules, on_site, keep
         self.embeddings, self.fused = embeddings, fused
-        self.chains, self.mask = chains, mask
+        self.chains, self.mask, self.tape = chains, mask, tape
         self.switch: Switch = rules.switch if rules is not None else Switch()
         self.grid: tuple[int, int] | None = None
         self.patch: tuple[int, int] | None = None
@@ -121,8 +124,11 @@ class Trace(Handlers, TorchFunctionMode):
             # Rules and sites need the operands as they were.
             output = self._run(name, kind, pure, args, kwargs)
             self._replaced[id(args[0])] = (args[0], output)
-            return output
-        return self._run(name, kind, func, args, kwargs)
+        else:
+            output = self._run(name, kind, func, args, kwargs)
+        if self.tape is not None:
+            self.tape.note(name, pure or func, args, kwargs, output)
+        return output
 
     def _run(self, name: str, kind: str | None, func, args, kwargs):
         device = next((x.device.type for x in args if isinstance(x, Tensor)), "cpu")
@@ -243,6 +249,8 @@ class Trace(Handlers, TorchFunctionMode):
             return output
         index = self._count
         self._count += 1
+        if self.tape is not None:
+            self.tape.restart()
         self.guards.irregular |= probs.dim() not in (3, 4)
         started = index > (max(self.first_site, 0) if self.graph == "sites" else 0)
         if self.chains is None or self.chains.focus is not None:
