@@ -3,12 +3,14 @@
 import re
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
 
-from xai_lib.evaluators import all_evaluators
+from xai_lib.errors import OptionError
+from xai_lib.evaluators import Evaluator, Metric, all_evaluators, create, registry
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
@@ -32,6 +34,27 @@ def test_every_source_is_cited():
     families = ["Adebayo", "Arras", "Chefer", "Chen", "Efron", "Guillaumin", "Petsiuk", "Phipson"]
     assert {family for family, _ in named} >= {*families, "Wang", "Zhang"}
     assert named <= known
+
+
+def test_an_evaluator_of_ones_own_is_one_class_under_a_free_name(monkeypatch):
+    all_evaluators()  # what the room holds is registered first
+    monkeypatch.setattr(registry, "_EVALUATORS", dict(registry._EVALUATORS))
+
+    @dataclass
+    class Largest(Evaluator):
+        places: int = 1
+
+        metrics = (Metric("largest", ("largest",)),)
+
+        def rows(self, subject, batch, methods):
+            yield from ()
+
+    for _ in range(2):
+        assert registry.evaluator("largest")(Largest) is Largest
+    assert create("largest", places=3) == Largest(3) and Largest.name == "largest"
+    with pytest.raises(OptionError, match="choose another name"):
+        registry.evaluator("sanity")(Largest)
+    assert Largest.name == "largest" and all_evaluators()["sanity"] is not Largest
 
 
 def test_the_room_imports_cheaply():

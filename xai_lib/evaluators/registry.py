@@ -9,7 +9,7 @@ from dataclasses import fields
 from importlib import import_module
 from typing import TypeVar
 
-from xai_lib.errors import unknown_name
+from xai_lib.errors import OptionError, unknown_name
 from xai_lib.evaluators.base import Evaluator
 from xai_lib.evaluators.specs import MethodSpec
 from xai_lib.options import check_options
@@ -20,9 +20,18 @@ _EVALUATORS: dict[str, type[Evaluator]] = {}
 
 
 def evaluator(name: str) -> Callable[[Kind], Kind]:
-    """Register a frozen dataclass, see `Evaluator`, as the evaluator `name`."""
+    """Register a dataclass, see `Evaluator`, as the evaluator `name`.
+
+    Raises OptionError for a name that another module has taken.
+    """
 
     def register(kind: Kind) -> Kind:
+        # The same module may do it again: a cell of a notebook is run many times.
+        taken = _EVALUATORS.get(name)
+        if taken is not None and taken.__module__ != kind.__module__:
+            raise OptionError(
+                f"{taken.__module__} has an evaluator {name!r} already; choose another name."
+            )
         kind.name = name
         _EVALUATORS[name] = kind
         return kind
