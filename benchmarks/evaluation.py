@@ -17,7 +17,7 @@ from torch import nn
 from benchmarks.measure import Setting, seconds
 from xai_lib.evaluators import Subject
 from xai_lib.evaluators.maps import ranks
-from xai_lib.evaluators.streaming import Edits, stream
+from xai_lib.evaluators.packing import PixelEdits, packed
 from xai_lib.models import Processor
 from xai_lib.runs import Run
 
@@ -63,8 +63,8 @@ def _pair(model: nn.Module, pixels: torch.Tensor, setting: Setting) -> tuple[Cal
     subject = Subject(model, Processor(size, (0.5,) * 3, (0.5,) * 3), setting.batch)
     draw = torch.Generator().manual_seed(0)
     maps = torch.rand(setting.batch, *size, generator=draw, dtype=torch.float64).to(pixels.device)
-    counts = [step * setting.image**2 // 10 for step in STEPS]
-    black = -torch.ones(1, 3, 1, 1, device=pixels.device, dtype=pixels.dtype)
+    counts = torch.tensor([step * setting.image**2 // 10 for step in STEPS], device=pixels.device)
+    black = -torch.ones(3, 1, 1, device=pixels.device, dtype=pixels.dtype)
     passes = 2 * len(STEPS)
 
     @torch.inference_mode()
@@ -73,10 +73,12 @@ def _pair(model: nn.Module, pixels: torch.Tensor, setting: Setting) -> tuple[Cal
             model(pixels)
 
     def perturbed():
-        return stream(
-            subject,
-            (Edits(pixels, ranks(maps, least_first=flag), counts, black) for flag in (False, True)),
+        edits = (
+            PixelEdits(image, rank, counts, black, [(flag, place, step) for step in STEPS])
+            for flag in (False, True)
+            for place, (image, rank) in enumerate(zip(pixels, ranks(maps, flag), strict=True))
         )
+        return packed(subject, edits)
 
     return plain, perturbed, passes * setting.batch
 

@@ -10,7 +10,7 @@ from xai_lib.datasets.base import QuestionSample
 from xai_lib.errors import OptionError
 from xai_lib.evaluators import QuestionBatch, Subject, create, evidence, parse_methods
 from xai_lib.evaluators.evidence import evidence_scores, truth_of
-from xai_lib.evaluators.questions import explained_questions
+from xai_lib.evaluators.explained import explained_rows
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -56,7 +56,7 @@ def test_rows_score_the_explanation_of_the_label(kind):
     questions = batch(range(4))
     table = pd.DataFrame(create("evidence").rows(subject, questions, SPECS))
     assert table.groupby("stream").size().to_dict() == {"image": 4, "text": 4}
-    found = explained_questions(subject, questions, SPECS[0], questions.labels)
+    found = explained_rows(subject, questions, SPECS[0], questions.labels)
     for i, (entry, sample) in enumerate(zip(found, questions.samples, strict=True)):
         row = table[(table["index"] == i) & (table["stream"] == "image")].iloc[0]
         if not sample.regions.any():

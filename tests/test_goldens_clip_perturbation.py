@@ -10,7 +10,7 @@ from transformers import CLIPConfig, CLIPModel
 
 from xai_lib.evaluators import Subject
 from xai_lib.evaluators.maps import enlarged, ranks
-from xai_lib.evaluators.streaming import Edits, stream
+from xai_lib.evaluators.packing import PixelEdits, packed
 from xai_lib.models import ZeroShotClassifier
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -40,9 +40,12 @@ def test_logits_given_the_published_masks(subject, order, number):
     key = "out/chen/perturbation"
     masks = torch.from_numpy(FILE[f"{key}/mask_{SHORT[order]}/im{number}"]).bool()
     pixels = image(number)
-    fill = torch.zeros_like(pixels[:, :, :1, :1])
-    edits = [Edits(pixels, (~mask).int().view(1, 32, 32), (1,), fill) for mask in masks]
-    found = torch.cat([logits[0] for logits in stream(subject, edits)])
+    fill, one = torch.zeros_like(pixels[0, :, :1, :1]), torch.tensor([1])
+    edits = [
+        PixelEdits(pixels[0], (~mask).int().view(32, 32), one, fill, [step])
+        for step, mask in enumerate(masks)
+    ]
+    found = torch.cat(packed(subject, edits))
     expected = FILE[f"{key}/logits_{SHORT[order]}/im{number}"]
     np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=1e-8 * np.abs(expected).max())
 

@@ -8,9 +8,10 @@ from golden_questions import NAMES, golden, golden_inputs, golden_model, relativ
 
 import xai_lib as xai
 from xai_lib.evaluators import Subject
-from xai_lib.evaluators.model_rows import stream_rows
+from xai_lib.evaluators.packing import packed
 from xai_lib.evaluators.question_perturbation import kept_parts
-from xai_lib.evaluators.question_removal import STEPS, with_only
+from xai_lib.evaluators.removal import closed_up
+from xai_lib.models.processors.question_families import FAMILIES
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -33,12 +34,12 @@ def perturbed(name, number, stream, order):
     row = {"visual_attention_mask": torch.ones(regions.shape[1], dtype=torch.long)}
     row |= {key: values[0] for key, values in inputs.items()}
     streams = {key: values[0] for key, values in att.streams.items()}
-    found = SimpleNamespace(regions=streams["image"], tokens=streams["text"])
-    steps = STEPS[KINDS[name]][stream]
-    kept = kept_parts(found, stream, steps, order, KINDS[name])
+    found = SimpleNamespace(regions=streams["image"], scores=streams["text"])
+    family = FAMILIES[KINDS[name]]
+    kept = kept_parts(found, stream, family.steps(stream), order, family.kept_at_end)
     processor = SimpleNamespace(tokenizer=SimpleNamespace(pad_token_id=0))
-    rows = [with_only(row, stream, places) for places in kept]
-    return kept, stream_rows(Subject(model, processor, batch_size=4), rows)
+    subject = Subject(model, processor, batch_size=4)
+    return kept, packed(subject, [closed_up(row, kept, 0, stream)])[0]
 
 
 @pytest.mark.parametrize("name, number, stream, order", CASES)
@@ -53,7 +54,7 @@ def test_the_same_stay_and_the_logits_agree(name, number, stream, order):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_steps_are_the_published_ones(name):
-    arrays, steps = golden(name), STEPS[KINDS[name]]
-    for stream in steps:
+    arrays, family = golden(name), FAMILIES[KINDS[name]]
+    for stream in ("image", "text"):
         key = "meta/mm_pert_steps" if name == "lxmert" else f"meta/mm_pert_steps_{stream}"
-        assert list(steps[stream]) == arrays[key].tolist()
+        assert list(family.steps(stream)) == arrays[key].tolist()

@@ -16,8 +16,10 @@ from xai_lib.datasets.worlds.scenes import Scenes
 from xai_lib.errors import InputError, OptionError, TargetError
 from xai_lib.evaluators import Batch, Subject, create, parse_methods
 from xai_lib.evaluators.maps import explained, min_max, ranks
-from xai_lib.evaluators.perturbation import CURVES, MEANS, ORDERS, STEPS, pixel_counts, scores
-from xai_lib.evaluators.streaming import Edits, stream
+from xai_lib.evaluators.measures import CURVES, MEANS, label_scores
+from xai_lib.evaluators.packing import PixelEdits, packed
+from xai_lib.evaluators.perturbation import STEPS, pixel_counts
+from xai_lib.evaluators.removal import ORDERS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -95,12 +97,19 @@ class Passes:
 def test_published_numbers_given_the_masks(name, order, batch_size):
     subject, batch = golden_subject(batch_size), golden_batch()
     clean = subject.normalize(batch.images)
-    black = subject.normalize(torch.zeros(1, 3, 1, 1, dtype=torch.float64))
-    # A mask is a ranking of two places.
-    edits = [Edits(clean, (~mask).int(), (1,), black) for mask in golden_masks(name, order)]
-    first, *rest = stream(subject, [Edits.none(clean), *edits])
-    np.testing.assert_allclose(first[0], FILE["logits"], rtol=0, atol=1e-13)
-    assert_published(scores(first[0], torch.cat(rest), batch.labels, STEPS), name, order)
+    black = subject.normalize(torch.zeros(1, 3, 1, 1, dtype=torch.float64))[0]
+    # A mask is a ranking of two places; before all of them, the image as it is.
+    masks = torch.cat([torch.zeros(1, 8, 32, 32).bool(), golden_masks(name, order)])
+    edits = [
+        PixelEdits(image, (~mask).int(), torch.tensor([1]), black, [(place, step)])
+        for step, of_step in enumerate(masks)
+        for place, (image, mask) in enumerate(zip(clean, of_step, strict=True))
+    ]
+    logits = torch.cat(packed(subject, edits)).unflatten(0, masks.shape[:2])
+    np.testing.assert_allclose(logits[0], FILE["logits"], rtol=0, atol=1e-13)
+    tables = [label_scores(logits[:, i], int(batch.labels[i]), STEPS) for i in range(8)]
+    found = {key: np.array([table[key] for table in tables]) for key in tables[0]}
+    assert_published(found, name, order)
 
 
 def test_published_numbers_with_our_own_masks(monkeypatch):
@@ -154,26 +163,37 @@ def test_stream_is_every_edit_alone_in_full_batches(seed, batch_size, sizes):
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 3)).double()
     passes = Passes(model)
     edits, expected = [], []
-    for n in sizes:
-        images = torch.randn(n, 3, 4, 4, generator=draw, dtype=torch.float64)
-        values = torch.rand(n, 4, 4, generator=draw)
-        counts = [int(k) for k in torch.randint(0, 17, (n % 3 + 1,), generator=draw)]
-        one = n % 2
-        fill = torch.randn(
-            1 if one else n, 3, 1 if one else 4, 1 if one else 4, generator=draw
-        ).double()
-        edits.append(Edits(images, ranks(values), counts, fill))
-        kept = [values < values.flatten(1).sort(1, descending=True)[0][:, k - 1, None, None]
-                if k else torch.ones_like(values, dtype=torch.bool) for k in counts]  # fmt: skip
-        expected.append([torch.where(keep[:, None], images, fill) for keep in kept])
-    found = stream(subject_of(model, (4, 4), batch_size), iter(edits))
-    assert len(found) == len(edits)
-    total = sum(map(len, edits))
-    full, rest = divmod(total, batch_size)
+    for place, n in enumerate(sizes):
+        image = torch.randn(3, 4, 4, generator=draw, dtype=torch.float64)
+        values = torch.rand(1, 4, 4, generator=draw)
+        counts = torch.randint(0, 17, (n,), generator=draw)
+        shape = (3, 1, 1) if n % 2 else (3, 4, 4)
+        fill = torch.randn(shape, generator=draw, dtype=torch.float64)
+        keys = [(place, step) for step in range(n)]
+        edits.append(PixelEdits(image, ranks(values)[0], counts, fill, keys))
+        order = values.flatten().argsort(descending=True)
+        for count in counts.tolist():
+            keep = torch.ones(16, dtype=torch.bool)
+            keep[order[:count]] = False
+            expected.append(torch.where(keep.view(4, 4), image, fill))
+    found = packed(subject_of(model, (4, 4), batch_size), iter(edits))
+    full, rest = divmod(sum(sizes), batch_size)
     assert passes.streamed == [batch_size] * full + [rest] * (rest > 0)
-    for logits, images in zip(found, expected, strict=True):
-        wanted = torch.stack([model(each).detach() for each in images])
-        torch.testing.assert_close(logits, wanted, rtol=0, atol=1e-12)
+    assert [len(logits) for logits in found] == (sizes if expected else [])
+    if expected:
+        wanted = model(torch.stack(expected)).detach()
+        torch.testing.assert_close(torch.cat(found), wanted, rtol=0, atol=1e-12)
+
+
+def test_equal_copies_run_once_and_get_the_same_numbers():
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 3)).double()
+    passes = Passes(model)
+    image, rank = torch.rand(3, 4, 4, dtype=torch.float64), torch.arange(16).view(4, 4)
+    counts, black = torch.tensor([0, 5]), torch.zeros(3, 1, 1, dtype=torch.float64)
+    edits = [PixelEdits(image, rank, counts, black, ["clean", n]) for n in (1, 1, 2)]
+    found = packed(subject_of(model, (4, 4), 8), edits)
+    assert passes.streamed == [3]
+    assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
 
 
 def planted(seed=0, n=5):
@@ -251,28 +271,27 @@ def test_scaling_and_shifting_a_map_keeps_the_order(seed, factor, shift):
         assert torch.equal(ranks(factor * values + shift, least), ranks(values, least))
 
 
-def test_areas_are_those_of_the_mean_curve():
+def test_areas_are_those_of_the_curve():
     draw = torch.Generator().manual_seed(0)
     steps = (0.05, 0.3, 0.31, 0.8)
-    labels = torch.randint(0, 4, (6,), generator=draw)
-    clean, logits = (torch.randn(*s, 6, 4, generator=draw) for s in ((), (4,)))
-    found = scores(clean, logits, labels, steps)
-    curve = found["hits"].mean(0)
-    assert found["auc_cvpr21"].mean() == pytest.approx(np.trapezoid(curve, [0, *steps]))
-    assert found["auc_tmlr23"].mean() == pytest.approx(np.trapezoid([*curve, 0], [0, *steps, 1]))
-    p = torch.cat([clean[None], logits]).double().softmax(2).numpy()
-    for i in range(6):
-        second = np.sort(p[:, i], axis=1)[:, -2]
-        np.testing.assert_allclose(found["log_odds"][i], np.log(p[:, i, labels[i]] / second))
-        top = p[:, i].max(1)
-        np.testing.assert_allclose(found["probability_change"][i], top[1:] - top[0], atol=1e-12)
-    assert found["mean_log_odds"] == pytest.approx(found["log_odds"][:, 1:].mean(1))
+    for label in (0, 1, 2, 3):
+        logits = torch.randn(5, 4, generator=draw)
+        found = label_scores(logits, label, steps)
+        curve = found["hits"]
+        assert found["auc_cvpr21"] == pytest.approx(np.trapezoid(curve, [0, *steps]))
+        assert found["auc_tmlr23"] == pytest.approx(np.trapezoid([*curve, 0], [0, *steps, 1]))
+        p = logits.double().softmax(1).numpy()
+        second = np.sort(p, axis=1)[:, -2]
+        np.testing.assert_allclose(found["log_odds"], np.log(p[:, label] / second))
+        top = p.max(1)
+        np.testing.assert_allclose(found["probability_change"], top[1:] - top[0], atol=1e-12)
+        assert found["mean_log_odds"] == pytest.approx(np.mean(found["log_odds"][1:]))
 
 
 def test_extreme_logits_have_finite_log_odds():
     clean = torch.tensor([[900.0, -900.0, 0.0]])
-    found = scores(clean, clean[None], torch.tensor([1]), (0.5,))
-    assert found["log_odds"].tolist() == [[-900.0, -900.0]]
+    found = label_scores(torch.cat([clean, clean]), 1, (0.5,))
+    assert found["log_odds"] == [-900.0, -900.0]
 
 
 def test_a_sample_without_a_map_costs_only_itself():
@@ -371,20 +390,21 @@ def test_the_model_comes_back_as_it_was_even_after_an_error():
     model.head.weight.requires_grad_(False)
     before = [m.training for m in model.modules()], [p.requires_grad for p in model.parameters()]
     frame_of(subject, batch, parse_methods("generic_attention"))
-    edits = Edits.none(subject.normalize(batch.images))
+    image = subject.normalize(batch.images)[0]
+    edits = PixelEdits(image, torch.zeros(16, 16), torch.tensor([0]), image, ["clean"])
 
     def broken():
         yield edits
         raise InputError("no more")
 
     with pytest.raises(InputError, match="no more"):
-        stream(subject, broken())
+        packed(subject, broken())
     after = [m.training for m in model.modules()], [p.requires_grad for p in model.parameters()]
     assert before == after
     assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
     # What it returns can be computed with, and dropout was off.
-    logits = stream(subject, [edits])[0]
-    assert not logits.is_inference() and torch.equal(logits, stream(subject, [edits])[0])
+    logits = packed(subject, [edits])[0]
+    assert not logits.is_inference() and torch.equal(logits, packed(subject, [edits])[0])
 
 
 def test_six_scenes_end_to_end():

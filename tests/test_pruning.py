@@ -12,7 +12,7 @@ from small_vits import random_vit
 import xai_lib as xai
 from xai_lib.errors import OptionError
 from xai_lib.evaluators import Batch, QuestionBatch, Subject, TextBatch, create, parse_methods_of
-from xai_lib.evaluators.text_perturbation import area
+from xai_lib.evaluators.measures import area
 from xai_lib.models import Processor
 from xai_lib.streams.targets import logits_of
 

@@ -11,9 +11,8 @@ from asked_questions import Asked, small_questions
 import xai_lib as xai
 from xai_lib.errors import OptionError
 from xai_lib.evaluators import QuestionBatch, Subject, create, parse_methods
-from xai_lib.evaluators.answers import accuracies, credits_of
-from xai_lib.evaluators.question_removal import kept_regions, kept_tokens
-from xai_lib.evaluators.text_perturbation import area
+from xai_lib.evaluators.measures import accuracies, area, credits_of
+from xai_lib.evaluators.removal import kept_regions, kept_tokens
 from xai_lib.streams.targets import logits_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")

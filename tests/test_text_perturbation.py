@@ -12,8 +12,9 @@ from text_samples import REVIEWS
 
 from xai_lib.errors import OptionError
 from xai_lib.evaluators import Subject, TextBatch, create, parse_methods
-from xai_lib.evaluators.text_perturbation import SCHEDULES, area, perturbed
-from xai_lib.evaluators.token_stream import stream_ids
+from xai_lib.evaluators.measures import area
+from xai_lib.evaluators.packing import RowEdits, packed
+from xai_lib.evaluators.text_perturbation import SCHEDULES, perturbed
 
 GOLDEN = json.loads((FOLDER / "perturbation.json").read_text())
 # Weights of the other models are not part of the golden files.
@@ -67,7 +68,8 @@ def test_accuracy_is_the_published_one(run):
             })  # fmt: skip
         masked = [int((row["attention_mask"] == 0).sum()) for row in rows]
         assert masked == entry["masked_total"]
-        logits = stream_ids(Subject(model, small_bert()[1], batch_size=4), rows)
+        subject = Subject(model, small_bert()[1], batch_size=4)
+        logits = packed(subject, [RowEdits(rows, range(len(rows)))])[0]
         np.testing.assert_allclose(logits, entry["logits"], rtol=0, atol=1e-10)
         hits.append((logits.argmax(1) == entry["label"]).tolist())
     assert hits == [[bool(c) for c in entry["correct"]] for entry in run["inputs"]]

@@ -130,11 +130,11 @@ def test_labels_find_the_model_s_classes_by_name(tmp_path):
 
 def test_the_tokenizer_is_part_of_a_run_s_identity():
     processor = small_bert()[1]
-    before = tokenizer_fingerprint(processor)
+    before = tokenizer_fingerprint(processor.tokenizer)
     processor(["good", "good film"])
-    assert tokenizer_fingerprint(processor) == before
+    assert tokenizer_fingerprint(processor.tokenizer) == before
     processor.tokenizer.add_tokens(["newword"])
-    assert tokenizer_fingerprint(processor) != before
+    assert tokenizer_fingerprint(processor.tokenizer) != before
 
 
 def opened_by_name(monkeypatch):

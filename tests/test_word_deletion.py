@@ -11,7 +11,8 @@ from text_samples import REVIEWS
 from xai_lib.api import explain
 from xai_lib.errors import OptionError
 from xai_lib.evaluators import Subject, TextBatch, create, parse_methods
-from xai_lib.evaluators.token_stream import stream_ids
+from xai_lib.evaluators.packing import packed
+from xai_lib.evaluators.removal import blanked
 from xai_lib.evaluators.word_deletion import deleted
 
 GOLDEN = json.loads((FOLDER / "wuong_experiments.json").read_text())["word_deletion"]
@@ -44,8 +45,8 @@ def test_given_scores_delete_the_published_tokens(case):
             special = torch.zeros(length, dtype=torch.bool)
             special[[0, -1]] = True
             ids, values = torch.tensor(original), torch.tensor(scores, dtype=torch.float64)
-            found = deleted(ids, values, special, drop["k"], reference=True)[-1].tolist()
-            assert found == expected[:length]
+            gone = deleted(values, special, drop["k"], reference=True)[-1]
+            assert ids.masked_fill(gone, 0).tolist() == expected[:length]
 
 
 def _fits(row, expected):
@@ -85,11 +86,9 @@ def test_accuracies_are_the_published_ones(case):
         scores = explain(model, given, method, target=last, **options).relevance[0]
         special = torch.zeros(inputs.shape[1], dtype=torch.bool)
         special[[0, -1]] = True
-        rows = [
-            {"input_ids": ids, "attention_mask": given["attention_mask"][0]}
-            for ids in deleted(inputs[0], scores, special, deletions, reference=True)
-        ]
-        hits.append((stream_ids(subject, rows).argmax(1) == label).double())
+        row = {name: values[0] for name, values in given.items()}
+        edits = blanked(row, deleted(scores, special, deletions, reference=True), 0, "")
+        hits.append((packed(subject, [edits])[0].argmax(1) == label).double())
     expected = experiment["results"][name]["accuracy_by_k"]
     assert torch.stack(hits).mean(0).tolist() == pytest.approx(expected, abs=1e-9)
 
@@ -98,12 +97,13 @@ def test_deletions_by_hand():
     ids = torch.tensor([2, 10, 11, 12, 3])
     scores = torch.tensor([9.0, 0.5, 0.5, 0.7, 9.0])
     special = torch.tensor([True, False, False, False, True])
-    found = deleted(ids, scores, special, 5).tolist()
-    assert found == [
+    found = ids.masked_fill(deleted(scores, special, 5), 0)
+    assert found.tolist() == [
         [2, 10, 11, 0, 3], [2, 0, 11, 0, 3], [2, 0, 0, 0, 3], [2, 0, 0, 0, 3], [2, 0, 0, 0, 3],
     ]  # fmt: skip
-    assert deleted(ids, scores, special, 4, reference=True)[3].tolist() == [0] * 5
-    assert deleted(ids, scores, special, 1, fill=4)[0].tolist() == [2, 10, 11, 4, 3]
+    assert deleted(scores, special, 4, reference=True)[3].all()
+    blanks = blanked({"input_ids": ids}, deleted(scores, special, 1), 4, "").rows
+    assert blanks[0]["input_ids"].tolist() == [2, 10, 11, 4, 3]
 
 
 def batch_of():

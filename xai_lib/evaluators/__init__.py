@@ -3,7 +3,8 @@
 Which one measures what, with formulas and sources: docs/evaluation.md.
 """
 
-from xai_lib.evaluators.base import AnyBatch, Batch, Evaluator, QuestionBatch, Subject, TextBatch
+from xai_lib.evaluators.base import Evaluator, Subject
+from xai_lib.evaluators.batches import AnyBatch, Batch, QuestionBatch, TextBatch
 from xai_lib.evaluators.registry import (
     all_evaluators,
     create,

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from xai_lib.errors import OptionError
-from xai_lib.evaluators.base import Batch, Evaluator, Row, Subject
+from xai_lib.evaluators.base import Evaluator, Row, Subject
+from xai_lib.evaluators.batches import Batch
 from xai_lib.evaluators.maps import Maps, explained
 from xai_lib.evaluators.registry import evaluator
 from xai_lib.evaluators.similarity import errors_with_constant, spearman

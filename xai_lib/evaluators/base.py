@@ -5,117 +5,32 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float, Int, Int8
+from jaxtyping import Float
 from torch import Tensor, nn
 
+from xai_lib.errors import unknown_name
+from xai_lib.evaluators.batches import AnyBatch
 from xai_lib.evaluators.specs import MethodSpec, parse_methods
-from xai_lib.models.processors.image import Processor
-from xai_lib.models.processors.question import QuestionProcessor
-from xai_lib.models.processors.text import TextProcessor
 from xai_lib.statistics.metric import Metric
 
-if TYPE_CHECKING:
-    from xai_lib.datasets.base import QuestionSample
-
 Row = dict[str, object]
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Samples as the model's processor squashed them, still in [0, 1].
-
-    index: place in the data set; key: name. images: (b, 3, H, W), not yet normalised, on the
-    model's device. labels: (b,), or None. masks: (b, H, W) by nearest neighbour, or None.
-    """
-
-    index: tuple[int, ...]
-    key: tuple[str, ...]
-    images: Float[Tensor, "b 3 h w"]
-    labels: Int[Tensor, " b"] | None = None
-    masks: Int8[Tensor, "b h w"] | None = None
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def __getitem__(self, rows: slice | Sequence[int]) -> Batch:
-        chosen = torch.arange(len(self))[rows].reshape(-1)
-        picked = chosen.tolist()
-        return Batch(
-            tuple(self.index[i] for i in picked),
-            tuple(self.key[i] for i in picked),
-            *(None if v is None else v[chosen] for v in (self.images, self.labels, self.masks)),
-        )
-
-
-@dataclass(frozen=True)
-class TextBatch:
-    """Texts as they were read.
-
-    index, key: as in `Batch`. texts: one or two strings a sample. labels: (b,), or None.
-    rationales: per sample the (start, end) character spans of its first text, or None.
-    """
-
-    index: tuple[int, ...]
-    key: tuple[str, ...]
-    texts: tuple[tuple[str, ...], ...]
-    labels: Int[Tensor, " b"] | None = None
-    rationales: tuple[tuple[tuple[int, int], ...], ...] | None = None
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def __getitem__(self, rows: slice | Sequence[int]) -> TextBatch:
-        picked = torch.arange(len(self))[rows].reshape(-1).tolist()
-
-        def of(values):
-            return None if values is None else tuple(values[i] for i in picked)
-
-        labels = None if self.labels is None else self.labels[picked]
-        return TextBatch(of(self.index), of(self.key), of(self.texts), labels, of(self.rationales))
-
-
-@dataclass(frozen=True)
-class QuestionBatch:
-    """Questions on image regions as they were read, without their images.
-
-    index, key: as in `Batch`. answers: per sample the score in [0, 1] of each right answer, by the
-    model's class; None where nobody knows. An answer that is no class of the model is left out.
-    labels: the class of the best answer, (b,), or None.
-    """
-
-    index: tuple[int, ...]
-    key: tuple[str, ...]
-    samples: tuple[QuestionSample, ...]
-    answers: tuple[Mapping[int, float] | None, ...]
-    labels: Int[Tensor, " b"] | None = None
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def __getitem__(self, rows: slice | Sequence[int]) -> QuestionBatch:
-        picked = torch.arange(len(self))[rows].reshape(-1).tolist()
-        columns = (self.index, self.key, self.samples, self.answers)
-        labels = None if self.labels is None else self.labels[picked]
-        return QuestionBatch(*(tuple(values[i] for i in picked) for values in columns), labels)
-
-
-AnyBatch = Batch | TextBatch | QuestionBatch
 
 
 @dataclass
 class Subject:
     """The model under study and how images, texts or questions become its input.
 
-    batch_size: samples per forward pass. keep: where a run stores maps, called with (method label,
-    sample index, relevance of the patches or tokens) for each; of a sample's maps the first counts.
+    processor: one of `xai_lib.models`, of whatever kind, since evaluators only ask it. batch_size:
+    samples per forward pass. keep: where a run stores maps, called with (method label, sample
+    index, relevance of the patches or tokens) for each; of a sample's maps the first counts.
     prepared: what `Evaluator.prepare` returned for this model, None where it has not run.
     """
 
     model: nn.Module
-    processor: Processor | TextProcessor | QuestionProcessor
+    processor: Any
     batch_size: int = 8
     keep: Callable[[str, int, Tensor], None] | None = field(default=None, repr=False)
     prepared: object = field(default=None, repr=False)
@@ -130,27 +45,38 @@ class Subject:
 
     def normalize(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
         """Return (image - mean) / std in the model's dtype."""
-        mean, std = (
-            images.new_tensor(v).view(-1, 1, 1) for v in (self.processor.mean, self.processor.std)
-        )
-        return ((images - mean) / std).to(self.dtype)
+        return self.processor.of(images).to(self.dtype)
+
+    def inputs(self, batch: AnyBatch, **options) -> Tensor | Mapping[str, Tensor]:
+        """Return what `xai.explain` and the model take of a batch, on the device, in its dtype.
+
+        options: of the processor's `of`. Raises InputError where a sample makes no input.
+        """
+        inputs = self.processor.of(batch.contents, **options)
+        if isinstance(inputs, Tensor):
+            return inputs.to(self.dtype)
+        inputs = inputs.to(self.device)
+        for name, values in inputs.items():
+            if values.is_floating_point():
+                inputs[name] = values.to(self.dtype)
+        return inputs
 
 
 class Evaluator(ABC):
-    """A frozen dataclass whose fields are its options (JSON values), and these class attributes.
+    """A dataclass whose fields are its options (JSON values), and these class attributes.
 
     name: set by `@evaluator("name")`, which is all that it takes to be found; modality: "image",
     "text" or "question", what its batches hold (`Batch`, `TextBatch`, `QuestionBatch`), or several
     of them; needs: of "labels", "masks", "rationales", "answers" (a label, or scores of answers)
     and "evidence" (of a question); metrics; groups: the columns that, beside the sample, make a row
-    its own (the first is always "method"). Options are checked in
-    `__post_init__`.
+    its own (the first is always "method"). Options are checked in `__post_init__`.
     """
 
     name: ClassVar[str]
     modality: ClassVar[str | tuple[str, ...]] = "image"
-    needs: ClassVar[frozenset[str]] = frozenset()
-    metrics: ClassVar[tuple[Metric, ...]]
+    # Of a class, unless options change what an evaluator needs or what is better.
+    needs: frozenset[str] = frozenset()
+    metrics: tuple[Metric, ...]
     groups: ClassVar[tuple[str, ...]] = ("method",)
 
     @classmethod
@@ -162,6 +88,12 @@ class Evaluator(ABC):
     def parse_methods(cls, methods: str | Iterable[str]) -> list[MethodSpec]:
         """Return what is to be evaluated: explanation methods, where nothing else is said."""
         return parse_methods(methods)
+
+    def check_choices(self, **known: Sequence[str | None]) -> None:
+        """Raise an OptionError for an option, by name, that is none of its known values."""
+        for name, values in known.items():
+            if getattr(self, name) not in values:
+                raise unknown_name(name, str(getattr(self, name)), [v for v in values if v])
 
     def first_samples(self, count: int, evaluated: Sequence[int]) -> tuple[int, ...]:
         """Return which of the data set's `count` samples `prepare` has to see; most need none.

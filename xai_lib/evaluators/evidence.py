@@ -10,13 +10,12 @@ import torch
 from jaxtyping import Bool, Float
 
 from xai_lib.datasets.base import QuestionSample
-from xai_lib.errors import unknown_name
-from xai_lib.evaluators.base import Evaluator, QuestionBatch, Row, Subject
+from xai_lib.evaluators.base import Evaluator, Row, Subject
+from xai_lib.evaluators.batches import QuestionBatch
 from xai_lib.evaluators.eraser.metrics import auprc
-from xai_lib.evaluators.questions import STREAMS, ExplainedQuestion, explained_questions
+from xai_lib.evaluators.explained import EXPLAIN, STREAMS, Explained, explained_rows
 from xai_lib.evaluators.registry import evaluator
 from xai_lib.evaluators.specs import MethodSpec
-from xai_lib.evaluators.texts import check_explain
 from xai_lib.evaluators.truth import agreement_with, classes_to_explain, deciding_words
 from xai_lib.statistics.metric import Metric
 from xai_lib.streams.words import REDUCTIONS, words_of
@@ -61,9 +60,7 @@ class Evidence(Evaluator):
     )
 
     def __post_init__(self):
-        check_explain(self.explain)
-        if self.reduce not in REDUCTIONS:
-            raise unknown_name("reduce", self.reduce, REDUCTIONS)
+        self.check_choices(explain=EXPLAIN, reduce=tuple(REDUCTIONS))
         if self.explain == "predicted":
             self.needs = frozenset({"evidence"})
 
@@ -73,7 +70,7 @@ class Evidence(Evaluator):
         target = classes_to_explain(batch, self.explain, "Evidence")
         truths = [{stream: truth_of(one, stream) for stream in STREAMS} for one in batch.samples]
         for spec in methods:
-            found = explained_questions(subject, batch, spec, target, reduce=self.reduce)
+            found = explained_rows(subject, batch, spec, target, reduce=self.reduce)
             for stream in STREAMS:
                 for i, (index, key) in enumerate(zip(batch.index, batch.key, strict=True)):
                     line = {"index": index, "key": key, "method": spec.label, "stream": stream}
@@ -85,7 +82,7 @@ class Evidence(Evaluator):
                     yield line | self._numbers(found[i], batch.samples[i], stream, truth)
 
     def _numbers(
-        self, found: ExplainedQuestion, sample: QuestionSample, stream: str, truth: np.ndarray
+        self, found: Explained, sample: QuestionSample, stream: str, truth: np.ndarray
     ) -> Row:
         scores = scores_of(found, sample, stream)
         numbers = dict(zip(COLUMNS, evidence_scores(scores, truth), strict=True))
@@ -107,9 +104,7 @@ def truth_of(sample: QuestionSample, stream: str) -> Bool[np.ndarray, " n"] | st
     return truth if truth.any() else NOTHING[stream]
 
 
-def scores_of(
-    found: ExplainedQuestion, sample: QuestionSample, stream: str
-) -> Float[np.ndarray, " n"]:
+def scores_of(found: Explained, sample: QuestionSample, stream: str) -> Float[np.ndarray, " n"]:
     """Return the score of every region or word; words that the tokenizer drops get the least."""
     if stream == "image":
         return found.regions.numpy()

@@ -6,16 +6,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from torchvision.transforms.v2.functional import gaussian_blur
 
 from xai_lib.errors import TargetError
-from xai_lib.evaluators.base import Batch, Evaluator, Row, Subject
-from xai_lib.evaluators.maps import check_maps, explained, ranks
+from xai_lib.evaluators.base import Row, Subject
+from xai_lib.evaluators.batches import Batch
+from xai_lib.evaluators.maps import MAPS, explained, ranked
+from xai_lib.evaluators.packing import PixelEdits
 from xai_lib.evaluators.registry import evaluator
+from xai_lib.evaluators.removal import Removal, Setting
 from xai_lib.evaluators.specs import MethodSpec
-from xai_lib.evaluators.streaming import Edits, stream
 from xai_lib.options import check_range
 from xai_lib.statistics.metric import Metric
 
@@ -25,8 +27,8 @@ _KERNEL, _SIGMA, _SIZE = 11, 5.0, 224
 
 
 @evaluator("insertion_deletion")
-@dataclass(frozen=True)
-class InsertionDeletion(Evaluator):
+@dataclass
+class InsertionDeletion(Removal):
     """Petsiuk et al., RISE (BMVC 2018), section 4.
 
     Pixels change in the order of the predicted class's map, most relevant first, in `steps` equal
@@ -47,68 +49,68 @@ class InsertionDeletion(Evaluator):
     maps: str = "native"
 
     groups = ("method", "order")
+    settings = tuple((order,) for order in ORDERS)
+    columns = ("probabilities", "auc")
+    not_finite = "The model's logits hold NaN or Inf for an edited image of this sample"
     metrics = (Metric("auc", ("auc",), better={"deletion": "low", "insertion": "high"}, scale=100),)
 
     def __post_init__(self):
         check_range("steps", self.steps, 1, 100_000, "parts that the pixels change in.")
-        check_maps(self.maps)
+        self.check_choices(maps=MAPS)
 
-    def rows(self, subject: Subject, batch: Batch, methods: Sequence[MethodSpec]) -> Iterator[Row]:
-        size = tuple(batch.images.shape[-2:])
-        counts = [size[0] * size[1] * i // self.steps for i in range(1, self.steps)]
-        samples: list[list[int]] = []
-        classes: list[Tensor] = []
-        errors: dict[str, tuple[str | None, ...]] = {}
+    def shared(self, subject: Subject, batch: Batch) -> list[PixelEdits]:
+        # Where every curve starts and ends.
+        clean = subject.normalize(batch.images)
+        named = {"clean": clean, "blurred": blurred(clean)}
+        edits = [
+            PixelEdits.none(image, (name, place))
+            for name, images in named.items()
+            for place, image in enumerate(images)
+        ]
+        return [*edits, PixelEdits.none(torch.zeros_like(clean[0]), "empty")]
 
-        def edits() -> Iterator[Edits]:
-            clean = subject.normalize(batch.images)
-            empty, faint = torch.zeros_like(clean[:1]), blurred(clean)
-            # Where every curve starts and ends does not depend on the method.
-            yield from (Edits.none(images) for images in (clean, empty, faint))
-            for spec in methods:
-                found = explained(subject, batch, spec, maps=self.maps)
-                errors[spec.label] = found.errors
-                samples.append(found.scored)
-                classes.append(found.explained[found.scored])
-                places, whole = ranks(found.values[found.scored]), clean[found.scored]
-                yield Edits(whole, places, counts, empty)
-                yield Edits(faint[found.scored], places, counts, whole)
+    def found(
+        self, subject: Subject, batch: Batch, methods: Sequence[MethodSpec]
+    ) -> Iterator[tuple[str, list[tuple | str]]]:
+        clean = subject.normalize(batch.images)
+        faint, pixels = blurred(clean), clean.shape[-2] * clean.shape[-1]
+        parts = [pixels * i // self.steps for i in range(self.steps + 1)]
+        counts = torch.tensor(parts, device=clean.device)
+        for spec in methods:
+            found = explained(subject, batch, spec, maps=self.maps)
+            entries = []
+            columns = clean, faint, ranked(found, False), found.explained.tolist()
+            for image, blur, ranks, chosen in zip(*columns, strict=True):
+                known = (spec.label, counts, image, blur, *ranks, chosen)
+                entries.append(ranks if isinstance(ranks, str) else known)
+            yield spec.label, entries
 
-        clean, empty, faint, *edited = (part.cpu() for part in stream(subject, edits()))
-        if clean.shape[2] < 2:
+    def copies(
+        self, subject: Subject, batch: Batch, place: int, found: tuple
+    ) -> list[tuple[list[Setting], PixelEdits, object]]:
+        label, counts, image, faint, ranks, chosen = found
+        clean, empty, blurry = ("clean", place), "empty", ("blurred", place)
+        made = []
+        for order, start, end, first, last in (
+            ("deletion", image, torch.zeros_like(image[:, :1, :1]), clean, empty),
+            ("insertion", faint, image, blurry, clean),
+        ):
+            between = [(place, label, order, step) for step in range(1, self.steps)]
+            edits = PixelEdits(start, ranks, counts, end, [first, *between, last])
+            made.append(([(order,)], edits, chosen))
+        return made
+
+    def numbers(self, logits: Float[Tensor, "points classes"], facts) -> Row | None:
+        if logits.shape[1] < 2:
             raise TargetError(
                 "The model has 1 class, whose softmax is 1 whatever the image shows, so there is "
                 "no probability to follow; insertion and deletion need two classes at least."
             )
-        parts_of = zip(methods, samples, classes, edited[::2], edited[1::2], strict=True)
-        for spec, which, chosen, gone, come in parts_of:
-            start, end = clean[:, which], empty.expand(-1, len(which), -1)
-            for order, parts in (
-                ("deletion", (start, gone, end)),
-                ("insertion", (faint[:, which], come, start)),
-            ):
-                curves = probabilities(torch.cat(parts), chosen.cpu())
-                numbers = dict(zip(which, curves, strict=True))
-                for i, (index, key) in enumerate(zip(batch.index, batch.key, strict=True)):
-                    row = {"index": index, "key": key, "method": spec.label, "order": order}
-                    yield row | self._numbers(numbers.get(i), errors[spec.label][i])
-
-    def _numbers(self, curve: Float[Tensor, " points"] | None, error: str | None) -> Row:
-        if curve is not None and not curve.isfinite().all():
-            error = "The model's logits hold NaN or Inf for an edited image of this sample"
-        if error is not None:
-            return {"probabilities": None, "auc": None, "error": error}
+        curve = (logits[:, facts] - logits.logsumexp(1)).exp()
+        if not curve.isfinite().all():
+            return None
         area = torch.trapezoid(curve, dx=1 / self.steps).item()
-        return {"probabilities": curve.tolist(), "auc": area, "error": None}
-
-
-def probabilities(
-    logits: Float[Tensor, "points b classes"], chosen: Int[Tensor, " b"]
-) -> Float[Tensor, "b points"]:
-    """Return softmax(logits) of one class a sample."""
-    index = chosen.view(1, -1, 1).expand(len(logits), -1, 1)
-    logits = logits.double()
-    return (logits.gather(2, index).squeeze(2) - logits.logsumexp(2)).exp().t()
+        return {"probabilities": curve.tolist(), "auc": area}
 
 
 def blurred(images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from xai_lib.datasets.base import FOREGROUND, IGNORED
 from xai_lib.errors import OptionError, unknown_name
-from xai_lib.evaluators.base import Batch, Evaluator, Row, Subject
-from xai_lib.evaluators.maps import check_maps, explained
+from xai_lib.evaluators.base import Evaluator, Row, Subject
+from xai_lib.evaluators.batches import Batch
+from xai_lib.evaluators.maps import MAPS, explained
 from xai_lib.evaluators.registry import evaluator
 from xai_lib.evaluators.specs import MethodSpec
 from xai_lib.evaluators.truth import NUMBERS, agreement_with, classes_to_explain
@@ -59,7 +60,7 @@ class Localisation(Evaluator):
             raise unknown_name("explain", self.explain, EXPLAIN)
         if self.tolerance < 0:
             raise OptionError(f"tolerance is {self.tolerance}; expected 0 or more pixels.")
-        check_maps(self.maps)
+        self.check_choices(maps=MAPS)
         if self.explain == "predicted":
             self.needs = frozenset({"masks"})
 

@@ -10,8 +10,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from xai_lib.api import explain
-from xai_lib.errors import InputError, unknown_name
-from xai_lib.evaluators.base import Batch, Subject
+from xai_lib.evaluators.base import Subject
+from xai_lib.evaluators.batches import Batch
+from xai_lib.evaluators.explained import all_or_each
 from xai_lib.evaluators.specs import MethodSpec
 
 MAPS = ("native", "patches")
@@ -42,12 +43,6 @@ class Maps:
         return [i for i, error in enumerate(self.errors) if error is None]
 
 
-def check_maps(maps: str) -> None:
-    """Raise an OptionError unless `maps` is a way to make a map."""
-    if maps not in MAPS:
-        raise unknown_name("maps", maps, MAPS)
-
-
 def explained(
     subject: Subject,
     batch: Batch,
@@ -66,11 +61,14 @@ def explained(
     are explained one by one. What holds for all samples (options, targets outside the model's
     classes, methods that the model has no use for) is raised.
     """
-    check_maps(maps)
-    try:
-        found = _explain(subject, batch, spec, target, maps)
-    except InputError:
-        found = _one_by_one(subject, batch, spec, target, maps)
+
+    def entries(places: list[int]) -> list[Maps]:
+        # All samples, or a single one: where one fails, the others are explained alone.
+        part = slice(places[0], places[-1] + 1)
+        chosen = None if target is None else target[part]
+        return [_explain(subject, batch[part], spec, chosen, maps)]
+
+    found = _joined(all_or_each(list(range(len(batch))), entries), batch)
     if keep and subject.keep is not None:
         for i in found.scored:
             subject.keep(spec.label, batch.index[i], found.patches[i])
@@ -119,6 +117,13 @@ def ranks(values: Float[Tensor, "b h w"], least_first: bool = False) -> Int[Tens
     return found.scatter_(1, order, places.expand_as(order)).view_as(values)
 
 
+def ranked(found: Maps, *least_first: bool) -> list[list[Tensor] | str]:
+    """Return the `ranks` (h, w) of each sample's map in several orders, or why it has none."""
+    orders = [ranks(found.values[found.scored], least_first=flag) for flag in least_first]
+    places = {i: [order[k] for order in orders] for k, i in enumerate(found.scored)}
+    return [places.get(i, error) for i, error in enumerate(found.errors)]
+
+
 def _explain(subject: Subject, batch: Batch, spec: MethodSpec, target, maps: str) -> Maps:
     pixels = subject.normalize(batch.images)
     found = explain(subject.model, pixels, spec.name, target=target, **spec.options)
@@ -131,14 +136,8 @@ def _explain(subject: Subject, batch: Batch, spec: MethodSpec, target, maps: str
     return Maps(values, found.patches, found.target, predicted, found.logits, tuple(errors))
 
 
-def _one_by_one(subject: Subject, batch: Batch, spec: MethodSpec, target, maps: str) -> Maps:
-    parts: list[Maps | str] = []
-    for i in range(len(batch)):
-        try:
-            one = None if target is None else target[i : i + 1]
-            parts.append(_explain(subject, batch[i : i + 1], spec, one, maps))
-        except InputError as error:
-            parts.append(str(error))
+def _joined(parts: Sequence[Maps | str], batch: Batch) -> Maps:
+    """Return maps of parts of a batch as those of the whole; a reason stands for one sample."""
     found = [part for part in parts if isinstance(part, Maps)]
     grid = found[0].patches.shape[1:] if found else (0, 0)
     classes = found[0].logits.shape[1] if found else 0
@@ -151,6 +150,8 @@ def _one_by_one(subject: Subject, batch: Batch, spec: MethodSpec, target, maps: 
         return Maps(values, patches, unknown, unknown, logits, (reason,))
 
     whole = [part if isinstance(part, Maps) else missing(part) for part in parts]
+    if len(whole) == 1:
+        return whole[0]
     return Maps(
         *(
             torch.cat([getattr(part, name) for part in whole])

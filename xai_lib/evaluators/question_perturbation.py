@@ -2,38 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
-import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from xai_lib.errors import OptionError
-from xai_lib.evaluators.answers import accuracies, credits_of
-from xai_lib.evaluators.base import Evaluator, QuestionBatch, Row, Subject
-from xai_lib.evaluators.model_rows import ModelRow, stream_rows
-from xai_lib.evaluators.question_removal import (
-    KEPT_AT_END,
-    STEPS,
+from xai_lib.evaluators.base import Row, Subject
+from xai_lib.evaluators.batches import QuestionBatch
+from xai_lib.evaluators.explained import EXPLAIN, STREAMS, Explained
+from xai_lib.evaluators.measures import curves
+from xai_lib.evaluators.packing import RowEdits
+from xai_lib.evaluators.registry import evaluator
+from xai_lib.evaluators.removal import (
+    BETTER,
+    ORDERS,
+    Removal,
+    Setting,
+    closed_up,
+    fractions,
     kept_regions,
     kept_tokens,
-    with_only,
 )
-from xai_lib.evaluators.questions import STREAMS, ExplainedQuestion, explained_questions
-from xai_lib.evaluators.registry import evaluator
-from xai_lib.evaluators.specs import MethodSpec
-from xai_lib.evaluators.text_perturbation import BETTER, ORDERS, area
-from xai_lib.evaluators.texts import check_explain
 from xai_lib.statistics.metric import Metric
-
-NOT_FINITE = "The model's logits hold NaN or Inf where regions or tokens are taken from this sample"
-COLUMNS = ("accuracy", "probability", "kept", "auc", "auc_probability")
 
 
 @evaluator("question_perturbation")
-@dataclass(frozen=True)
-class QuestionPerturbation(Evaluator):
+@dataclass
+class QuestionPerturbation(Removal):
     """Chefer et al. (ICCV 2021, section 4): regions or tokens of a question are taken away.
 
     At each step f, ⌊(1 - f) n⌋ regions (stream "image") or tokens ("text") stay; the most relevant
@@ -55,89 +52,51 @@ class QuestionPerturbation(Evaluator):
     modality = "question"
     needs = frozenset({"answers"})
     groups = ("method", "stream", "order")
+    settings = tuple(product(STREAMS, ORDERS))
+    columns = ("accuracy", "probability", "kept", "auc", "auc_probability")
+    not_finite = (
+        "The model's logits hold NaN or Inf where regions or tokens are taken from this sample"
+    )
     metrics = (
         Metric("auc", ("auc",), better=BETTER, scale=100),
         Metric("auc_probability", ("auc_probability",), better=BETTER, scale=100),
     )
 
     def __post_init__(self):
-        check_explain(self.explain)
+        self.check_choices(explain=EXPLAIN)
         for name in ("image_steps", "text_steps"):
-            object.__setattr__(self, name, check_fractions(name, getattr(self, name)))
+            if getattr(self, name) is not None:
+                setattr(self, name, fractions(name, getattr(self, name)))
         if self.explain == "label":
-            object.__setattr__(self, "needs", frozenset({"answers", "labels"}))
+            self.needs = frozenset({"answers", "labels"})
 
-    def steps(self, kind: str) -> dict[str, tuple[float, ...]]:
-        """Return the fractions by stream for a model type, "lxmert" or "visual_bert"."""
+    def copies(
+        self, subject: Subject, batch: QuestionBatch, place: int, found: Explained
+    ) -> list[tuple[list[Setting], RowEdits, object]]:
+        family, credit = subject.processor.family, batch.credits()[place]
         given = {"image": self.image_steps, "text": self.text_steps}
-        return {stream: STEPS[kind][stream] if s is None else s for stream, s in given.items()}
+        made = []
+        for stream, order in self.settings:
+            steps = given[stream] or family.steps(stream)
+            kept = kept_parts(found, stream, steps, order, family.kept_at_end)
+            facts = steps, credit, found.explained, [len(places) for places in kept]
+            made.append(([(stream, order)], closed_up(found.row, kept, place, stream), facts))
+        return made
 
-    def rows(
-        self, subject: Subject, batch: QuestionBatch, methods: Sequence[MethodSpec]
-    ) -> Iterator[Row]:
-        credit = credits_of(batch)
-        target = batch.labels if self.explain == "label" else None
-        kind = subject.processor.kind
-        steps = self.steps(kind)
-        settings = [(stream, order) for stream in STREAMS for order in ORDERS]
-        for spec in methods:
-            found = explained_questions(subject, batch, spec, target)
-            edits: list[ModelRow] = []
-            counts: dict[tuple, list[int]] = {}
-            for i, entry in enumerate(found):
-                for stream, order in settings if isinstance(entry, ExplainedQuestion) else ():
-                    kept = kept_parts(entry, stream, steps[stream], order, kind)
-                    edits += [with_only(entry.row, stream, places) for places in kept]
-                    counts[i, stream, order] = [len(places) for places in kept]
-            sizes = [len(n) for n in counts.values()]
-            logits = dict(zip(counts, stream_rows(subject, edits).split(sizes), strict=True))
-            for stream, order in settings:
-                for i, (index, key) in enumerate(zip(batch.index, batch.key, strict=True)):
-                    line = {"index": index, "key": key, "method": spec.label}
-                    line |= {"stream": stream, "order": order}
-                    place = (i, stream, order)
-                    if place not in logits:
-                        yield line | dict.fromkeys(COLUMNS) | {"error": found[i]}
-                        continue
-                    explained = found[i].explained
-                    numbers = curves(logits[place], credit[i], explained, steps[stream])
-                    yield line | numbers | {"kept": counts[place], "explained": explained}
+    def numbers(self, logits: Float[Tensor, "steps classes"], facts) -> Row | None:
+        steps, credit, explained, kept = facts
+        found = curves(logits, credit, explained, steps)
+        if found is None:
+            return None
+        names = ("accuracy", "probability", "auc", "auc_probability", "kept", "explained")
+        return dict(zip(names, (*found, kept, explained), strict=True))
 
 
 def kept_parts(
-    found: ExplainedQuestion, stream: str, steps: Sequence[float], order: str, kind: str
+    found: Explained, stream: str, steps: Sequence[float], order: str, at_end: int
 ) -> list[list[int]]:
     """Return the places of the regions or tokens that stay at each step."""
     least_first = order == "negative"
     if stream == "image":
         return kept_regions(found.regions, steps, least_first)
-    return kept_tokens(found.tokens, steps, least_first, KEPT_AT_END[kind])
-
-
-def curves(
-    logits: Float[Tensor, "steps classes"], credit, explained: int, steps: Sequence[float]
-) -> Row:
-    """Return accuracy and probability at each step and their areas; or that they are not finite."""
-    accuracy = accuracies(logits, credit).tolist()
-    probability = logits.softmax(1)[:, explained].tolist()
-    if not np.isfinite(probability).all():
-        return dict.fromkeys(COLUMNS) | {"error": NOT_FINITE}
-    return {
-        "accuracy": accuracy,
-        "probability": probability,
-        "auc": area(accuracy, steps),
-        "auc_probability": area(probability, steps),
-        "error": None,
-    }
-
-
-def check_fractions(name: str, steps: Sequence[float] | None, most: float = 1.0):
-    """Return fractions as a tuple, or raise an OptionError; None stays None."""
-    if steps is None:
-        return None
-    numbers = [s for s in steps if isinstance(s, int | float) and 0 <= s <= most]
-    if len(numbers) < 2 or len(numbers) < len(steps) or any(np.diff(numbers) <= 0):
-        raise OptionError(
-            f"{name} is {list(steps)!r}; expected at least two rising fractions from 0 to {most:g}."
-        )
-    return tuple(map(float, numbers))
+    return kept_tokens(found.scores, steps, least_first, at_end)

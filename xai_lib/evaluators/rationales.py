@@ -2,51 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
 
-from xai_lib.errors import InputError, OptionError, unknown_name
-from xai_lib.evaluators.base import Evaluator, Row, Subject, TextBatch
-from xai_lib.evaluators.eraser.metrics import (
-    AOPC_THRESHOLDS,
-    IOU_THRESHOLD,
-    auprc,
-    drop,
-    f1_score,
-    iou_scores,
-    set_prf,
-    spans_of,
-    words_in,
-)
-from xai_lib.evaluators.eraser.words import (
-    document_scores,
-    evidence_spans,
-    ranked,
-    reference_selections,
-    reference_word_scores,
-)
+from xai_lib.errors import OptionError
+from xai_lib.evaluators.base import Row, Subject
+from xai_lib.evaluators.batches import TextBatch
+from xai_lib.evaluators.eraser.metrics import AOPC_THRESHOLDS, drop, f1_score
+from xai_lib.evaluators.explained import EXPLAIN, Explained, check_max_length
+from xai_lib.evaluators.packing import RowEdits
+from xai_lib.evaluators.plausibility import agreement, ranked_words
 from xai_lib.evaluators.registry import evaluator
-from xai_lib.evaluators.removal import mask_id, tokens_of_words, without
-from xai_lib.evaluators.specs import MethodSpec
-from xai_lib.evaluators.texts import (
-    ExplainedText,
-    check_explain,
-    check_max_length,
-    explained_texts,
-)
-from xai_lib.evaluators.token_stream import NOT_FINITE, TokenRow, stream_ids
+from xai_lib.evaluators.removal import Removal, Setting, blanked, closed_up, mask_id, rising
+from xai_lib.evaluators.truth import classes_to_explain
 from xai_lib.statistics.metric import Metric
-from xai_lib.streams.words import REDUCTIONS
+from xai_lib.streams.words import REDUCTIONS, words_of
 
 KS = tuple(range(5, 85, 5))
-REMOVALS = ("delete", "mask")
-NO_EVIDENCE = "No word of this sample is marked as evidence, so there is nothing to find"
 NOTHING_LEFT = "Without its first words this sample has no token left for the model to read"
-NO_WORDS = "No word of this sample has a score, so nothing can be ranked"
 
 
 def _f1(parts: np.ndarray) -> np.ndarray:
@@ -54,8 +32,8 @@ def _f1(parts: np.ndarray) -> np.ndarray:
 
 
 @evaluator("rationales")
-@dataclass(frozen=True)
-class Rationales(Evaluator):
+@dataclass
+class Rationales(Removal):
     """Agreement with human rationales and faithfulness (ERASER: DeYoung et al., ACL 2020).
 
     Words are `text.split()`; a word's score is the maximum of its pieces' (reduce), clamped at 0.
@@ -102,149 +80,91 @@ class Rationales(Evaluator):
     )
 
     def __post_init__(self):
-        check_explain(self.explain)
         check_max_length(self.max_length)
-        object.__setattr__(self, "ks", _check_ks(self.ks))
+        self.check_choices(
+            explain=EXPLAIN, removal=("delete", "mask"), reduce=tuple(REDUCTIONS),
+            compat=(None, "reference"),
+        )  # fmt: skip
+        expected = f"rising numbers of words, as {list(KS)}"
+        self.ks = rising("ks", self.ks, lambda k: type(k) is int and k > 0, expected, least=1)
         shares = (self.share, *self.thresholds)
         good = all(isinstance(s, int | float) and 0 < s <= 1 for s in shares)
         if not good or not self.thresholds:
             raise OptionError(f"share and thresholds are {shares}; expected two or more in (0, 1].")
-        object.__setattr__(self, "thresholds", tuple(map(float, self.thresholds)))
-        for name, known in (("removal", REMOVALS), ("reduce", tuple(REDUCTIONS))):
-            if getattr(self, name) not in known:
-                raise unknown_name(name, getattr(self, name), known)
-        if self.compat not in (None, "reference"):
-            raise unknown_name("compat", self.compat, ("reference",))
+        self.thresholds = tuple(map(float, self.thresholds))
         by_k = tuple(Metric(f"token_f1_k{k}", (f"token_f1_k{k}",)) for k in self.ks)
-        object.__setattr__(self, "metrics", (*by_k, *type(self).metrics))
+        self.metrics = (*by_k, *type(self).metrics)
 
-    def rows(
-        self, subject: Subject, batch: TextBatch, methods: Sequence[MethodSpec]
-    ) -> Iterator[Row]:
-        label = self.explain == "label"
-        if batch.rationales is None or (label and batch.labels is None):
-            raise OptionError(
-                "Rationales needs rationales, and labels too with explain='label'. Use a data set "
-                "that has them (`xai datasets`), or explain='predicted'."
-            )
-        fill = mask_id(subject, "removal='delete'") if self.removal == "mask" else None
-        for spec in methods:
-            target = batch.labels if label else None
-            found = explained_texts(
-                subject, batch, spec, target, max_length=self.max_length, reduce=self.reduce
-            )
-            entries = [self._entry(batch, i, one) for i, one in enumerate(found)]
-            edits = [e if isinstance(e, str) else self._edits(e, fill) for e in entries]
-            good = [edit for one in edits if not isinstance(one, str) for edit in one]
-            lines = iter(stream_ids(subject, good).softmax(-1))
-            for i, (entry, one) in enumerate(zip(entries, edits, strict=True)):
-                row = {"index": batch.index[i], "key": batch.key[i], "method": spec.label}
-                if isinstance(one, str):
-                    yield row | {"error": one}
-                    continue
-                changed = [next(lines).numpy() for _ in one]
-                if not np.isfinite(changed).all():
-                    yield row | {"error": NOT_FINITE}
-                    continue
-                row |= self._agreement(entry) | self._faithfulness(entry, changed)
-                yield row | {"error": None}
+    def check(self, batch: TextBatch) -> None:
+        classes_to_explain(batch, self.explain, "Rationales", "rationales")
 
-    def _entry(self, batch: TextBatch, i: int, found: ExplainedText | str) -> _Entry | str:
-        """Return the ranked words of a sample, or why it has none."""
-        if isinstance(found, str):
-            return found
-        text = batch.texts[i][0]
-        truth = evidence_spans(text, batch.rationales[i])
-        if not truth:
-            return NO_EVIDENCE
-        words, named = text.split(), None
-        if self.compat is None:
-            scores = document_scores(text, found.words)
-        else:
-            listed = found.scores.clamp(min=0).tolist()
-            try:
-                values = reference_word_scores(words, found.tokens.labels, listed)
-            except InputError as error:
-                return str(error)
-            scores, named = dict(enumerate(values)), reference_selections(values, self.ks)
-        order = ranked(scores)
-        if named is None:
-            named = [order[:k] for k in self.ks if k <= len(order)]
-        if not scores:
-            return NO_WORDS
-        return _Entry(found, text, len(words), truth, scores, order, named)
+    def copies(
+        self, subject: Subject, batch: TextBatch, place: int, found: Explained
+    ) -> list[tuple[Sequence[Setting], RowEdits | str, object]]:
+        reference = self.compat is not None
+        text, spans = batch.texts[place][0], batch.rationales[place]
+        words = ranked_words(found, text, spans, self.ks, reference=reference)
+        edits = words
+        if not isinstance(words, str):
+            edits = self._edits(subject, found, text, words, place)
+        return [(self.settings, edits, (found, words))]
 
-    def _first(self, entry: _Entry, share: float) -> list[int]:
-        return entry.ranking[: max(1, round(share * entry.words))]
-
-    def _agreement(self, entry: _Entry) -> Row:
-        row: Row = {}
-        truth = words_in(entry.truth)
-        each = [set_prf(truth, set(words)) for words in entry.named]
-        each += [None] * (len(self.ks) - len(each))
-        for name, part in (("token_precision", "p"), ("token_recall", "r"), ("token_f1", "f1")):
-            curve = [None if prf is None else getattr(prf, part) for prf in each]
-            known = [value for value in curve if value is not None]
-            row[name] = curve
-            row[f"{name}_mean"] = sum(known) / len(known) if known else None
-        row |= {f"token_f1_k{k}": v for k, v in zip(self.ks, row["token_f1"], strict=True)}
-        first = self._first(entry, self.share)
-        spans = spans_of(first) if self.compat is None else [(p, p + 1) for p in first]
-        for name, threshold in (("iou", IOU_THRESHOLD), ("soft_iou", None)):
-            prf = iou_scores({0: entry.truth}, {0: spans}, threshold)["macro"]
-            row |= {f"{name}_precision": prf.p, f"{name}_recall": prf.r}
-        soft = [entry.scores.get(place, 0.0) for place in range(entry.words)]
-        row["auprc"] = auprc([place in truth for place in range(entry.words)], soft)
-        return row | {"word_scores": soft, "ranking": entry.ranking}
-
-    def _edits(self, entry: _Entry, fill: int | None) -> list[TokenRow] | str:
-        """Return the text without and with only its first words, for `share` and each threshold.
-
-        Or why that cannot be: a tokenizer that adds no special tokens may leave an empty input.
-        """
-        found, rows = entry.found, []
-        text = ~found.special & (torch.tensor(found.tokens.segments) == 0)
+    def _edits(
+        self, subject: Subject, found: Explained, text: str, words: RankedWords, place: int
+    ) -> RowEdits | str:
+        """Return the text without and with only its first words, for `share` and each threshold."""
+        own, lost = ~found.special & (torch.tensor(found.tokens.segments) == 0), []
         for share in (self.share, *self.thresholds):
-            inside = tokens_of_words(found, entry.text, self._first(entry, share))
-            rows += [without(found.row, gone, fill) for gone in (inside, text & ~inside)]
-        return rows if all(len(row["input_ids"]) for row in rows) else NOTHING_LEFT
+            inside = tokens_of_words(found, text, words.first(share))
+            lost += [inside, own & ~inside]
+        if self.removal == "mask":
+            fill = mask_id(subject, "removal='delete'")
+            return blanked(found.row, torch.stack(lost), fill, place)
+        kept = [(~gone).nonzero().flatten().tolist() for gone in lost]
+        # A tokenizer that adds no special tokens may leave an empty input.
+        return closed_up(found.row, kept, place) if all(kept) else NOTHING_LEFT
 
-    def _faithfulness(self, entry: _Entry, changed: list[np.ndarray]) -> Row:
-        clean, chosen = entry.found.logits.softmax(-1).numpy(), entry.found.predicted
-        drops = [drop(clean, p, chosen) for p in changed]
-        without, only = changed[0::2], changed[1::2]
-        return {
-            "comprehensiveness": drops[0],
-            "sufficiency": drops[1],
-            "aopc_comprehensiveness": float(np.mean(drops[2::2])),
-            "aopc_sufficiency": float(np.mean(drops[3::2])),
-            "explained": entry.found.explained,
-            "predicted": chosen,
-            "whole": entry.found.whole,
-            "probabilities": clean.tolist(),
-            "probabilities_without": [p.tolist() for p in without],
-            "probabilities_only": [p.tolist() for p in only],
-        }
+    def numbers(self, logits: Float[Tensor, "steps classes"], facts) -> Row | None:
+        found, words = facts
+        changed = logits.softmax(-1).numpy()
+        if not np.isfinite(changed).all():
+            return None
+        agreed = agreement(words, self.ks, self.share, reference=self.compat is not None)
+        return agreed | faithfulness(found, changed)
 
 
-class _Entry(NamedTuple):
-    """One document: its scores and ranking by place of the word, and the spans of evidence.
+def faithfulness(found: Explained, changed: Float[np.ndarray, "edits classes"]) -> Row:
+    """Return how far the prediction falls without the first words, and with only these.
 
-    words: how many there are, with a score or without. named: the first k words for each k that
-    the document has.
+    changed: probabilities without and with only the first words, in turn; the first two for the
+    share of the evaluator, the others for its thresholds.
     """
+    clean, chosen = found.logits.softmax(-1).numpy(), found.predicted
+    drops = [drop(clean, p, chosen) for p in changed]
+    without, only = changed[0::2], changed[1::2]
+    return {
+        "comprehensiveness": drops[0],
+        "sufficiency": drops[1],
+        "aopc_comprehensiveness": float(np.mean(drops[2::2])),
+        "aopc_sufficiency": float(np.mean(drops[3::2])),
+        "explained": found.explained,
+        "predicted": chosen,
+        "whole": found.whole,
+        "probabilities": clean.tolist(),
+        "probabilities_without": [p.tolist() for p in without],
+        "probabilities_only": [p.tolist() for p in only],
+    }
 
-    found: ExplainedText
-    text: str
-    words: int
-    truth: list[tuple[int, int]]
-    scores: dict[int, float]
-    ranking: list[int]
-    named: list[list[int]]
 
-
-def _check_ks(ks: Sequence[int]) -> tuple[int, ...]:
-    good = [k for k in ks if type(k) is int and k > 0]
-    if not good or len(good) < len(ks) or any(np.diff(good) <= 0):
-        raise OptionError(f"ks is {list(ks)!r}; expected rising numbers of words, as {list(KS)}.")
-    return tuple(good)
+def tokens_of_words(found: Explained, text: str, places: Iterable[int]) -> Bool[Tensor, " tokens"]:
+    """Return which tokens hold a character of the words at `places` of `text`, the first one."""
+    spans = words_of(text)
+    letters = np.zeros(len(text) + 1, bool)
+    for place in places:
+        letters[slice(*spans[place])] = True
+    tokens = found.tokens
+    inside = [
+        segment == 0 and bool(letters[start:end].any())
+        for (start, end), segment in zip(tokens.spans, tokens.segments, strict=True)
+    ]
+    return torch.tensor(inside) & ~found.special

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from xai_lib.evaluators.base import Batch, Evaluator, Row, Subject
-from xai_lib.evaluators.maps import check_maps, explained, min_max
+from xai_lib.evaluators.base import Evaluator, Row, Subject
+from xai_lib.evaluators.batches import Batch
+from xai_lib.evaluators.maps import MAPS, explained, min_max
 from xai_lib.evaluators.randomisation import cascade_of
 from xai_lib.evaluators.registry import evaluator
 from xai_lib.evaluators.similarity import errors_with_constant, spearman, ssim
@@ -47,7 +48,7 @@ class Sanity(Evaluator):
     metrics = tuple(Metric(column, (column,), better="low") for column in COLUMNS)
 
     def __post_init__(self):
-        check_maps(self.maps)
+        self.check_choices(maps=MAPS)
 
     def rows(self, subject: Subject, batch: Batch, methods: Sequence[MethodSpec]) -> Iterator[Row]:
         found = {m.label: explained(subject, batch, m, maps=self.maps) for m in methods}

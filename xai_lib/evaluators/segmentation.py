@@ -13,8 +13,9 @@ from torch import Tensor
 from xai_lib.api import COMPAT
 from xai_lib.datasets.base import FOREGROUND, IGNORED
 from xai_lib.errors import unknown_name
-from xai_lib.evaluators.base import Batch, Evaluator, Row, Subject
-from xai_lib.evaluators.maps import check_maps, explained, min_max
+from xai_lib.evaluators.base import Evaluator, Row, Subject
+from xai_lib.evaluators.batches import Batch
+from xai_lib.evaluators.maps import MAPS, explained, min_max
 from xai_lib.evaluators.registry import evaluator
 from xai_lib.evaluators.specs import MethodSpec
 from xai_lib.evaluators.truth import classes_to_explain
@@ -73,7 +74,7 @@ class Segmentation(Evaluator):
             raise unknown_name("compat", self.compat, ("reference",))
         if self.explain not in EXPLAIN:
             raise unknown_name("explain", self.explain, EXPLAIN)
-        check_maps(self.maps)
+        self.check_choices(maps=MAPS)
         if self.explain == "label":
             self.needs = frozenset({"labels", "masks"})
 

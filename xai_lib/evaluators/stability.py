@@ -12,8 +12,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from xai_lib.errors import OptionError
-from xai_lib.evaluators.base import Batch, Evaluator, Row, Subject
-from xai_lib.evaluators.maps import Maps, check_maps, explained
+from xai_lib.evaluators.base import Evaluator, Row, Subject
+from xai_lib.evaluators.batches import Batch
+from xai_lib.evaluators.maps import MAPS, Maps, explained
 from xai_lib.evaluators.randomisation import generator
 from xai_lib.evaluators.registry import evaluator
 from xai_lib.evaluators.similarity import spearman
@@ -60,7 +61,7 @@ class Stability(Evaluator):
             raise OptionError(f"noise is {self.noise}; expected a standard deviation above 0.")
         if self.shift < 1:
             raise OptionError(f"shift is {self.shift}; expected 1 or more patches.")
-        check_maps(self.maps)
+        self.check_choices(maps=MAPS)
 
     def rows(self, subject: Subject, batch: Batch, methods: Sequence[MethodSpec]) -> Iterator[Row]:
         noisy = replace(batch, images=with_noise(batch, self.noise, self.seed))

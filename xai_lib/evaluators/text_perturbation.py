@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,18 +11,24 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from xai_lib.errors import OptionError, unknown_name
-from xai_lib.evaluators.base import Evaluator, Row, Subject, TextBatch
+from xai_lib.errors import OptionError
+from xai_lib.evaluators.base import Row, Subject
+from xai_lib.evaluators.batches import TextBatch
+from xai_lib.evaluators.explained import EXPLAIN, Explained, check_max_length
+from xai_lib.evaluators.measures import curves
+from xai_lib.evaluators.packing import ModelRow, RowEdits
 from xai_lib.evaluators.registry import evaluator
-from xai_lib.evaluators.removal import pad_id
-from xai_lib.evaluators.specs import MethodSpec
-from xai_lib.evaluators.texts import (
-    ExplainedText,
-    check_explain,
-    check_max_length,
-    explained_texts,
+from xai_lib.evaluators.removal import (
+    BETTER,
+    ORDERS,
+    Removal,
+    Setting,
+    blanked,
+    fractions,
+    going,
+    gone,
+    pad_id,
 )
-from xai_lib.evaluators.token_stream import NOT_FINITE, TokenRow, stream_ids
 from xai_lib.statistics.metric import Metric
 
 
@@ -40,14 +46,11 @@ SCHEDULES = {
     "movies": Schedule(tuple(np.arange(0.52, 0.68, 0.02).tolist()), all_tokens=True),
     "20ng": Schedule(tuple(np.arange(0, 1.1, 0.1).tolist()), all_tokens=True, padded=True),
 }
-ORDERS = ("positive", "negative")
-BETTER = {"positive": "low", "negative": "high"}
-COLUMNS = ("hits", "probabilities", "removed", "auc", "auc_probability")
 
 
 @evaluator("text_perturbation")
-@dataclass(frozen=True)
-class TextPerturbation(Evaluator):
+@dataclass
+class TextPerturbation(Removal):
     """Chefer et al. (CVPR 2021) and Chen et al. (TMLR 2023) on texts: tokens become padding.
 
     At each step f, int(f · tokens) of them get the id of padding and attention mask 0: the most
@@ -78,85 +81,53 @@ class TextPerturbation(Evaluator):
     modality = "text"
     needs = frozenset({"labels"})
     groups = ("method", "order")
+    settings = tuple((order,) for order in ORDERS)
+    columns = ("hits", "probabilities", "removed", "auc", "auc_probability")
     metrics = (
         Metric("auc", ("auc",), better=BETTER, scale=100),
         Metric("auc_probability", ("auc_probability",), better=BETTER, scale=100),
     )
 
     def __post_init__(self):
-        if self.schedule not in SCHEDULES:
-            raise unknown_name("schedule", self.schedule, SCHEDULES)
-        if self.compat not in (None, "reference"):
-            raise unknown_name("compat", self.compat, ("reference",))
-        check_explain(self.explain)
+        self.check_choices(schedule=SCHEDULES, compat=(None, "reference"), explain=EXPLAIN)
         check_max_length(self.max_length)
         steps = SCHEDULES[self.schedule].steps if self.steps is None else self.steps
-        numbers = [s for s in steps if isinstance(s, int | float) and 0 <= s <= 1.01]
-        if len(numbers) < 2 or len(numbers) < len(steps) or any(np.diff(numbers) <= 0):
-            raise OptionError(
-                f"steps is {list(steps)!r}; expected at least two rising fractions from 0 to 1."
-            )
-        object.__setattr__(self, "steps", tuple(map(float, numbers)))
+        # The published last step is 1 and a rounding error.
+        self.steps = fractions("steps", steps, most=1.01)
 
-    def rows(
-        self, subject: Subject, batch: TextBatch, methods: Sequence[MethodSpec]
-    ) -> Iterator[Row]:
-        if batch.labels is None:
-            raise OptionError("Text perturbation needs labels; `xai datasets` shows them.")
-        fill = pad_id(subject)
-        for spec in methods:
-            target = batch.labels if self.explain == "label" else None
-            found = explained_texts(subject, batch, spec, target, max_length=self.max_length)
-            good = [i for i, entry in enumerate(found) if isinstance(entry, ExplainedText)]
-            for order in ORDERS:
-                edits, removed = [], {}
-                for i in good:
-                    row, taken = self._edits(subject, found[i], order, fill)
-                    edits += row
-                    removed[i] = taken
-                logits = iter(stream_ids(subject, edits).split(len(self.steps)) if edits else ())
-                for i, (index, key) in enumerate(zip(batch.index, batch.key, strict=True)):
-                    line = {"index": index, "key": key, "method": spec.label, "order": order}
-                    if i not in removed:
-                        yield line | dict.fromkeys(COLUMNS) | {"error": found[i]}
-                        continue
-                    yield line | self._numbers(next(logits), int(batch.labels[i]), removed[i])
+    def copies(
+        self, subject: Subject, batch: TextBatch, place: int, found: Explained
+    ) -> list[tuple[list[Setting], RowEdits, object]]:
+        row, scores, counted = self._units(subject, found)
+        label, reference = int(batch.labels[place]), self.compat is not None
+        made = []
+        for order in ORDERS:
+            least = order == "negative"
+            lost = perturbed(scores, self.steps, least, counted=counted, reference=reference)
+            edits = blanked(row, lost, pad_id(subject), place, hidden=True)
+            made.append(([(order,)], edits, (label, lost.sum(1).tolist())))
+        return made
 
-    def _edits(
-        self, subject: Subject, found: ExplainedText, order: str, fill: int
-    ) -> tuple[list[TokenRow], list[int]]:
-        """Return the text at every step, and how many tokens each has lost."""
+    def _units(
+        self, subject: Subject, found: Explained
+    ) -> tuple[ModelRow, Float[Tensor, " tokens"], Bool[Tensor, " tokens"]]:
+        """Return a text as the schedule counts it: its inputs, scores, and which tokens may go."""
         schedule = SCHEDULES[self.schedule]
-        row, scores = found.row, found.scores
+        row, scores, counted = found.row, found.scores, ~found.special
         if schedule.padded:
             row, scores = _padded(subject, row, scores, self.max_length)
-        if "attention_mask" not in row:
-            row = row | {"attention_mask": torch.ones_like(row["input_ids"])}
-        counted = (
-            torch.ones_like(scores, dtype=torch.bool) if schedule.all_tokens else ~found.special
-        )
-        gone = perturbed(
-            scores.clamp(min=0) if self.clamp else scores, self.steps, order == "negative",
-            counted=counted, reference=self.compat is not None,
-        )  # fmt: skip
-        rows = [
-            row
-            | {
-                "input_ids": row["input_ids"].masked_fill(lost, fill),
-                "attention_mask": row["attention_mask"].masked_fill(lost, 0),
-            }
-            for lost in gone
-        ]
-        return rows, gone.sum(1).tolist()
+        if schedule.all_tokens:
+            counted = torch.ones_like(scores, dtype=torch.bool)
+        row = {"attention_mask": torch.ones_like(row["input_ids"])} | row
+        return row, scores.clamp(min=0) if self.clamp else scores, counted
 
-    def _numbers(self, logits: Float[Tensor, "steps classes"], label: int, removed: list) -> Row:
-        hits = (logits.argmax(1) == label).double().numpy()
-        probabilities = logits.softmax(1)[:, label].numpy()
-        if not np.isfinite(probabilities).all():
-            return dict.fromkeys(COLUMNS) | {"error": NOT_FINITE}
-        areas = (area(curve, self.steps) for curve in (hits, probabilities))
-        lists = (hits.tolist(), probabilities.tolist(), removed)
-        return dict(zip(COLUMNS, (*lists, *areas), strict=True)) | {"error": None}
+    def numbers(self, logits: Float[Tensor, "steps classes"], facts) -> Row | None:
+        label, removed = facts
+        found = curves(logits, {label: 1.0}, label, self.steps)
+        if found is None:
+            return None
+        hits, probabilities, *areas = found
+        return dict(zip(self.columns, (hits, probabilities, removed, *areas), strict=True))
 
 
 def perturbed(
@@ -172,28 +143,19 @@ def perturbed(
     Equal scores go in the order of the text. reference: in that of torch.topk for each step's own
     count, which need not be that of the step before, and what is gone stays gone; so more may be.
     """
-    places = torch.arange(len(scores)) if counted is None else counted.nonzero().flatten()
+    order = going(scores, least_first, counted)
+    counts = [min(int(len(order) * step), len(order)) for step in steps]
+    if not reference:
+        return gone(order, counts, len(scores))
+    places = order.sort().values
     values = -scores[places] if least_first else scores[places]
-    order = values.argsort(descending=True, stable=True)
-    gone = torch.zeros(len(steps), len(scores), dtype=torch.bool)
-    for number, step in enumerate(steps):
-        count = min(int(len(places) * step), len(places))
-        chosen = values.topk(count).indices if reference else order[:count]
-        gone[number, places[chosen]] = True
-        if number:
-            gone[number] |= gone[number - 1]
-    return gone
-
-
-def area(curve: Sequence[float], steps: Sequence[float]) -> float:
-    """Return the area under a curve over the steps by trapezoid."""
-    y = np.asarray(curve, np.float64)
-    return float(np.sum(np.diff(steps) * (y[1:] + y[:-1])) / 2)
+    lost = [gone(places[values.topk(count).indices], [count], len(scores)) for count in counts]
+    return torch.cat(lost).cumsum(0) > 0
 
 
 def _padded(
-    subject: Subject, row: TokenRow, scores: Tensor, max_length: int | None
-) -> tuple[TokenRow, Tensor]:
+    subject: Subject, row: ModelRow, scores: Tensor, max_length: int | None
+) -> tuple[ModelRow, Tensor]:
     """Return inputs and scores with padding up to the longest text, which counts as tokens."""
     length = max_length or subject.processor.max_length
     if length is None:

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from xai_lib.errors import OptionError
-from xai_lib.evaluators.base import AnyBatch
+from xai_lib.evaluators.batches import AnyBatch
 from xai_lib.evaluators.eraser.words import evidence_spans
 from xai_lib.streams.words import words_of
 

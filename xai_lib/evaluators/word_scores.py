@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from xai_lib.errors import unknown_name
-from xai_lib.evaluators.base import Evaluator, Row, Subject, TextBatch
+from xai_lib.evaluators.base import Evaluator, Row, Subject
+from xai_lib.evaluators.batches import TextBatch
+from xai_lib.evaluators.explained import (
+    EXPLAIN,
+    Explained,
+    check_max_length,
+    explained_rows,
+    targets_of,
+)
 from xai_lib.evaluators.randomisation import cascade_of
 from xai_lib.evaluators.registry import evaluator
 from xai_lib.evaluators.specs import MethodSpec
-from xai_lib.evaluators.texts import (
-    EXPLAIN,
-    ExplainedText,
-    check_explain,
-    check_max_length,
-    explained_texts,
-)
-from xai_lib.evaluators.word_deletion import targets
 from xai_lib.statistics.metric import Metric
 from xai_lib.streams.words import REDUCTIONS
 
@@ -26,7 +25,7 @@ COLUMNS = ("words", "scores", "units", "tokens", "explained", "predicted")
 
 
 @evaluator("word_scores")
-@dataclass(frozen=True)
+@dataclass
 class WordScores(Evaluator):
     """Wu & Ong (2021), sections 3.2.1, 3.4 and 3.5: the scores that their word tables rest on.
 
@@ -57,25 +56,20 @@ class WordScores(Evaluator):
     )
 
     def __post_init__(self):
-        for name, known in (("unit", UNITS), ("reduce", tuple(REDUCTIONS))):
-            if getattr(self, name) not in known:
-                raise unknown_name(name, getattr(self, name), known)
-        check_explain(self.explain, (*EXPLAIN, "last"))
+        self.check_choices(unit=UNITS, reduce=tuple(REDUCTIONS), explain=(*EXPLAIN, "last"))
         check_max_length(self.max_length)
         if self.explain == "label":
-            object.__setattr__(self, "needs", frozenset({"labels"}))
+            self.needs = frozenset({"labels"})
 
     def rows(
         self, subject: Subject, batch: TextBatch, methods: Sequence[MethodSpec]
     ) -> Iterator[Row]:
         found = {}
         for spec in methods:
-            target = targets(subject, batch, self.explain)
+            target = targets_of(subject, batch, self.explain)
             found[spec.label] = self._explained(subject, batch, spec, target)
             yield from self._rows(batch, spec, "trained", found[spec.label])
-        good = next(
-            (e for row in found.values() for e in row if isinstance(e, ExplainedText)), None
-        )
+        good = next((e for row in found.values() for e in row if isinstance(e, Explained)), None)
         if not self.randomise:
             return
         if good is None:
@@ -95,12 +89,12 @@ class WordScores(Evaluator):
                 yield from self._rows(batch, spec, "randomised", entries)
 
     def _explained(self, subject: Subject, batch: TextBatch, spec: MethodSpec, target):
-        return explained_texts(
+        return explained_rows(
             subject, batch, spec, target, max_length=self.max_length, reduce=self.reduce
         )
 
     def _rows(
-        self, batch: TextBatch, spec: MethodSpec, weights: str, found: list[ExplainedText | str]
+        self, batch: TextBatch, spec: MethodSpec, weights: str, found: list[Explained | str]
     ) -> Iterator[Row]:
         for index, key, entry in zip(batch.index, batch.key, found, strict=True):
             row = {"index": index, "key": key, "method": spec.label, "weights": weights}
@@ -112,7 +106,7 @@ class WordScores(Evaluator):
             classes = (entry.explained, entry.predicted)
             yield row | dict(zip(COLUMNS, (*numbers, *classes), strict=True)) | {"error": None}
 
-    def _units(self, entry: ExplainedText) -> tuple[list[str], list[float]]:
+    def _units(self, entry: Explained) -> tuple[list[str], list[float]]:
         if self.unit == "word":
             labels, scores = entry.words.labels, entry.words.scores.double().tolist()
         else:

@@ -9,11 +9,13 @@ import subprocess
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
-from xai_lib.models import TextProcessor
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 PACKAGES = (
     "xai-lib",
@@ -42,16 +44,12 @@ def model_fingerprint(model: nn.Module) -> dict[str, str | int]:
     }
 
 
-def tokenizer_fingerprint(processor: TextProcessor) -> dict[str, str | int | None]:
-    """Return the sha256 over what the tokenizer does, and the length that texts may have."""
-    state = processor.tokenizer.backend_tokenizer.to_str()
+def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return the sha256 over what a fast tokenizer does."""
+    state = tokenizer.backend_tokenizer.to_str()
     # Padding and truncation are settings of the last call, not of the tokenizer.
     kept = {k: v for k, v in json.loads(state).items() if k not in ("padding", "truncation")}
-    text = json.dumps(kept, sort_keys=True)
-    return {
-        "tokenizer": hashlib.sha256(text.encode()).hexdigest(),
-        "max_length": processor.max_length,
-    }
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 
 @cache

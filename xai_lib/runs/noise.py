@@ -3,16 +3,16 @@ questions of random words on random regions."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from xai_lib.datasets.base import QuestionSample
 from xai_lib.errors import OptionError
 from xai_lib.evaluators import AnyBatch, Batch, QuestionBatch, Subject, TextBatch
-from xai_lib.evaluators.model_rows import rows_of, stream_rows
-from xai_lib.evaluators.token_stream import stream_ids
-from xai_lib.streams.prepare import takes_keyword
-from xai_lib.streams.targets import logits_of
+from xai_lib.evaluators.explained import rows_of
+from xai_lib.evaluators.packing import RowEdits, packed
 from xai_lib.streams.words import words_of
 
 # Perturbation explains the label's class anew only where the prediction is wrong. The papers' ViT-B
@@ -23,37 +23,21 @@ VOCABULARY = 200
 REGIONS = 36
 
 
-def noise(subject: Subject, kind: str, size: int, tokens: int) -> AnyBatch:
-    """Return `size` samples of the kind "image", "text" or "question"."""
-    if kind == "image":
-        return noise_images(subject, size)
-    return (noise_texts if kind == "text" else noise_questions)(subject, size, tokens)
-
-
-@torch.no_grad()
-def noise_images(subject: Subject, size: int) -> Batch:
-    """Return random images with a mask in the middle, some of them labelled wrongly."""
+def noise_images(subject: Subject, size: int, tokens: int) -> Batch:
+    """Return random images with a mask in the middle."""
     draw = torch.Generator().manual_seed(0)
     height, width = subject.processor.size
     images = torch.rand(size, 3, height, width, generator=draw).to(subject.device)
     masks = torch.zeros(size, height, width, dtype=torch.int8, device=subject.device)
     masks[:, height // 4 : height // 2, width // 4 : width // 2] = 1
-    batches = subject.normalize(images).split(subject.batch_size)
-    logits = torch.cat([logits_of(subject.model(part)) for part in batches])
-    places = tuple(range(size))
-    return Batch(places, tuple(map(str, places)), images, _labels(logits), masks)
+    return Batch(*_places(size), images, masks=masks)
 
 
 def noise_texts(subject: Subject, size: int, tokens: int) -> TextBatch:
     """Return texts of `tokens` tokens, special ones included, with every tenth word as evidence."""
     texts = tuple((text,) for text in _texts(subject, size, tokens))
-    inputs = [subject.processor(text[0]) for text in texts]
-    taken = [n for n in inputs[0] if n == "input_ids" or takes_keyword(subject.model, n)]
-    rows = [{name: one[name][0] for name in taken} for one in inputs]
-    labels = _labels(stream_ids(subject, rows)).to(subject.device)
-    places = tuple(range(size))
     evidence = tuple(tuple(words_of(text)[::10]) for (text,) in texts)
-    return TextBatch(places, tuple(map(str, places)), texts, labels, evidence)
+    return TextBatch(*_places(size), texts, rationales=evidence)
 
 
 def noise_questions(subject: Subject, size: int, tokens: int) -> QuestionBatch:
@@ -70,11 +54,25 @@ def noise_questions(subject: Subject, size: int, tokens: int) -> QuestionBatch:
         )
         for i, text in enumerate(_texts(subject, size, tokens))
     )  # fmt: skip
-    places = tuple(range(size))
-    batch = QuestionBatch(places, tuple(map(str, places)), samples, (None,) * size)
-    labels = _labels(stream_rows(subject, rows_of(subject, batch)))
-    answers = tuple({label: 1.0} for label in labels.tolist())
-    return QuestionBatch(places, batch.key, samples, answers, labels)
+    return QuestionBatch(*_places(size), samples, (None,) * size)
+
+
+NOISE = {"image": noise_images, "text": noise_texts, "question": noise_questions}
+
+
+def noise(subject: Subject, kind: str, size: int, tokens: int) -> AnyBatch:
+    """Return `size` samples of the kind "image", "text" or "question", some labelled wrongly."""
+    batch = NOISE[kind](subject, size, tokens)
+    rows = [RowEdits([row], [place]) for place, row in enumerate(rows_of(subject, batch))]
+    labels = _labels(torch.cat(packed(subject, rows)))
+    known = {"labels": labels.to(subject.device)}
+    if hasattr(batch, "answers"):
+        known["answers"] = tuple({label: 1.0} for label in labels.tolist())
+    return replace(batch, **known)
+
+
+def _places(size: int) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    return tuple(range(size)), tuple(map(str, range(size)))
 
 
 def _texts(subject: Subject, size: int, tokens: int) -> list[str]:

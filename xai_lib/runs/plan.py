@@ -15,7 +15,7 @@ from xai_lib.models import PairProcessor, load, zero_shot
 from xai_lib.models.loaders.timm import architecture
 from xai_lib.runs.config import Place, RunConfig
 from xai_lib.runs.noise import noise
-from xai_lib.runs.subjects import check_modality, modality_of
+from xai_lib.runs.subjects import check_modality
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -68,7 +68,7 @@ def plan(
     network, processor, weights = _model(model)
     if isinstance(processor, PairProcessor):
         network, processor = zero_shot(network, processor)
-    kind = modality_of(processor)
+    kind = processor.modality
     check_modality(measured.modalities(), f"The model {model!r}", kind)
     subject = Subject(network.to(where, getattr(torch, dtype)), processor, batch_size)
     # Some labels are to be wrong, and of fewer images none or all would be.

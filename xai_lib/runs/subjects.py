@@ -24,13 +24,6 @@ from xai_lib.runs.fingerprints import tokenizer_fingerprint
 AnyProcessor = Processor | TextProcessor | QuestionProcessor | PairProcessor
 
 
-def modality_of(processor: AnyProcessor) -> str:
-    """Return what a model reads: "image", "text" or "question"."""
-    if isinstance(processor, TextProcessor):
-        return "text"
-    return "question" if isinstance(processor, QuestionProcessor) else "image"
-
-
 def check_modality(wanted: tuple[str, ...], what: str, found: str) -> None:
     """Raise an OptionError where an evaluator of images meets texts, or the other way round."""
     if found not in wanted:
@@ -59,11 +52,12 @@ def classifier(
 
 def processor_identity(model: nn.Module, processor: AnyProcessor) -> dict[str, object]:
     """Return what tells the model's inputs from those of another run."""
-    if isinstance(processor, TextProcessor):
-        return tokenizer_fingerprint(processor)
-    if isinstance(processor, QuestionProcessor):
-        return tokenizer_fingerprint(processor) | {"feature_dim": processor.feature_dim}
-    seen = {name: list(getattr(processor, name)) for name in ("size", "mean", "std")}
+    seen: dict[str, object] = {}
+    for name in processor.identity:
+        value = getattr(processor, name)
+        if name == "tokenizer":
+            value = tokenizer_fingerprint(value)
+        seen[name] = list(value) if isinstance(value, tuple) else value
     if isinstance(model, ZeroShotClassifier):
         told = "\n".join(class_prompts(processor.class_names))
         seen |= {"prompts": hashlib.sha256(told.encode()).hexdigest()}

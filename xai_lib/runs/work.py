@@ -16,16 +16,10 @@ from torch import nn
 from xai_lib.datasets import open_dataset
 from xai_lib.datasets.base import Dataset
 from xai_lib.errors import InputError, OptionError, TargetError
-from xai_lib.evaluators import (
-    AnyBatch,
-    Evaluator,
-    MethodSpec,
-    QuestionBatch,
-    Subject,
-    TextBatch,
-)
+from xai_lib.evaluators import AnyBatch, Evaluator, MethodSpec, Subject
+from xai_lib.evaluators.explained import rows_of
+from xai_lib.evaluators.packing import RowEdits, packed
 from xai_lib.models import PairProcessor, load
-from xai_lib.passes.loan import borrowed
 from xai_lib.runs.classes import are_names, class_places
 from xai_lib.runs.config import RunConfig, Shard, as_json, cut
 from xai_lib.runs.fingerprints import model_fingerprint
@@ -35,10 +29,8 @@ from xai_lib.runs.subjects import (
     AnyProcessor,
     check_modality,
     classifier,
-    modality_of,
     processor_identity,
 )
-from xai_lib.streams.targets import logits_of
 
 TRIALS = 8
 
@@ -91,14 +83,13 @@ class Work:
                     f"{config.dataset!r} does not have. `xai datasets` shows which has."
                 )
         network, processor = model or load(config.model, revision=config.model_revision)
-        modality = modality_of(processor)
-        check_modality((dataset.modality,), f"The model {config.model!r}", modality)
+        check_modality((dataset.modality,), f"The model {config.model!r}", processor.modality)
         # Prompts that are the data set's own names have its order.
         named = isinstance(processor, PairProcessor) and bool(dataset.class_names)
         network, processor = classifier(network, processor, dataset)
         if model is None:
             network = network.to(device, getattr(torch, config.dtype))
-        if modality == "image":
+        if hasattr(processor, "resample"):
             processor = dataclasses.replace(processor, resample=config.resample)
         subject = Subject(network, processor, batch_size=config.batch_size)
         work = cls(config, evaluator, methods, subject, dataset)
@@ -145,7 +136,7 @@ class Work:
             workers,
             self.evaluator.needs,
             self.classes,
-            self.answers if self.dataset.modality == "question" else None,
+            self.answers,
         )
 
     def prepare(self) -> None:
@@ -223,7 +214,7 @@ class Work:
         if all(name.isdecimal() for name in names):
             return
         found = self._classes_of_model(batch)
-        if found != len(names):
+        if found not in (None, len(names)):
             raise TargetError(
                 f"{self.config.model!r} has {found} classes without names, the data set "
                 f"{self.config.dataset!r} has {len(names)}, such as {names[0]!r}: nothing says "
@@ -231,13 +222,11 @@ class Work:
                 "model's class numbers."
             )
 
-    def _classes_of_model(self, batch: AnyBatch) -> int:
-        if isinstance(batch, TextBatch | QuestionBatch):
-            config = self.subject.model.config
-            # LXMERT counts its answers apart from its labels.
-            return int(getattr(config, "num_qa_labels", config.num_labels))
-        with borrowed(self.subject.model):
-            return logits_of(self.subject.model(self.subject.normalize(batch.images))).shape[-1]
+    def _classes_of_model(self, batch: AnyBatch) -> int | None:
+        """Return how many classes a pass shows; None where the model takes none of the samples."""
+        rows = [row for row in rows_of(self.subject, batch) if not isinstance(row, str)]
+        edits = [RowEdits([row], [place]) for place, row in enumerate(rows[:1])]
+        return next((logits.shape[-1] for logits in packed(self.subject, edits)), None)
 
     def _check_labels(self, loaded: Loaded) -> None:
         classes = len(self.subject.processor.class_names)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -28,6 +29,12 @@ class Processor:
     al. (CVPR 2021), "bilinear"; `dataclasses.replace(processor, resample="bilinear")` sets it.
     """
 
+    modality: ClassVar[str] = "image"
+    # Fields that tell the inputs of one processor from those of another.
+    identity: ClassVar[tuple[str, ...]] = ("size", "mean", "std")
+    # How a fraction of heads becomes a number, see `HeadScores.mask`.
+    head_counts: ClassVar[str] = "floor_pruned"
+
     size: tuple[int, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -46,9 +53,15 @@ class Processor:
         Accepts what `read_image` accepts, one or many. Raises InputError for an empty list or an
         image that cannot be read, naming its place in the list.
         """
-        batch = torch.stack(read_each(images, self.squash, "explain"))
-        mean, std = self._statistics(batch)
-        return {"pixel_values": (batch - mean) / std}
+        return {"pixel_values": self.of(torch.stack(read_each(images, self.squash, "explain")))}
+
+    def of(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 3 h w"]:
+        """Return images in [0, 1] that have the model's size, as `squash` makes them, normalised.
+
+        (image - mean) / std, in the dtype of the images.
+        """
+        mean, std = self._statistics(images)
+        return (images - mean) / std
 
     def squash(self, image: ImageLike) -> Float[Tensor, "3 height width"]:
         """Return one image at `size` in [0, 1], not yet normalised, in float32.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor
 
@@ -26,6 +26,9 @@ class PairProcessor:
     the model takes, special ones included; None for no limit. pad_to: pad every text to this number
     of tokens (SigLIP was trained so); None pads to the longest text of the batch.
     """
+
+    # What is studied of it is a classifier of images: `zero_shot`.
+    modality: ClassVar[str] = "image"
 
     images: Processor
     tokenizer: PreTrainedTokenizerBase

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from xai_lib.errors import InputError, OptionError
+from xai_lib.models.processors.question_families import FAMILIES, Family
 from xai_lib.models.processors.text import NO_LIMIT, TextProcessor
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from xai_lib.datasets.base import QuestionSample
 
 Regions = Tensor | np.ndarray | Sequence[Tensor | np.ndarray]
-KINDS = ("lxmert", "visual_bert")
 BOX = 4
 # Dividing by the image's size may end this far outside of [0, 1].
 _ROUNDING = 1e-4
@@ -41,6 +41,10 @@ class QuestionProcessor:
     of `feature_dim` are given as they are.
     """
 
+    modality: ClassVar[str] = "question"
+    # Fields that tell the inputs of one processor from those of another.
+    identity: ClassVar[tuple[str, ...]] = ("tokenizer", "max_length", "feature_dim")
+
     tokenizer: PreTrainedTokenizerBase
     kind: str
     feature_dim: int
@@ -48,12 +52,22 @@ class QuestionProcessor:
     max_length: int | None = None
 
     def __post_init__(self):
-        if self.kind not in KINDS:
-            raise OptionError(f"kind is {self.kind!r}; expected one of {', '.join(KINDS)}.")
+        if self.kind not in FAMILIES:
+            raise OptionError(f"kind is {self.kind!r}; expected one of {', '.join(FAMILIES)}.")
         limit = self._texts.tokenizer.model_max_length
         if self.max_length is None and limit < NO_LIMIT:
             object.__setattr__(self, "max_length", int(limit))
         self.tokenizer.padding_side = "right"
+
+    @property
+    def family(self) -> Family:
+        """What the published evaluations of this kind of model take away, and how many."""
+        return FAMILIES[self.kind]
+
+    @property
+    def head_counts(self) -> str:
+        """How a fraction of heads becomes a number, see `HeadScores.mask`."""
+        return self.family.head_counts
 
     @property
     def _texts(self) -> TextProcessor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from xai_lib.errors import InputError
 
@@ -23,6 +23,12 @@ class TextProcessor:
     class_names: the model's classes in order, or empty. max_length: the most tokens that the model
     takes, special ones included; None for no limit.
     """
+
+    modality: ClassVar[str] = "text"
+    # Fields that tell the inputs of one processor from those of another.
+    identity: ClassVar[tuple[str, ...]] = ("tokenizer", "max_length")
+    # How a fraction of heads becomes a number, see `HeadScores.mask`.
+    head_counts: ClassVar[str] = "floor_pruned"
 
     tokenizer: PreTrainedTokenizerBase
     class_names: tuple[str, ...] = ()
@@ -76,6 +82,15 @@ class TextProcessor:
         self._check(encoded, first)
         encoded.texts = tuple(zip(first, second, strict=True) if second else ((t,) for t in first))
         return encoded
+
+    def of(self, samples: Sequence[tuple[str, ...]], *, truncate: bool = False) -> BatchEncoding:
+        """Return what the model takes for samples of one text each, or two each."""
+        first, *second = (list(column) for column in zip(*samples, strict=True))
+        return self(first, second[0] if second else None, truncate=truncate)
+
+    def length(self, sample: tuple[str, ...]) -> int:
+        """Return the number of tokens of one text or two, special ones included, uncut."""
+        return len(self.tokenizer(*sample, verbose=False).input_ids)
 
     def _check(self, encoded: BatchEncoding, texts: list[str]) -> None:
         tokenizer = self.tokenizer
