@@ -124,7 +124,7 @@ def test_token_scores_equal_scikit_learn():
     rng = np.random.default_rng(1)
     truth, found = rng.random((20, 30)) < 0.3, rng.random((20, 30)) < 0.4
     spans = [
-        {i: metrics.spans_of(np.flatnonzero(row)) for i, row in enumerate(side)}
+        {i: metrics.spans_of(np.flatnonzero(row).tolist()) for i, row in enumerate(side)}
         for side in (truth, found)
     ]
     scores = metrics.token_scores(*spans)

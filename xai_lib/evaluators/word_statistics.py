@@ -8,17 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
+from pandas import DataFrame, Series
 
 from xai_lib.errors import InputError
 from xai_lib.statistics.correlation import pearson
 from xai_lib.statistics.intervals import RESAMPLES
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 MIN_COUNT, MIN_LENGTH = 5, 10
 
@@ -38,7 +35,7 @@ def word_means(
     than `min_count` times. A sentence whose scores are all 0 gives 0 throughout. Raises
     InputError for records without this method or these weights.
     """
-    chosen = records[(records["method"] == method) & (records["weights"] == weights)]
+    chosen = records.loc[(records["method"] == method) & (records["weights"] == weights)]
     if not len(chosen):
         have = sorted(
             {f"{m} ({w})" for m, w in zip(records["method"], records["weights"], strict=True)}
@@ -72,8 +69,6 @@ def rank_table(records: DataFrame, top: int = 10, **chosen) -> DataFrame:
 
     chosen: `weights`, `min_count` and `min_length` as of `word_means`.
     """
-    from pandas import DataFrame, Series
-
     methods = list(dict.fromkeys(records["method"]))
     columns = {
         m: Series(list(word_means(records, m, **chosen))[:top], dtype=object) for m in methods
@@ -89,8 +84,6 @@ def pair_table(runs: Mapping[str, DataFrame], method: str, **chosen) -> DataFram
     runs: records by the name to show, such as the data set's. The index, `word`, is in the order of
     the alphabet. What a seaborn PairGrid draws, and `correlations` reads.
     """
-    from pandas import DataFrame
-
     means = {name: word_means(records, method, **chosen) for name, records in runs.items()}
     shared = sorted(set.intersection(*(set(words) for words in means.values())))
     values = {name: [words[w][0] for w in shared] for name, words in means.items()}
@@ -105,8 +98,6 @@ def correlations(table: DataFrame, resamples: int = RESAMPLES, seed: int = 0) ->
     low, high: 95 % percentile bootstrap over the n words. Fewer than three words, or a column
     without spread, have no r.
     """
-    from pandas import DataFrame
-
     rows = []
     for a, b in combinations(table.columns, 2):
         found = pearson(table[a].to_numpy(), table[b].to_numpy(), resamples, seed)
@@ -126,8 +117,6 @@ def correlation(
     records_b None and weights ("trained", "randomised"): the trained model against the random one,
     in one run of `word_scores` with `randomise`. chosen: `min_count` and `min_length`.
     """
-    from pandas import DataFrame
-
     other = records_a if records_b is None else records_b
     in_other = set(other["method"])
     rows = []
@@ -135,6 +124,7 @@ def correlation(
         a = word_means(records_a, method, weights[0], **chosen)
         b = word_means(other, method, weights[1], **chosen)
         shared = sorted(a.keys() & b.keys())
-        found = pearson(*(np.array([side[w][0] for w in shared]) for side in (a, b)))
+        one, two = (np.array([side[w][0] for w in shared]) for side in (a, b))
+        found = pearson(one, two)
         rows.append((method, *found, len(shared)))
     return DataFrame(rows, columns=["method", "r", "low", "high", "n"])

@@ -19,7 +19,7 @@ def pearson(
     NaN for fewer than three pairs and for values without spread.
     """
     if len(a) < 3:
-        return (float("nan"),) * 3
+        return np.nan, np.nan, np.nan
     # Centred first: r is a ratio of differences, which would lose digits far from 0.
     a, b = a - a.mean(), b - b.mean()
     moments = np.stack([a, b, a * a, b * b, a * b], 1)

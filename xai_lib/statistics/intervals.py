@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 from jaxtyping import Float
+from numpy.typing import ArrayLike
 
 RESAMPLES, FLIPS, LEVEL = 2000, 9999, 0.95
 CHUNK = 2**21
@@ -18,6 +19,8 @@ CHUNK = 2**21
 _TIE = 1e-12
 
 Value = Callable[[np.ndarray], np.ndarray]
+# An end of an interval for each column of draws, or of the only one.
+Ends = np.ndarray | float
 
 
 def resampling_counts(n: int, resamples: int, seed: int) -> Iterator[Float[np.ndarray, "k n"]]:
@@ -67,7 +70,7 @@ def swapped_means(
 
 def percentile_interval(
     draws: Float[np.ndarray, "draws ..."], level: float = LEVEL
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[Ends, Ends]:
     """Return the (1 ∓ level)/2 quantiles of the first axis (Efron & Tibshirani 1993, ch. 13).
 
     Draws without a value, such as a ratio whose denominator was not drawn, are left out.
@@ -120,11 +123,11 @@ def paired_test(
     """Return the p-value of `swap_p_value` for the parts of the same n samples; NaN for none."""
     if not len(a):
         return float("nan")
-    moved = np.split(swapped_means(np.hstack([a, b]), flips, seed), 2, axis=1)
-    return swap_p_value((a.mean(0), b.mean(0)), moved, value, is_exact(len(a), flips))
+    left, right = np.split(swapped_means(np.hstack([a, b]), flips, seed), 2, axis=1)
+    return swap_p_value((a.mean(0), b.mean(0)), (left, right), value, is_exact(len(a), flips))
 
 
-def holm(p: Float[np.ndarray, " m"]) -> Float[np.ndarray, " m"]:
+def holm(p: ArrayLike) -> Float[np.ndarray, " m"]:
     """Return p-values corrected for the m tests of a family (Holm 1979); NaN is no test.
 
     With p(1) <= ... <= p(m): the corrected p(k) is max over j <= k of min(1, (m - j + 1) p(j)).

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 
 def identity(parts: np.ndarray) -> np.ndarray:
@@ -34,7 +30,3 @@ class Metric:
     value: Callable[[np.ndarray], np.ndarray] = identity
     better: str | dict[str, str] | None = "high"
     scale: float = 1.0
-
-    def parts(self, records: DataFrame) -> np.ndarray:
-        """Return (samples, parts) in float64."""
-        return records[list(self.columns)].to_numpy(np.float64)

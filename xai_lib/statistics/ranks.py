@@ -50,9 +50,11 @@ def ranking(columns: Mapping[str, tuple[Series, str]]) -> Ranking:
     names = dict.fromkeys(method for column in ranks.values() for method in column.index)
     table = DataFrame(ranks).reindex(list(names))
     pair = table.iloc[:, :2].dropna()
-    tau, p = kendalltau(pair.iloc[:, 0], pair.iloc[:, 1]) if len(pair) > 1 else (float("nan"),) * 2
+    tau = p = float("nan")
+    if len(pair) > 1:
+        tau, p = map(float, kendalltau(pair.iloc[:, 0], pair.iloc[:, 1]))
     table.insert(0, "method", table.index)
-    return Ranking(table.reset_index(drop=True), float(tau), float(p), len(pair))
+    return Ranking(table.reset_index(drop=True), tau, p, len(pair))
 
 
 def by_method(summary: DataFrame, metric: str, value: str = "value", **groups: str) -> Series:

@@ -131,8 +131,10 @@ def curve(
                 f"{lengths} entries; expected one length, as every sample has the same steps."
             )
         table = np.array(lists).reshape(len(lists), *lengths or [0])
-        steps = {(step,): Cell(table[:, [step]], len(table)) for step in range(table.shape[1])}
-        found = _intervals(steps, identity, resamples, seed)
+        cells: dict[Key, Cell] = {
+            (step,): Cell(table[:, [step]], len(table)) for step in range(table.shape[1])
+        }
+        found = _intervals(cells, identity, resamples, seed)
         rows += [(*key, *step, *numbers) for step, numbers in found.items()]
     return DataFrame(rows, columns=[*groups, "step", "value", "low", "high", "n"])
 
@@ -241,4 +243,7 @@ def _split(columns: np.ndarray, tables: list[np.ndarray]) -> list[np.ndarray]:
 
 def _ends(draws: np.ndarray, n: int) -> tuple[float, float]:
     """Return the interval, or NaN for one sample: nothing is known about its spread."""
-    return tuple(map(float, percentile_interval(draws))) if n > 1 else (np.nan, np.nan)
+    if n < 2:
+        return np.nan, np.nan
+    low, high = percentile_interval(draws)
+    return float(low), float(high)

@@ -14,6 +14,9 @@ import numpy as np
 
 Span = tuple[int, int]
 Spans = Mapping[Any, Iterable[Span]]
+# A number a word, and whether a word is true (1 or 0 will do).
+Scores = Sequence[float] | np.ndarray
+Marks = Sequence[int] | np.ndarray
 
 IOU_THRESHOLD = 0.5
 AOPC_THRESHOLDS = (0.01, 0.05, 0.1, 0.2, 0.5)
@@ -106,7 +109,7 @@ def iou_scores(
     }
 
 
-def auprc(truth: Sequence[bool], scores: Sequence[float]) -> float:
+def auprc(truth: Marks, scores: Scores) -> float:
     """Return the area under the precision-recall curve by trapezoid, as ERASER takes it.
 
     Not the average precision, which sums steps. Tied scores enter together. 1 where every word is
@@ -120,9 +123,7 @@ def auprc(truth: Sequence[bool], scores: Sequence[float]) -> float:
     return float(auc(recall, precision))
 
 
-def soft_scores(
-    truth: Mapping[Any, Sequence[bool]], scores: Mapping[Any, Sequence[float]]
-) -> dict[str, float]:
+def soft_scores(truth: Mapping[Any, Marks], scores: Mapping[Any, Scores]) -> dict[str, float]:
     """Return auprc, average_precision and roc_auc_score, each the mean over the keys of `truth`.
 
     As in the benchmark, keys in which all words or none are true count for auprc alone.
@@ -141,7 +142,7 @@ def soft_scores(
     }
 
 
-def drop(clean: Sequence[float], changed: Sequence[float], chosen: int) -> float:
+def drop(clean: Scores, changed: Scores, chosen: int) -> float:
     """Return p(chosen) of the whole text less that of the changed one.
 
     Comprehensiveness where the rationale was taken out, sufficiency where only it was kept.
@@ -149,7 +150,7 @@ def drop(clean: Sequence[float], changed: Sequence[float], chosen: int) -> float
     return float(clean[chosen] - changed[chosen])
 
 
-def entropy_drop(clean: Sequence[float], changed: Sequence[float]) -> float:
+def entropy_drop(clean: Scores, changed: Scores) -> float:
     """Return H(clean) - H(changed), in nats, of the probabilities of the classes."""
     from scipy.stats import entropy
 
@@ -181,5 +182,5 @@ def _ratio(a: float, b: float) -> float:
     return a / b if b else 0.0
 
 
-def _mean(values: Sequence[float]) -> float:
+def _mean(values: Scores) -> float:
     return float(np.mean(values)) if len(values) else 0.0
