@@ -19,6 +19,9 @@ def oklch_to_rgb(lightness: Tensor, chroma: Tensor, hue: Tensor) -> Tensor:
     channel is appended as the last axis; out-of-gamut colours are clipped. Matrices: B. Ottosson,
     "A perceptual color space for image processing" (2020).
     """
+    # In float32 the last bit of a product depends on how many scenes are painted together.
+    dtype = hue.dtype
+    lightness, chroma, hue = (x.double() for x in (lightness, chroma, hue))
     a, b = chroma * torch.cos(TAU * hue), chroma * torch.sin(TAU * hue)
     lms = torch.stack(
         (
@@ -36,9 +39,8 @@ def oklch_to_rgb(lightness: Tensor, chroma: Tensor, hue: Tensor) -> Tensor:
         ]
     )
     linear = (lms**3 @ to_linear.T).clamp(0, 1)
-    return torch.where(
-        linear <= 0.0031308, 12.92 * linear, 1.055 * linear.clamp_min(1e-6) ** (1 / 2.4) - 0.055
-    )
+    curved = 1.055 * linear.clamp_min(1e-6) ** (1 / 2.4) - 0.055
+    return torch.where(linear <= 0.0031308, 12.92 * linear, curved).to(dtype)
 
 
 def paint_distractor(
