@@ -19,7 +19,7 @@ from transformers import CLIPConfig, CLIPModel
 
 import xai_lib as xai
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 with np.load(Path(__file__).parent / "goldens" / "mm" / "clip_seed0.npz") as arrays:
     GOLDEN = dict(arrays)

@@ -18,7 +18,7 @@ from xai_lib.passes.loan import borrowed
 from xai_lib.passes.meeting import Meeting
 from xai_lib.streams.prepare import prepare
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 REFERENCE = {"compat": "reference"}
 # Of the maximum; the relevance of LRP itself moves by 2e-7 when the last bits of weights do.

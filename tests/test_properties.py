@@ -8,7 +8,7 @@ from small_vits import METHODS, random_pixels, random_vit, relative_error, toler
 
 import xai_lib as xai
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 few = settings(
     max_examples=8,

@@ -244,6 +244,7 @@ def test_options_are_resumed_whether_list_or_tuple(tmp_path):
     assert start(tmp_path / "run", **settings).missing == []
 
 
+@pytest.mark.slow
 def test_many_images_a_batch_need_few_open_files():
     """Each tensor that leaves its process by itself would hold a file in both."""
     code = (
@@ -582,6 +583,7 @@ def command(out, **changes):
 ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_is_done_and_says_how_to_resume(tmp_path):
     big = {"limit": 400, "shards": 100}
     process = subprocess.Popen(
@@ -599,6 +601,7 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_resume(tmp_path):
     assert len(run.records()) == 2 * 4 * (100 - len(run.missing))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("moment", "said"),
     [
@@ -633,6 +636,7 @@ def test_memory_of_the_device_that_ends_is_one_error(tmp_path, monkeypatch):
         start(tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_full_disk_loses_nothing(tmp_path, finished):
     """The limit on a file's size stands in for the disk's end: real writes fail half-way."""
     smallest = min(file.stat().st_size for file in finished.path.glob("records/*"))
@@ -656,6 +660,7 @@ def test_a_full_disk_loses_nothing(tmp_path, finished):
     assert_same_tables(Run(out), finished)
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_a_run_equals_an_uninterrupted_one(tmp_path):
     """At least 20 times, some of them in the middle of writing a file."""
     done = subprocess.run(

@@ -15,8 +15,6 @@ import xai_lib as xai
 from xai_lib.passes.call import Call
 from xai_lib.streams.prepare import prepare
 
-pytestmark = pytest.mark.slow
-
 BY_NAME = {entry.name: entry for entry in TEXTS}
 ONE_MAP = [e for e in TEXTS if "conv layer" not in e.name]
 # Their hidden_states[0] is what the first block takes up.
