@@ -68,14 +68,15 @@ def classes_to_explain(
     """
     by_label = explain == "label"
     needed = [*([] if truth is None else [truth]), *(["labels"] if by_label else [])]
-    missing = [name for name in needed if getattr(batch, name) is None]
+    known = {name: getattr(batch, name) for name in needed}
+    missing = [name for name, values in known.items() if values is None]
     if missing:
         instead = ", or explain='predicted'" if by_label else ""
         raise OptionError(
             f"{evaluator} needs {' and '.join(needed)}; there are no {' and no '.join(missing)}. "
             f"Use a data set that has them (`xai datasets`){instead}."
         )
-    return batch.labels if by_label else None
+    return known.get("labels")
 
 
 def _rank_accuracy(
