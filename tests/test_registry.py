@@ -153,8 +153,13 @@ def test_the_pages_are_renewed_together(tmp_path, capfd):
     (tmp_path / "README.md").write_text(
         current.replace("| `rollout` ", "| `old` "), encoding="utf-8"
     )
+    told = (CHECKOUT / "docs" / "conventions.md").read_text(encoding="utf-8")
+    (tmp_path / "docs").mkdir()
+    page = tmp_path / "docs" / "conventions.md"
+    page.write_text(told.replace("| `rollout` between", "| `old` between"), encoding="utf-8")
     write_pages(tmp_path)
     assert (tmp_path / "README.md").read_text(encoding="utf-8") == renewed(current)
+    assert page.read_text(encoding="utf-8") == told
     assert "the matrix" in capfd.readouterr().out
     (support / "__main__.py").write_text("raise AssertionError('wrong answer')")
     with pytest.raises(RunError, match="above"):

@@ -16,15 +16,17 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 CHECKOUT = Path(__file__).parents[2]
-# README.md holds the table between these comments.
-PLACE = re.compile(r"(<!-- methods: begin[^>]*-->\n\n).*?(\n\n<!-- methods: end -->)", re.DOTALL)
+# Pages hold their tables between such comments.
+PLACE = r"(<!-- {name}: begin[^>]*-->\n\n).*?(\n\n<!-- {name}: end -->)"
 
 
 def methods(
     markdown: Annotated[bool, typer.Option("--markdown", help="The table of the README.")] = False,
     write: Annotated[
         bool,
-        typer.Option("--write", help="Renew README.md and reports/support.* of this checkout."),
+        typer.Option(
+            "--write", help="Renew this checkout's README.md, conventions and support matrix."
+        ),
     ] = False,
 ) -> None:
     """List the methods, what each needs, its options and its citation."""
@@ -39,7 +41,7 @@ def methods(
 
 
 def write_pages(root: Path) -> None:
-    """Renew what a checkout says of the methods: README.md's table and the support matrix.
+    """Renew what a checkout says of the methods: README, conventions and the support matrix.
 
     The matrix tries every method on every model of tests/support, which takes minutes. Raises
     InputError if `root` is no checkout, RunError if a method answers wrongly.
@@ -47,22 +49,31 @@ def write_pages(root: Path) -> None:
     support = root / "tests" / "support"
     if not support.is_dir():
         raise InputError(f"{root} is no checkout; `--write` renews the pages of a clone.")
-    readme = root / "README.md"
-    readme.write_text(renewed(readme.read_text(encoding="utf-8")), encoding="utf-8")
-    print(f"Wrote {readme}; now trying every method on every model of {support}.", flush=True)
+    for page in ("README.md", "docs/conventions.md"):
+        file = root / page
+        file.write_text(renewed(file.read_text(encoding="utf-8"), page), encoding="utf-8")
+        print(f"Wrote {file}.")
+    print(f"Now trying every method on every model of {support}.", flush=True)
     done = subprocess.run([sys.executable, "-m", "support"], cwd=support.parent)
     if done.returncode != 0:
         raise RunError("The support matrix could not be computed; its error stands above.")
 
 
-def renewed(readme: str) -> str:
-    """Return README.md with the present table of methods. Raises InputError without its place."""
-    import xai_lib as xai
+def renewed(text: str, page: str = "README.md") -> str:
+    """Return a page with its present table. Raises InputError without a place for it.
 
-    if not PLACE.search(readme):
-        raise InputError("README.md has no `<!-- methods: begin -->` and `<!-- methods: end -->`.")
-    table = readme_table(xai.methods())
-    return PLACE.sub(lambda found: found[1] + table + found[2], readme)
+    README.md has the table of methods, docs/conventions.md that of departures.
+    """
+    import xai_lib as xai
+    from xai_lib.explainers.steps import conventions
+
+    readme = page == "README.md"
+    name = "methods" if readme else "departures"
+    place = re.compile(PLACE.format(name=name), re.DOTALL)
+    if not place.search(text):
+        raise InputError(f"{page} has no `<!-- {name}: begin -->` and `<!-- {name}: end -->`.")
+    table = readme_table(xai.methods()) if readme else conventions()
+    return place.sub(lambda found: found[1] + table + found[2], text)
 
 
 def readme_table(table: DataFrame) -> str:
