@@ -221,6 +221,7 @@ def test_damage_within_the_pixels_is_that_samples(mat, pairs):
     assert same(data, pairs[:3])
 
 
+@pytest.mark.slow
 def test_memory_stays_flat(tmp_path):
     """2,000 images of 160 x 160, 150 MB decoded, are read in sequence within a few MB."""
     rng = np.random.default_rng(0)

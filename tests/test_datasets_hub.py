@@ -384,6 +384,7 @@ def ask(names, cache, endpoint, **more):
     return done.stdout.splitlines()
 
 
+@pytest.mark.slow
 def test_from_a_hub_and_then_from_its_cache(repo, hub, tmp_path):
     """The genuine client against a hub on loopback: only the split is fetched, then nothing."""
     endpoint = f"http://127.0.0.1:{hub.server_port}"
