@@ -4,7 +4,7 @@ from xai_lib.plots.comparison import metric_dots, planted_evidence
 from xai_lib.plots.curves import insertion_deletion_curves, perturbation_curves, sanity_curves
 from xai_lib.plots.heads import head_score_map
 from xai_lib.plots.matrix import agreement_matrix, differences_matrix, square
-from xai_lib.plots.pairs import pair_figure, regions_figure
+from xai_lib.plots.pairs import pair_figure
 from xai_lib.plots.pictures import (
     Style,
     attention_panel,
@@ -16,7 +16,7 @@ from xai_lib.plots.pictures import (
     panel,
 )
 from xai_lib.plots.pruning import pruned_visualisation, pruning_curves
-from xai_lib.plots.regions import region_figure, region_map
+from xai_lib.plots.regions import region_figure, region_map, regions_figure
 from xai_lib.plots.signs import Sign, sign_note, sign_of
 from xai_lib.plots.style import figure_style, look, looks
 from xai_lib.plots.text.figure import text_figure

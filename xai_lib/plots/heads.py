@@ -133,40 +133,41 @@ def head_score_map(
 
 
 def draw_heads(axes: Axes, grid: HeadGrid, bound: float, cells=None):
-    """Draw one stream's grid into `axes`, colours from -bound to bound; return the image."""
-    import matplotlib
+    """Draw one stream's grid into `axes`, colours from -bound to bound; return the mesh."""
+    import seaborn
     from matplotlib.patches import Rectangle
 
-    colours = matplotlib.colormaps[DIVERGING].with_extremes(bad=UNREAD)
-    values = np.ma.masked_invalid(grid.values)
-    image = axes.imshow(values, cmap=colours, vmin=-bound, vmax=bound, aspect="auto")
-    rows, heads = values.shape
-    one = heads == 1
-    axes.set_xticks(range(heads), ["layer"] if one else [str(h) for h in range(heads)])
-    axes.set_yticks(range(rows), grid.labels)
-    axes.set_xlabel("" if one else "head")
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
-    axes.set_xticks(np.arange(heads + 1) - 0.5, minor=True)
-    axes.set_yticks(np.arange(rows + 1) - 0.5, minor=True)
-    axes.grid(which="minor", color="white", linewidth=0.8)
-    axes.tick_params(which="minor", length=0)
+    heads = grid.values.shape[1]
+    axes.set_facecolor(UNREAD)
+    seaborn.heatmap(
+        grid.values,
+        ax=axes,
+        annot=False if cells is None else np.array(cells),
+        fmt="",
+        annot_kws={"fontsize": SMALL, "va": "center_baseline"},
+        cmap=DIVERGING,
+        vmin=-bound,
+        vmax=bound,
+        cbar=False,
+        linewidths=0.8,
+        xticklabels=["layer"] if heads == 1 else list(map(str, range(heads))),
+        yticklabels=grid.labels,
+    )
+    axes.set_xlabel("" if heads == 1 else "head")
+    axes.tick_params(length=0, rotation=0)
     for row, head in zip(*np.nonzero(~grid.kept), strict=True):
-        axes.add_patch(Rectangle((head - 0.5, row - 0.5), 1, 1, facecolor="#ffffff99",
+        axes.add_patch(Rectangle((head, row), 1, 1, facecolor="#ffffff99",
                                  hatch="/////", edgecolor="#334155", linewidth=0))  # fmt: skip
-    for row, head in zip(*np.nonzero(~values.mask if values.mask.shape else values == values),
-                         strict=True):  # fmt: skip
-        if cells is not None:
-            strong = abs(grid.values[row, head]) > 0.62 * bound and grid.kept[row, head]
-            text = axes.text(head, row, cells[row][head], ha="center", va="center_baseline",
-                             fontsize=SMALL, color="white" if strong else "black")  # fmt: skip
-            if not grid.kept[row, head]:
-                text.set_bbox({"facecolor": "white", "linewidth": 0, "pad": 0.6})
+    for text in axes.texts:
+        head, row = (int(place) for place in text.get_position())
+        if not grid.kept[row, head]:
+            text.set_color("black")
+            text.set_bbox({"facecolor": "white", "linewidth": 0, "pad": 0.6})
     for row, site in enumerate(grid.sites):
         if not site.reached:
-            axes.text((heads - 1) / 2, row, "not read" if heads > 2 else "–", ha="center",
+            axes.text(heads / 2, row + 0.5, "not read" if heads > 2 else "–", ha="center",
                       va="center_baseline", fontsize=SMALL, color="#475569")  # fmt: skip
-    return image
+    return axes.collections[0]
 
 
 def head_panel(grid: HeadGrid, bound: float, side: float) -> Panel:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 # Inches that the colour bar takes with its label.
 BAR = 0.8
+# Of what may be chance.
+FAINT = "#666666"
 ORDERS = ("given", "similar")
 
 
@@ -96,17 +98,16 @@ def differences_matrix(
     digits = 0 if bound >= 10 else 1 if bound >= 1 else 2
     for a, b, difference, p in found:
         for row, column, value in ((a, b, difference), (b, a, -difference)):
-            if p < level:
-                table.loc[row, column] = value
             if not np.isnan(p):
+                table.loc[row, column] = value if p < level else 0.0
                 texts.loc[row, column] = _short(value, digits) if p < level else "n.s."
     label = f"row − column, {metric_label(metric, labels)}\n(n.s.: Holm-corrected p ≥ {level:g})"
     return _heat_map(table, texts, bound, label)
 
 
 def _heat_map(table: DataFrame, texts: DataFrame, bound: float, label: str) -> Figure:
-    import matplotlib
     import matplotlib.pyplot as plt
+    import seaborn
 
     count, names = len(table), [wrapped(name) for name in table.index]
     cell = max(text_width(text) for text in texts.to_numpy().ravel()) + 0.02
@@ -116,25 +117,29 @@ def _heat_map(table: DataFrame, texts: DataFrame, bound: float, label: str) -> F
         width, side, margin = _size(names, cell)
     height = max(side * count + margin + 0.1, text_width(label, NORMAL) + 0.2)
     figure, axes = plt.subplots(figsize=(width, height))
-    colours = matplotlib.colormaps[DIVERGING]
-    values = np.ma.masked_invalid(table.to_numpy(np.float64))
-    image = axes.imshow(values, cmap=colours, vmin=-bound, vmax=bound)
-    axes.set_xticks(range(count), names, rotation=90)
-    axes.set_yticks(range(count), names)
+    seaborn.heatmap(
+        table.astype(float),
+        ax=axes,
+        annot=texts.to_numpy() if cell <= side else texts.where(texts == "n.s.", "").to_numpy(),
+        fmt="",
+        annot_kws={"fontsize": SMALL},
+        cmap=DIVERGING,
+        vmin=-bound,
+        vmax=bound,
+        square=True,
+        linewidths=0.6,
+        xticklabels=names,
+        yticklabels=names,
+        cbar_kws={"shrink": 0.8, "aspect": 25, "pad": 0.02},
+    )
     axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
-    axes.set_xticks(np.arange(count + 1) - 0.5, minor=True)
-    axes.set_yticks(np.arange(count + 1) - 0.5, minor=True)
-    axes.grid(which="minor", color="white", linewidth=0.6)
-    axes.tick_params(which="minor", length=0)
-    legible = cell <= side
-    for (row, column), text in np.ndenumerate(texts.to_numpy()):
-        if text and (legible or text == "n.s."):
-            strong = abs(values.filled(0.0)[row, column]) > 0.62 * bound
-            colour = "white" if strong else "#777777" if text == "n.s." else "black"
-            axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=SMALL)
-    bar = figure.colorbar(image, ax=axes, shrink=0.8, aspect=25, pad=0.02)
+    axes.tick_params(axis="x", rotation=90)
+    axes.tick_params(axis="y", rotation=0)
+    for text in axes.texts:
+        if text.get_text() == "n.s.":
+            text.set_color(FAINT)
     # A label longer than the bar hangs down beside the names.
+    bar = axes.collections[0].colorbar
     bar.set_label(label, loc="center" if text_width(label, NORMAL) < side * count else "top")
     bar.outline.set_linewidth(0.5)
     return figure

@@ -15,10 +15,7 @@ from xai_lib.plots.regions import region_panel
 from xai_lib.plots.sheet import PLAIN, Band, Panel, heat_panel, image_panel, sheet
 from xai_lib.plots.signs import sign_of
 from xai_lib.plots.style import DOUBLE, styled
-from xai_lib.plots.text.rows import LEVELS, TextRow
-from xai_lib.streams.patches import TokenLayout
-from xai_lib.streams.regions import RegionLayout
-from xai_lib.streams.texts import TextLayout
+from xai_lib.plots.text.rows import LEVELS, TextRow, numbered
 from xai_lib.streams.words import TextScores
 
 if TYPE_CHECKING:
@@ -83,35 +80,36 @@ class Drawn:
         self.several = att.target.dim() == 2
         self.target = int(att.target.reshape(-1, len(att.logits))[k, i])
         self.parts = {name: att.part(name) for name in att.streams}
-        if not any(isinstance(p.layout, TextLayout) for p in self.parts.values()) and not (
-            self._pictures()
-        ):
+        if not self.texts and not any(self._drawable(part) for part in self.parts.values()):
             raise MethodNotApplicableError(
                 "None of the model's streams is a text, an image or regions that could be drawn; "
                 "att.streams has the numbers."
             )
 
+    @property
+    def texts(self) -> dict[str, Attribution]:
+        """The streams that are texts, each of which is a row."""
+        return {name: part for name, part in self.parts.items() if part.layout.kind == "words"}
+
     def panels(self, style: Style = PLAIN, mode: str = "boxes", top: int = 3) -> list[Panel]:
-        """Return the picture of the image stream, beside the image for patches."""
+        """Return the pictures of all streams that can be drawn, in order (see `PANELS`)."""
         found = []
-        for name, part in self._pictures().items():
-            if isinstance(part.layout, RegionLayout):
-                places = self._places(part.layout)
-                found.append(
-                    region_panel(
-                        name if self.image is not None else "regions",
-                        self.image,
-                        places,
-                        self._relevance(part),
-                        part.layout.present[self.i],
-                        mode=mode,
-                        top=top,
-                    )
-                )
-            else:
-                image, heat = self.heat(part)
-                found += [image_panel("input", image), heat_panel(name, image, heat, style)]
+        for name, part in self.parts.items():
+            if self._drawable(part):
+                found += PANELS[part.layout.kind](self, name, part, style, mode, top)
         return found
+
+    def patches(self, name: str, part: Attribution, style: Style, mode: str, top: int):
+        """Return the panels of a stream of patches: the image, and its map over it."""
+        image, heat = self.heat(part)
+        return [image_panel("input", image), heat_panel(name, image, heat, style)]
+
+    def regions(self, name: str, part: Attribution, style: Style, mode: str, top: int):
+        """Return the panel of a stream of regions, on a blank canvas where no image is known."""
+        title = name if self.image is not None else "regions"
+        present, relevance = part.layout.present[self.i], self._relevance(part)
+        places = self._places(part.layout)
+        return [region_panel(title, self.image, places, relevance, present, mode=mode, top=top)]
 
     def heat(self, part: Attribution):
         """Return the image (H, W, 3) of a stream of patches and its map (H, W)."""
@@ -126,9 +124,7 @@ class Drawn:
         method = all_methods().get(self.att.method)
         sign = None if method is None else sign_of(self.att.method, self.att.options)
         pairwise, found = self.pairwise, []
-        for name, part in self.parts.items():
-            if not isinstance(part.layout, TextLayout):
-                continue
+        for name, part in self.texts.items():
             chance, target = self.chance(), self.name(self.target)
             other = self.against()
             non_negative = sign is not None and sign.non_negative and name != AGAINST
@@ -186,18 +182,14 @@ class Drawn:
             shown.append(self.target)
         return ((self.name(j), float(chances[j])) for j in shown)
 
-    def _pictures(self) -> dict[str, Attribution]:
-        """Return the streams that are images: regions whose boxes are known, patches in a grid."""
-        found = {}
-        for name, part in self.parts.items():
-            layout = part.layout
-            drawable = isinstance(layout, TokenLayout) and (layout.grid or part.pixels is not None)
-            regions = isinstance(layout, RegionLayout) and self._places(layout) is not None
-            if drawable or regions:
-                found[name] = part
-        return found
+    def _drawable(self, part: Attribution) -> bool:
+        """Whether a stream is an image: patches in a grid or pixels, regions with known boxes."""
+        if part.layout.kind == "regions":
+            return self._places(part.layout) is not None
+        gridded = part.layout.kind == "patches" and part.layout.grid is not None
+        return gridded or part.pixels is not None
 
-    def _places(self, layout: RegionLayout) -> Tensor | None:
+    def _places(self, layout) -> Tensor | None:
         boxes = self.boxes if self.boxes is not None else layout.boxes
         if boxes is None:
             return None
@@ -217,7 +209,7 @@ class Drawn:
         if len(layout.ids) > len(self.att.logits):
             place = self.k * len(self.att.logits) + self.i
         if layout.texts is None or layout.offsets is None:
-            return _numbered(layout, part.relevance, place, self.k)
+            return numbered(layout, part.relevance, place, self.k)
         scores = part.words(reduce) if level == "word" else part.tokens(specials=True)
         found = scores[place]
         if found.scores.dim() == 2:
@@ -232,51 +224,5 @@ class Drawn:
         return images if hasattr(images, "denormalize") else None
 
 
-def _numbered(layout: TextLayout, relevance: Tensor, place: int, k: int) -> TextScores:
-    """Return the tokens of a text that only its numbers are known of."""
-    shown = layout.present[place].nonzero()[:, 0]
-    labels = [str(n) for n in layout.ids[place, shown].tolist()]
-    spans, start = [], 0
-    for label in labels:
-        spans.append((start, start + len(label)))
-        start += len(label) + 1
-    row = (relevance[k] if relevance.dim() == 3 else relevance)[place, shown]
-    return TextScores((" ".join(labels),), tuple(labels), tuple(spans), (0,) * len(labels), row)
-
-
-@styled
-def regions_figure(
-    att: Attribution,
-    images: Sequence | None = None,
-    boxes=None,
-    *,
-    mode: str = "boxes",
-    top: int = 3,
-    width: float = DOUBLE,
-) -> Figure:
-    """Return a figure of the regions alone: of `att.part("image")` where these are regions.
-
-    As `pair_figure`. Raises InputError where nobody knows the boxes.
-    """
-    boxes = att.layout.boxes if boxes is None else boxes
-    if boxes is None or len(boxes) != len(att.logits):
-        raise InputError(
-            f"boxes is {'None' if boxes is None else f'of {len(boxes)} samples'}; expected "
-            f"(samples, regions, 4) for {len(att.logits)} samples."
-        )
-    bands = []
-    for i in range(len(att.logits)):
-        panels = [
-            region_panel(
-                f"{att.class_name(int(att.target.reshape(-1, len(att.logits))[k, i]))}",
-                None if images is None else images[i],
-                boxes[i],
-                row,
-                att.layout.present[i],
-                mode=mode,
-                top=top,
-            )
-            for k, row in enumerate(att.relevance.reshape(-1, *att.relevance.shape[-2:])[:, i])
-        ]
-        bands.append(Band(panels))
-    return sheet(bands, att.method, width)
+# The panels of a stream by its kind; texts are rows beside them.
+PANELS = {"patches": Drawn.patches, "regions": Drawn.regions}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,12 +12,14 @@ from torch import Tensor
 from xai_lib.errors import InputError, OptionError, unknown_name
 from xai_lib.files.images import ImageLike, read_image
 from xai_lib.plots.sheet import Band, Panel, sheet
-from xai_lib.plots.style import SINGLE, SMALL, styled
+from xai_lib.plots.style import DOUBLE, SINGLE, SMALL, styled
 from xai_lib.plots.text.colours import AGAINST, FOR, colour
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from xai_lib.attribution import Attribution
 
 MODES = ("boxes", "masked")
 # A canvas for regions of an unknown image: height and width, in dots.
@@ -49,6 +52,39 @@ def region_figure(
     """
     panel = region_panel(title, image, boxes, relevance, present, mode=mode, top=top)
     return sheet([Band([panel], height=(width - 0.2) / panel.aspect)], width=width)
+
+
+@styled
+def regions_figure(
+    att: Attribution,
+    images: Sequence | None = None,
+    boxes=None,
+    *,
+    mode: str = "boxes",
+    top: int = 3,
+    width: float = DOUBLE,
+) -> Figure:
+    """Return a figure of the regions alone: of `att.part("image")` where these are regions.
+
+    As `pair_figure`. Raises InputError where nobody knows the boxes.
+    """
+    boxes = att.layout.boxes if boxes is None else boxes
+    if boxes is None or len(boxes) != len(att.logits):
+        raise InputError(
+            f"boxes is {'None' if boxes is None else f'of {len(boxes)} samples'}; expected "
+            f"(samples, regions, 4) for {len(att.logits)} samples."
+        )
+    targets = att.target.reshape(-1, len(att.logits))
+    scores = att.relevance.reshape(-1, *att.relevance.shape[-2:])
+    bands = []
+    for i in range(len(att.logits)):
+        image, present = None if images is None else images[i], att.layout.present[i]
+        bands.append(Band([
+            region_panel(att.class_name(int(target)), image, boxes[i], row, present,
+                         mode=mode, top=top)
+            for target, row in zip(targets[:, i], scores[:, i], strict=True)
+        ]))  # fmt: skip
+    return sheet(bands, att.method, width)
 
 
 def region_panel(

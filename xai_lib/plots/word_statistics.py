@@ -31,32 +31,38 @@ def word_means_grid(table: DataFrame, correlations: DataFrame | None = None) -> 
     run_a, run_b, r, low, high for r and its interval; computed from the table without one (Wu & Ong
     2021, section 3.4).
     """
-    import matplotlib.pyplot as plt
+    import matplotlib
+    import seaborn
 
     names = _columns(table, 2)
-    count, width = len(names), SINGLE if len(names) == 2 else DOUBLE
-    figure, spots = plt.subplots(count, count, figsize=(width, width), squeeze=False)
+    size = (SINGLE if len(names) == 2 else DOUBLE) / len(names)
     texts = _texts(table, names, correlations)
-    for row, b in enumerate(names):
-        for column, a in enumerate(names):
-            axes = spots[row, column]
-            if row == column:
-                axes.hist(table[a].dropna(), bins=20, range=(0, 1), color="#94a3b8")
-                axes.set(yticks=[], xlim=(-0.03, 1.03))
-            elif row > column:
-                _dots(axes, table[a], table[b])
-            else:
-                axes.axis("off")
-                axes.text(0.5, 0.5, texts[a, b], transform=axes.transAxes, ha="center",
-                          va="center", fontsize=SMALL)  # fmt: skip
-            if row < count - 1:
-                axes.set_xticklabels([])
-            else:
-                axes.set_xlabel(wrapped(str(a)))
-            if column:
-                axes.set_yticklabels([])
-        spots[row, 0].set_ylabel(wrapped(str(b)))
-    return figure
+
+    def correlation(x, y, **_) -> None:
+        axes = matplotlib.pyplot.gca()
+        axes.axis("off")
+        axes.text(0.5, 0.5, texts[x.name, y.name], transform=axes.transAxes, ha="center",
+                  va="center", fontsize=SMALL)  # fmt: skip
+
+    # The grid lays itself out first, and as the project's style does at the end.
+    with matplotlib.rc_context({"figure.constrained_layout.use": False}):
+        grid = seaborn.PairGrid(table[names], height=size, diag_sharey=False)
+        grid.map_lower(lambda x, y, **_: _dots(matplotlib.pyplot.gca(), x, y))
+        grid.map_upper(correlation)
+        grid.map_diag(
+            seaborn.histplot, bins=20, binrange=(0, 1), color="#94a3b8", alpha=1, linewidth=0
+        )
+    for axes in grid.diag_axes:
+        axes.set(xlabel="", ylabel="")
+    grid.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
+    for axes, name in zip(grid.axes[-1], names, strict=True):
+        axes.set_xlabel(wrapped(str(name)))
+    for axes, name in zip(grid.axes[:, 0], names, strict=True):
+        axes.set_ylabel(wrapped(str(name)))
+    # The histogram beside it has another scale.
+    grid.axes[0, 0].tick_params(axis="y", left=False, labelleft=False)
+    grid.figure.set_layout_engine("constrained")
+    return grid.figure
 
 
 @styled

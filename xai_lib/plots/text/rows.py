@@ -16,7 +16,10 @@ from xai_lib.plots.signs import sign_of
 from xai_lib.streams.words import Span, TextScores, words_of
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from xai_lib.attribution import Attribution
+    from xai_lib.streams.texts import TextLayout
 
 LEVELS = ("word", "token")
 
@@ -130,6 +133,18 @@ def rationale_row(text: str, rationale: Sequence[Span], title: str = "planted") 
     scores = torch.tensor(marked, dtype=torch.float32)
     units = TextScores((text,), labels, spans, (0,) * len(spans), scores)
     return TextRow(units, title, note="1 marks the words that decide the label.")
+
+
+def numbered(layout: TextLayout, relevance: Tensor, place: int, k: int) -> TextScores:
+    """Return the tokens of a text that only its numbers are known of."""
+    shown = layout.present[place].nonzero()[:, 0]
+    labels = [str(n) for n in layout.ids[place, shown].tolist()]
+    spans, start = [], 0
+    for label in labels:
+        spans.append((start, start + len(label)))
+        start += len(label) + 1
+    row = (relevance[k] if relevance.dim() == 3 else relevance)[place, shown]
+    return TextScores((" ".join(labels),), tuple(labels), tuple(spans), (0,) * len(labels), row)
 
 
 def as_rows(rows) -> list[TextRow]:
