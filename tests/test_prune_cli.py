@@ -11,7 +11,7 @@ from small_berts import small_bert
 from transformers import AutoModelForImageClassification, ViTConfig, ViTForImageClassification
 
 import xai_lib as xai
-from xai_lib.checkpoints.pruning import _image_facts, prune_checkpoint
+from xai_lib.checkpoints.pruning import prune_checkpoint
 from xai_lib.cli import main as cli
 from xai_lib.errors import TargetError
 from xai_lib.heads import head_scores, without_blocks
@@ -43,8 +43,7 @@ def place(tmp_path_factory):
     vit.save_pretrained(folder / "vit")
     from xai_lib.models import Processor
 
-    facts = _image_facts(Processor((16, 16), (0.5,) * 3, (0.5,) * 3))
-    (folder / "vit" / "preprocessor_config.json").write_text(json.dumps(facts))
+    Processor((16, 16), (0.5,) * 3, (0.5,) * 3).save_pretrained(folder / "vit")
     noise = np.random.default_rng(0)
     for number in range(8):
         for name, low in (("dark", 0), ("light", 128)):

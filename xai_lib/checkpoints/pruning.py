@@ -25,16 +25,14 @@ from xai_lib.errors import (
 )
 from xai_lib.files.writing import write_text
 from xai_lib.heads import HeadScores, Smaller, head_scores, smaller, without_blocks
-from xai_lib.models import Processor, TextProcessor, load
+from xai_lib.models import load
 from xai_lib.models.loaders.images import quiet
-from xai_lib.models.processors.question import QuestionProcessor
 from xai_lib.runs.classes import are_names, class_places
 from xai_lib.streams.prepare import prepare
 
 REPORT = "pruning.json"
 LEVELS = ("head", "block")
 REPEATS = 3
-KINDS = {"image": Processor, "text": TextProcessor, "question": QuestionProcessor}
 
 
 def prune_checkpoint(
@@ -125,7 +123,8 @@ class _Source:
     @classmethod
     def of(cls, dataset: Dataset, processor, samples: int, test: int, seed: int) -> _Source:
         """Choose samples; those that rank are none of those that test."""
-        if type(processor) is not KINDS[dataset.modality]:
+        takes = processor.modality == dataset.modality and hasattr(processor, "inputs_of")
+        if not takes:
             raise InputError(
                 f"The data set {dataset.name!r} is of {dataset.modality}s, which this model does "
                 f"not take: its processor is a {type(processor).__name__}."
@@ -140,15 +139,6 @@ class _Source:
         # Published LXMERTs do not name their answers: then the data set's list is in their order.
         told = names if names and are_names(names) else dataset.class_names or ()
 
-        def inputs_of(found: Sequence) -> dict:
-            if dataset.modality == "image":
-                return processor([sample.image for sample in found])
-            if dataset.modality == "question":
-                return processor.of(found)
-            pairs = [sample.pair for sample in found]
-            texts = [sample.text for sample in found]
-            return processor(texts, None if None in pairs else pairs)
-
         def right(sample, answer: int) -> float:
             scores = getattr(sample, "answers", None)
             if scores is not None and (told or not scores):
@@ -157,7 +147,7 @@ class _Source:
                 raise InputError(f"The sample {sample.key!r} has no label to measure accuracy by.")
             return float(answer == (sample.label if places is None else places[sample.label]))
 
-        return cls(inputs_of, right, dataset, ranking, testing, tuple(told))
+        return cls(processor.inputs_of, right, dataset, ranking, testing, tuple(told))
 
     def batches(self, places: list[int], size: int) -> Iterator[list]:
         """Yield lists of samples."""
@@ -175,8 +165,6 @@ class _Source:
 
     def alike(self, batch: list) -> list[list]:
         """Return the samples of a batch in lists of one length, which need no padding."""
-        if self.dataset.modality == "image":
-            return [batch]
         found: dict[tuple, list] = {}
         for sample in batch:
             shapes = {k: tuple(v.shape) for k, v in self.inputs_of([sample]).items()}
@@ -245,29 +233,10 @@ def _write(out: Path, model: nn.Module, processor, report: dict) -> None:
         partial.mkdir(parents=True)
         with quiet():
             model.save_pretrained(partial)
-            if isinstance(processor, Processor):
-                facts = _image_facts(processor)
-                write_text(partial / "preprocessor_config.json", json.dumps(facts, indent=1) + "\n")
-            else:
-                processor.tokenizer.save_pretrained(partial)
+            processor.save_pretrained(partial)
         write_text(partial / REPORT, json.dumps(report, indent=1) + "\n")
         os.replace(partial, out)
     except OSError as error:
         raise InputError(f"Cannot write {out}: {error}.") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-
-
-def _image_facts(processor) -> dict:
-    height, width = processor.size
-    return {
-        "image_processor_type": "ViTImageProcessor",
-        "do_resize": True,
-        "size": {"height": height, "width": width},
-        "resample": {"bilinear": 2, "bicubic": 3}[processor.resample],
-        "do_rescale": True,
-        "rescale_factor": 1 / 255,
-        "do_normalize": True,
-        "image_mean": list(processor.mean),
-        "image_std": list(processor.std),
-    }

@@ -65,16 +65,10 @@ def explain(
 def _explain_both(image: Path, texts: list[str], model, method, target, out, options) -> None:
     import xai_lib as xai
     from xai_lib.attribution import check_path
-    from xai_lib.models import PairProcessor
     from xai_lib.plots.text.rows import attribution_texts
 
     out = check_path(out or f"{image.stem}_{Path(method).name}.png", "streams")
-    network, processor = xai.load(model)
-    _no_questions(processor, model)
-    if not isinstance(processor, PairProcessor):
-        raise OptionError(
-            f"The model {model!r} does not compare images with texts: give an image or --text."
-        )
+    network, processor = _loaded(model, "pair")
     att = xai.explain(network, processor([image], texts), method, target, **options)
     _print_classes(att, tuple(texts))
     if "text" in att.streams:
@@ -87,15 +81,9 @@ def _explain_both(image: Path, texts: list[str], model, method, target, out, opt
 def _explain_image(image: Path, model, method, target, out: Path | None, options: dict) -> None:
     import xai_lib as xai
     from xai_lib.attribution import check_path
-    from xai_lib.models import PairProcessor, Processor, zero_shot
 
     out = check_path(out or f"{image.stem}_{Path(method).name}.png")
-    network, processor = xai.load(model)
-    if isinstance(processor, PairProcessor):
-        network, processor = zero_shot(network, processor)
-    _no_questions(processor, model)
-    if not isinstance(processor, Processor):
-        raise OptionError(f"The model {model!r} reads texts: give --text TEXT, not an image.")
+    network, processor = _loaded(model, "image")
     att = xai.explain(network, processor(image), method=method, target=target, **options)
     _print_classes(att, processor.class_names)
     print(f"Saved: {att.save(out)}")
@@ -111,16 +99,8 @@ def _explain_text(text, pair, model, method, target, level, out: Path | None, op
     if out is not None:
         check_path(out, "text")
     import xai_lib as xai
-    from xai_lib.models import PairProcessor, TextProcessor
 
-    network, processor = xai.load(model)
-    _no_questions(processor, model)
-    if isinstance(processor, PairProcessor):
-        raise OptionError(
-            f"The model {model!r} compares images with texts: give an image file as well."
-        )
-    if not isinstance(processor, TextProcessor):
-        raise OptionError(f"The model {model!r} reads images: give an image file, not --text.")
+    network, processor = _loaded(model, "text")
     inputs = processor(text, pair)
     att = xai.explain(network, inputs, method=method, target=target, **options)
     _print_classes(att, processor.class_names)
@@ -131,15 +111,35 @@ def _explain_text(text, pair, model, method, target, level, out: Path | None, op
         print(f"Saved: {att.save(out) if is_tensors else TextHeatmap(row).save(out)}")
 
 
-def _no_questions(processor, model: str) -> None:
-    """Raise an OptionError for a model that is asked about the regions of a detector."""
-    from xai_lib.models import QuestionProcessor
+# What to do instead, by what a model reads: an image, a text, both, or a question on regions.
+INSTEAD = {
+    "image": "reads images: give an image file, not --text.",
+    "text": "reads texts: give --text TEXT, not an image.",
+    "pair": "compares images with texts: give an image file as well.",
+    "question": "answers questions on the regions of a detector, which no option gives: explain it "
+    "in Python, xai.explain(model, processor(question, features, boxes)).",
+}
 
-    if isinstance(processor, QuestionProcessor):
-        raise OptionError(
-            f"The model {model!r} answers questions on the regions of a detector, which no option "
-            "gives: explain it in Python, xai.explain(model, processor(question, features, boxes))."
-        )
+
+def _loaded(model: str, given: str):
+    """Return a model that reads what is given ("image", "text" or "pair"), and its processor.
+
+    One that compares images with texts classifies an image by its own class names.
+    """
+    import xai_lib as xai
+    from xai_lib.models import PairProcessor, Processor, QuestionProcessor, TextProcessor, zero_shot
+
+    kinds = {Processor: "image", TextProcessor: "text"}
+    kinds |= {PairProcessor: "pair", QuestionProcessor: "question"}
+    network, processor = xai.load(model)
+    kind = kinds[type(processor)]
+    if (given, kind) == ("image", "pair"):
+        return zero_shot(network, processor)
+    if kind != given:
+        neither = given == "pair" and kind != "question"
+        instead = "does not compare images with texts: give an image or --text."
+        raise OptionError(f"The model {model!r} {instead if neither else INSTEAD[kind]}")
+    return network, processor
 
 
 def _print_classes(att: Attribution, names: tuple[str, ...]) -> None:

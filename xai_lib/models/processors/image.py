@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -15,6 +17,7 @@ from torch import Tensor
 
 from xai_lib.errors import unknown_name
 from xai_lib.files.images import ImageLike, read_each, read_image
+from xai_lib.files.writing import write_text
 
 FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
@@ -54,6 +57,26 @@ class Processor:
         image that cannot be read, naming its place in the list.
         """
         return {"pixel_values": self.of(torch.stack(read_each(images, self.squash, "explain")))}
+
+    def inputs_of(self, samples: Sequence) -> dict[str, Float[Tensor, "batch 3 height width"]]:
+        """Return what the model takes of samples of an image data set."""
+        return self([sample.image for sample in samples])
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Write preprocessor_config.json, as transformers' image processors read it."""
+        height, width = self.size
+        facts = {
+            "image_processor_type": "ViTImageProcessor",
+            "do_resize": True,
+            "size": {"height": height, "width": width},
+            "resample": int(FILTERS[self.resample]),
+            "do_rescale": True,
+            "rescale_factor": 1 / 255,
+            "do_normalize": True,
+            "image_mean": list(self.mean),
+            "image_std": list(self.std),
+        }
+        write_text(folder / "preprocessor_config.json", json.dumps(facts, indent=1) + "\n")
 
     def of(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 3 h w"]:
         """Return images in [0, 1] that have the model's size, as `squash` makes them, normalised.

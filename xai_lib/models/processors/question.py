@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -110,6 +111,14 @@ class QuestionProcessor:
             encoded["visual_embeds"] = _padded(embedded)
             encoded["visual_token_type_ids"] = torch.ones_like(encoded["visual_attention_mask"])
         return encoded
+
+    def inputs_of(self, samples: Sequence[QuestionSample]) -> BatchEncoding:
+        """Return what the model takes of samples of a data set of questions."""
+        return self.of(samples)
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Write the tokenizer, as transformers reads it."""
+        self.tokenizer.save_pretrained(folder)
 
     def of(self, samples: QuestionSample | Sequence[QuestionSample]) -> BatchEncoding:
         """Return what the model takes for samples of a data set of questions.

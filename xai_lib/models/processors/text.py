@@ -83,6 +83,15 @@ class TextProcessor:
         encoded.texts = tuple(zip(first, second, strict=True) if second else ((t,) for t in first))
         return encoded
 
+    def inputs_of(self, samples: Sequence) -> BatchEncoding:
+        """Return what the model takes of samples of a text data set."""
+        pairs = [sample.pair for sample in samples]
+        return self([sample.text for sample in samples], None if None in pairs else pairs)
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Write the tokenizer, as transformers reads it."""
+        self.tokenizer.save_pretrained(folder)
+
     def of(self, samples: Sequence[tuple[str, ...]], *, truncate: bool = False) -> BatchEncoding:
         """Return what the model takes for samples of one text each, or two each."""
         first, *second = (list(column) for column in zip(*samples, strict=True))
