@@ -25,9 +25,11 @@ import xai_lib as xai
 from xai_lib.errors import InputError, OptionError, TargetError, UnsupportedModelError
 from xai_lib.models import Processor
 from xai_lib.widgets import session as session_module
-from xai_lib.widgets import state
+from xai_lib.widgets.choice import Choice
 from xai_lib.widgets.gallery import decoded, named_images, uploaded
 from xai_lib.widgets.reading import read
+from xai_lib.widgets.session import Session
+from xai_lib.widgets.sources import Images
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 OLD = ipywidgets.__version__.startswith("7.")
@@ -63,7 +65,7 @@ def explained(monkeypatch):
         calls.append((method, target, options))
         return xai.explain(model, inputs, method, target, **options)
 
-    monkeypatch.setattr(state, "explain", spy)
+    monkeypatch.setattr(session_module, "explain", spy)
     return calls
 
 
@@ -71,6 +73,10 @@ def explained(monkeypatch):
 def explorer(model, processor, explained):
     images = {"one": picture(1), "two": picture(2)}
     return xai.widgets.ImageExplorer(model, processor, images, method="generic_attention")
+
+
+def of_picture(model, processor, **options):
+    return Session(model, Images(processor, picture(1)), options)
 
 
 def told(explorer):
@@ -118,7 +124,7 @@ def test_files_that_are_no_image(content):
 
 
 def test_classes_are_ranked_and_found_by_name_or_number(model, processor):
-    session = state.ImageSession(model, processor, picture(1))
+    session = of_picture(model, processor)
     ranked = session.ranked("image 0")
     logits = model(processor(picture(1))["pixel_values"])[0]
     assert ranked == logits.argsort(descending=True).tolist()
@@ -131,17 +137,19 @@ def test_classes_are_ranked_and_found_by_name_or_number(model, processor):
 @pytest.mark.parametrize("config", [{}, {"class_token": False, "global_pool": "avg"}])
 def test_head_maps_are_the_rows_that_the_prediction_reads(processor, config):
     model = random_vit(dtype=torch.float32, depth=3, **config)
-    session = state.ImageSession(model, processor, picture(1))
+    session = of_picture(model, processor)
     reading = session.reading("image 0")
     with torch.no_grad(), xai.trace(model) as t:
-        logits = model(session.pixels["image 0"])
+        logits = model(session.inputs("image 0")["pixel_values"])
     torch.testing.assert_close(reading.logits, logits[0])
     for site, maps in zip(t.sites, reading.heads, strict=True):
         expected = site.probs[0].mean(1) if config else site.probs[0, :, 0, 1:]
-        torch.testing.assert_close(maps.flatten(1), expected)
-    pixels = session.pixels["image 0"]
+        torch.testing.assert_close(maps[:, reading.layout.patches], expected)
+    pixels = session.inputs("image 0")["pixel_values"]
     att = xai.explain(model, pixels, "raw_attention", layer=1)
-    torch.testing.assert_close(reading.attention(1, None), att.heatmap()[0])
+    torch.testing.assert_close(reading.attention(1, None), att.relevance[0])
+    view = session.view(Choice("image 0", "rollout", layer=1))
+    torch.testing.assert_close(view.heat, att.heatmap()[0])
 
 
 @pytest.mark.parametrize("name", ["timm cait_xxs24_224", "timm vit_base_patch16_siglip_224"])
@@ -152,32 +160,35 @@ def test_head_maps_where_layers_have_other_rows_than_the_readout(name):
     reading = read(model, entry.pixels(1))
     with torch.no_grad(), xai.trace(model) as t:
         model(entry.pixels(1))
-    assert {maps.shape[1:] for maps in reading.heads} == {entry.grid}
+    assert reading.layout.grid == entry.grid
+    assert {maps.shape[1] for maps in reading.heads} == {reading.layout.tokens}
     patches = entry.grid[0] * entry.grid[1]
     for site, maps in ((t.sites[0], reading.heads[0]), (t.sites[-1], reading.heads[-1])):
         expected = site.probs[0].mean(1)[:, -patches:].float()
-        torch.testing.assert_close(maps.flatten(1), expected)
+        torch.testing.assert_close(maps[:, reading.layout.patches], expected)
 
 
 def test_views_agree_with_explain_and_are_computed_once(model, processor, explained):
-    session = state.ImageSession(model, processor, picture(1), {"steps": 3})
-    choice = state.Choice("image 0", "bi_head", target=2, start=1)
+    session = of_picture(model, processor, steps=3)
+    choice = Choice("image 0", "bi_head", target=2, start=1)
     view = session.view(choice)
-    att = xai.explain(model, session.pixels["image 0"], "bi_head", 2, steps=3, start_layer=1)
+    att = xai.explain(
+        model, session.inputs("image 0")["pixel_values"], "bi_head", 2, steps=3, start_layer=1
+    )
     torch.testing.assert_close(view.heat, att.heatmap()[0])
-    assert session.view(state.Choice("image 0", "bi_head", 2, 1)) is view
+    assert session.view(Choice("image 0", "bi_head", 2, 1)) is view
     assert explained == [("bi_head", 2, {"steps": 3, "start_layer": 1})]
     # The default of an option is the option; a map that no class changes is one map.
-    first = session.view(state.Choice("image 0", "rollout", 1))
-    assert session.view(state.Choice("image 0", "rollout", 2, start=0)) is first
+    first = session.view(Choice("image 0", "rollout", 1))
+    assert session.view(Choice("image 0", "rollout", 2, start=0)) is first
     assert len(explained) == 2
 
 
 def test_memory_is_bounded(model, processor, explained, monkeypatch):
     monkeypatch.setattr(session_module, "REMEMBERED", 2)
-    session = state.ImageSession(model, processor, picture(1))
+    session = of_picture(model, processor)
     for target in (0, 1, 2, 2, 1, 0):
-        session.view(state.Choice("image 0", "attn_gradcam", target))
+        session.view(Choice("image 0", "attn_gradcam", target))
     assert [target for _, target, _ in explained] == [0, 1, 2, 0]
 
 
@@ -186,7 +197,7 @@ def test_memory_is_bounded(model, processor, explained, monkeypatch):
 
 def test_first_view_is_the_predicted_class(explorer, explained):
     choice = explorer.choice
-    assert (choice.image, choice.method, choice.target) == ("one", "generic_attention", None)
+    assert (choice.source, choice.method, choice.target) == ("one", "generic_attention", None)
     predicted = explorer.session.ranked("one")[0]
     assert explained == [("generic_attention", predicted, {})]
     select = explorer.controls.target
@@ -216,7 +227,7 @@ def test_controls_drive_the_picture(explorer, explained):
     controls.head.value = 1
     assert new_picture() == 7 and len(explained) == computed
     controls.image.value = "two"
-    assert explorer.choice == state.Choice("two", "lrp", None, None, 1, 1) and new_picture() == 8
+    assert explorer.choice == Choice("two", "lrp", None, None, 1, 1) and new_picture() == 8
     controls.layer.value = None
     assert explorer.choice.head is None and controls.head.disabled and controls.head.value is None
     assert explained[-1][:2] == ("lrp", explorer.session.ranked("two")[0])
@@ -263,12 +274,12 @@ def test_search_keeps_the_class_until_one_is_chosen(explorer, explained):
 
 def test_upload(explorer):
     upload(explorer, "two", png_bytes(picture(7)))
-    assert explorer.choice.image == "two (2)" == explorer.controls.image.value
+    assert explorer.choice.source == "two (2)" == explorer.controls.image.value
     assert explorer.controls.image.options == ("one", "two", "two (2)")
     expected = explorer.session.processor(picture(7))["pixel_values"]
-    assert torch.equal(explorer.session.pixels["two (2)"], expected)
+    assert torch.equal(explorer.session.inputs("two (2)")["pixel_values"], expected)
     upload(explorer, "two", png_bytes(picture(7)))
-    assert explorer.choice.image == "two (3)"
+    assert explorer.choice.source == "two (3)"
 
 
 def test_bad_upload_is_one_sentence_and_loses_nothing(explorer):
@@ -282,7 +293,7 @@ def test_bad_upload_is_one_sentence_and_loses_nothing(explorer):
     assert explorer.choice == choice and explorer.controls.picture.value == shown
     assert explorer.controls.image.options == ("one", "two")
     upload(explorer, "good.png", png_bytes(picture(7)))
-    assert explorer.choice.image == "good.png" and "Cannot" not in told(explorer)
+    assert explorer.choice.source == "good.png" and "Cannot" not in told(explorer)
 
 
 def test_refused_method_is_a_sentence_and_others_go_on(processor, explained):
@@ -314,7 +325,7 @@ def test_unexpected_error_is_told_and_raised(explorer, monkeypatch):
     def broken(*_, **__):
         raise ZeroDivisionError("<deliberate>")
 
-    monkeypatch.setattr(state, "explain", broken)
+    monkeypatch.setattr(session_module, "explain", broken)
     with pytest.raises(ZeroDivisionError):
         explorer.controls.method.value = "rollout"
     assert "ZeroDivisionError: <deliberate>" in told(explorer)
@@ -379,7 +390,7 @@ def test_what_is_asked_for_first(model, processor):
         colour_map="plasma",
         top=1,
     )
-    assert explorer.choice == state.Choice("image 0", "transformer_attribution", 3, 1)
+    assert explorer.choice == Choice("image 0", "transformer_attribution", 3, 1)
     assert explorer.controls.start.value == 1 and explorer.controls.target.value == 3
     assert explorer.controls.colour_map.value == "plasma"
 

@@ -18,7 +18,7 @@ from small_vits import random_vit
 import xai_lib as xai
 from xai_lib.errors import InputError, OptionError, TargetError
 from xai_lib.models import Processor
-from xai_lib.widgets import head_state, pair_state
+from xai_lib.widgets import session as session_module
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 IMAGES = {"<i>one": question_samples()[0].image, "two": question_samples()[1].image}
@@ -37,8 +37,7 @@ def explained(monkeypatch):
         calls.append((method, target))
         return xai.explain(model, inputs, method, target, **options)
 
-    monkeypatch.setattr(pair_state, "explain", spy)
-    monkeypatch.setattr(head_state, "explain", spy)
+    monkeypatch.setattr(session_module, "explain", spy)
     return calls
 
 
@@ -98,7 +97,7 @@ def test_clip_contrasts_two_texts_and_mixes_their_maps(clip, explained):
 
 def test_clip_texts_images_and_methods_change(clip, explained):
     clip.controls.texts.value = "a red star\n\n  <b>ring</b>  \n"
-    assert clip.choice.texts == ("a red star", "<b>ring</b>")
+    assert clip.choice.source.texts == ("a red star", "<b>ring</b>")
     assert len(clip.controls.target.options) == 2 and "<b>ring" not in clip.controls.page.value
     clip.controls.image.value = "two"
     clip.controls.method.value = "raw_attention"
@@ -158,7 +157,7 @@ def test_vqa_explains_other_answers_questions_and_images(vqa, explained):
     assert explained[-1] == ("generic_attention", worst)
     vqa.controls.question.value = "is the ring left ?"
     assert vqa.rows()[0].scores.texts == ("is the ring left ?",) and vqa.choice.target is None
-    assert vqa.choice.sample == "<i>question 0"
+    assert vqa.choice.source.sample == "<i>question 0"
     seen, count = {vqa.controls.picture.value}, len(explained)
     for control, value in (("mode", "masked"), ("ranks", 0)):
         getattr(vqa.controls, control).value = value
@@ -233,7 +232,7 @@ def test_heads_are_pruned_by_slider_by_click_and_restored(kind, explained):
     assert heads.choice.pruned == expected
     marked = {place for place, b in heads.grid.buttons.items() if b.description.startswith("✕")}
     assert marked == expected
-    head = min(set(heads.session.heads(heads.choice)) - expected)
+    head = min(set(heads.ranked.heads(heads.choice)) - expected)
     heads.grid.buttons[head].click()
     assert heads.choice.pruned == expected | {head} and heads.choice.fraction is None
     assert heads.grid.buttons[head].description == f"✕ {head[1]}"
@@ -243,7 +242,7 @@ def test_heads_are_pruned_by_slider_by_click_and_restored(kind, explained):
     view = heads.session.view(heads.choice)
     torch.testing.assert_close(view.att.relevance, att.relevance)
     chance = float(att.probabilities()[0, target])
-    assert f"{len(expected) + 1} of {len(heads.session.heads(heads.choice))} heads" in told(heads)
+    assert f"{len(expected) + 1} of {len(heads.ranked.heads(heads.choice))} heads" in told(heads)
     assert "by hand" in told(heads) and f"= {chance:.1%}" in told(heads)
     heads.grid.buttons[head].click()
     assert heads.choice.pruned == expected
@@ -268,7 +267,7 @@ def test_colours_follow_the_score_and_the_last_head_stays(explained):
     heads.controls.score.value = "taylor"
     assert heads.grid.buttons[strongest].tooltip.startswith("text ")
     heads.controls.fraction.value = 0.75
-    (last,) = heads.session.heads(heads.choice) - heads.choice.pruned
+    (last,) = heads.ranked.heads(heads.choice) - heads.choice.pruned
     choice = heads.choice
     heads.grid.buttons[last].click()
     assert "leave at least one" in told(heads) and heads.choice == choice
@@ -278,7 +277,7 @@ def test_heads_of_other_samples_classes_and_methods(explained):
     model, processor, samples, _ = of_kind("lxmert")
     heads = xai.widgets.HeadExplorer(model, processor, samples, fraction=0.3, target="two")
     assert explained[-1] == ("generic_attention", 2)
-    unread = [s for s in heads.session.scores(heads.choice).sites if not s.reached]
+    unread = [s for s in heads.ranked.scores(heads.choice).sites if not s.reached]
     assert unread and all(heads.grid.buttons[s.call, 0].disabled for s in unread)
     heads.controls.target.value = 0
     heads.controls.method.value = "raw_attention"
@@ -304,6 +303,20 @@ def test_heads_of_other_samples_classes_and_methods(explained):
         given = {"processor": processor, "samples": samples} | changes
         with pytest.raises(error, match=re.escape(says)):
             xai.widgets.HeadExplorer(model, **given)
+
+
+def test_a_map_that_no_class_changes_is_told_of_the_class_that_is_shown(explained):
+    model, processor, samples, inputs = of_kind("bert")
+    heads = xai.widgets.HeadExplorer(model, processor, samples, "raw_attention", fraction=0.5)
+    chances = xai.explain(model, inputs, "raw_attention").probabilities()[0]
+    for target in range(3):
+        heads.controls.target.value = target
+        whole, pruned = heads.rows()
+        assert whole.target == pruned.target == heads.session.class_name(REVIEWS[0], target)
+        assert whole.probability == pytest.approx(float(chances[target]))
+        with xai.prune_heads(model, heads.mask()):
+            att = xai.explain(model, inputs, "raw_attention", target)
+        assert pruned.probability == pytest.approx(float(att.probabilities()[0, target]))
 
 
 @pytest.mark.parametrize("kind", ["clip", "vqa", "heads"])

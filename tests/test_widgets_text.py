@@ -20,9 +20,12 @@ from xai_lib.errors import InputError, OptionError, TargetError, UnsupportedMode
 from xai_lib.models import Processor
 from xai_lib.plots.text.rows import printable
 from xai_lib.widgets import session as session_module
-from xai_lib.widgets import text_state
-from xai_lib.widgets.reading import read_text
-from xai_lib.widgets.text_state import TextChoice, TextSession, named_texts
+from xai_lib.widgets.choice import Choice
+from xai_lib.widgets.named import named_texts
+from xai_lib.widgets.reading import read
+from xai_lib.widgets.session import Session
+from xai_lib.widgets.sources import Texts
+from xai_lib.widgets.text_explorer import text_row
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 NAMES = ("negative", "<b>$neutral$</b>", "positive")
@@ -43,7 +46,7 @@ def explained(monkeypatch):
         calls.append((inputs.texts[0][0], method, target, options))
         return xai.explain(model, inputs, method, target, **options)
 
-    monkeypatch.setattr(text_state, "explain", spy)
+    monkeypatch.setattr(session_module, "explain", spy)
     return calls
 
 
@@ -77,7 +80,7 @@ def test_names_of_texts():
 
 def test_head_rows_are_what_the_prediction_reads(bert):
     model, processor = bert
-    reading = read_text(model, processor(TEXT))
+    reading = read(model, processor(TEXT))
     with torch.no_grad(), xai.trace(model) as t:
         logits = model(**processor(TEXT)).logits
     torch.testing.assert_close(reading.logits, logits[0])
@@ -91,31 +94,31 @@ def test_head_rows_are_what_the_prediction_reads(bert):
 @pytest.mark.parametrize(("level", "reduce"), [("word", "max"), ("word", "sum"), ("token", "max")])
 def test_rows_agree_with_explain_and_are_computed_once(bert, explained, level, reduce):
     model, processor = bert
-    session = TextSession(model, processor, {"steps": 3})
-    choice = TextChoice(TEXT, "bi_head", target=2, start=1)
-    row = session.row(choice, level, reduce, top=2)
+    session = Session(model, Texts(processor, TEXT), {"steps": 3})
+    choice = Choice(TEXT, "bi_head", target=2, start=1)
+    row = text_row(session, choice, level, reduce, top=2)
     att = xai.explain(model, processor(TEXT), "bi_head", 2, steps=3, start_layer=1)
     (expected,) = att.words(reduce) if level == "word" else att.tokens(specials=True)
     torch.testing.assert_close(row.scores.scores, expected.scores)
     assert row.scores.labels == expected.labels and row.scores.spans == expected.spans
     assert row.title == "bi_head (steps 3, start_layer 1)" and row.target == "positive"
     assert row.probability == pytest.approx(float(att.probabilities()[0, 2]))
-    session.row(choice, "token" if level == "word" else "word", "mean", top=3)
+    text_row(session, choice, "token" if level == "word" else "word", "mean", top=3)
     assert explained == [(TEXT, "bi_head", 2, {"steps": 3, "start_layer": 1})]
 
 
 def test_the_explained_class_is_among_the_bars(bert):
-    session = TextSession(*bert)
+    session = Session(bert[0], Texts(bert[1], TEXT))
     least = session.ranked(TEXT)[-1]
-    row = session.row(TextChoice(TEXT, "rollout", least), "word", "max", top=1)
+    row = text_row(session, Choice(TEXT, "rollout", least), "word", "max", top=1)
     assert [name for name, _ in row.chances] == [NAMES[session.ranked(TEXT)[0]], NAMES[least]]
 
 
 def test_memory_of_typed_texts_is_bounded(bert, explained, monkeypatch):
     monkeypatch.setattr(session_module, "REMEMBERED", 2)
-    session = TextSession(*bert)
+    session = Session(bert[0], Texts(bert[1], TEXT))
     for text in ("good", "bad", "best", "best", "bad", "good"):
-        session.view(TextChoice(text, "attn_gradcam", 1))
+        session.view(Choice(text, "attn_gradcam", 1))
         assert len(session._readings) <= 2
     assert [text for text, *_ in explained] == ["good", "bad", "best", "good"]
 
@@ -124,7 +127,7 @@ def test_memory_of_typed_texts_is_bounded(bert, explained, monkeypatch):
 
 
 def test_first_view_is_the_predicted_class(explorer, explained):
-    assert explorer.choice == TextChoice(TEXT, "generic_attention")
+    assert explorer.choice == Choice(TEXT, "generic_attention")
     predicted = explorer.session.ranked(TEXT)[0]
     assert explained == [(TEXT, "generic_attention", predicted, {})]
     assert explorer.controls.target.value == predicted
@@ -219,7 +222,7 @@ def test_two_texts_and_two_methods_side_by_side(explorer, explained):
     controls.layer.value = 0
     titles = [row.title for row in explorer.rows()]
     assert titles == ["attention of layer 0 (mean over heads)"] * 2 + ["lrp"] * 2
-    assert [pane.text for pane in explorer.panes()] == [TEXT, OTHER] * 2
+    assert [pane.source for pane in explorer.panes()] == [TEXT, OTHER] * 2
     assert "grid-template-columns:repeat(2," in controls.page.value
     controls.second.value, controls.other.value = "", None
     assert shown(explorer) == [TEXT]
@@ -238,7 +241,7 @@ def test_refused_method_is_a_sentence_and_others_go_on(explorer, monkeypatch):
             raise xai.errors.MethodNotApplicableError("No rule for <this> layer.")
         return xai.explain(model, inputs, method, target, **options)
 
-    monkeypatch.setattr(text_state, "explain", refusing)
+    monkeypatch.setattr(session_module, "explain", refusing)
     explorer.controls.method.value = "lrp"
     assert told(explorer).endswith("No rule for <this> layer.</span>")
     assert shown(explorer) == ["No rule for <this> layer."] and explorer.figure() is not None
@@ -252,7 +255,7 @@ def test_unexpected_error_is_told_and_raised(explorer, monkeypatch):
     def broken(*_, **__):
         raise ZeroDivisionError("<deliberate>")
 
-    monkeypatch.setattr(text_state, "explain", broken)
+    monkeypatch.setattr(session_module, "explain", broken)
     with pytest.raises(ZeroDivisionError):
         explorer.controls.method.value = "rollout"
     assert "ZeroDivisionError: <deliberate>" in told(explorer)
@@ -264,7 +267,7 @@ def test_markup_is_text_everywhere(explorer):
     explorer.controls.target.value = 1
     page, message = explorer.controls.page.value, explorer.controls.message.value
     assert not re.search(r"<(script|b>\$|i>)", page) and "<b>$" not in message
-    assert "<script" not in message and shown(explorer)[0] == printable(explorer.choice.text)
+    assert "<script" not in message and shown(explorer)[0] == printable(explorer.choice.source)
     assert NAMES[1] in unescape(page)
 
 
@@ -294,7 +297,7 @@ def test_what_is_asked_for_first(bert):
         *bert, {"mine": OTHER}, "transformer_attribution", "positive", level="token", top=1,
         start_layer=1,
     )  # fmt: skip
-    assert explorer.choice == TextChoice(OTHER, "transformer_attribution", 2, 1)
+    assert explorer.choice == Choice(OTHER, "transformer_attribution", 2, 1)
     assert explorer.controls.level.value == "token" and explorer.controls.start.value == 1
     assert "[SEP]" in shown(explorer)[0]
 

@@ -6,27 +6,23 @@ from dataclasses import replace
 
 from torch import nn
 
-from xai_lib.errors import InputError, OptionError, TargetError
+from xai_lib.errors import TargetError
 from xai_lib.explainers import registry
-from xai_lib.models.processors.pair import PairProcessor
 from xai_lib.plots import Style
 from xai_lib.plots.pairs import Drawn
 from xai_lib.plots.regions import rgb
 from xai_lib.plots.sheet import Band, Panel, heat_panel, image_panel, sheet_figure
-from xai_lib.plots.text.html import text_html
 from xai_lib.plots.text.rows import TextRow
-from xai_lib.widgets.base import ClassExplorer
-from xai_lib.widgets.gallery import uploaded
-from xai_lib.widgets.pair_state import PairChoice, PairSession, text_lines_of, text_number
-from xai_lib.widgets.picture import png
-from xai_lib.widgets.stream_controls import PairControls
-from xai_lib.widgets.text_state import short
-
-# Inches: five pictures side by side.
-WIDTH = 8.6
+from xai_lib.widgets.base import Sheets
+from xai_lib.widgets.choice import Choice, Scored
+from xai_lib.widgets.class_explorer import ClassExplorer, WithImages, checked_style
+from xai_lib.widgets.controls import pair_controls
+from xai_lib.widgets.named import short, text_lines_of, text_number
+from xai_lib.widgets.session import Session
+from xai_lib.widgets.sources import ScoredImages
 
 
-class CLIPExplorer(ClassExplorer):
+class CLIPExplorer(Sheets, WithImages, ClassExplorer):
     """Choose an image and a text, and see what speaks for their score; drag to another text.
 
     model, processor: as `xai.load` returns them for CLIP-type models. images: as of
@@ -38,6 +34,9 @@ class CLIPExplorer(ClassExplorer):
     difference of maps. `explorer.choice` says what is shown, `explorer.figure()` draws it.
     Raises InputError, OptionError, TargetError; a method that does not apply is told inside.
     """
+
+    # Inches: five pictures side by side.
+    width = 8.6
 
     def __init__(
         self,
@@ -53,28 +52,21 @@ class CLIPExplorer(ClassExplorer):
         **options,
     ):
         """Read the images, score the texts and make the controls."""
-        if not isinstance(processor, PairProcessor):
-            raise InputError(
-                f"processor is {type(processor).__name__}; expected a PairProcessor, as xai.load "
-                "returns it for models of images and texts."
-            )
+        ScoredImages.check(processor)
         known = registry.find(method, options)
-        if not 0 <= opacity <= 1:
-            raise OptionError(f"opacity is {opacity!r}; expected a number from 0 to 1.")
-        self.style = Style(opacity=opacity)
+        self.style = checked_style(opacity)
         texts = text_lines_of(texts)
-        self.session = PairSession(model, processor, images, options)
-        self.session.texts = texts
-        first = next(iter(self.session.images))
+        self.session = Session(model, ScoredImages(processor, images), options)
+        names = list(self.session.sources.named)
         chosen, other = text_number(texts, target), text_number(texts, against)
-        self.choice = PairChoice(first, texts, known.name, chosen, other)
+        first = Scored(names[0], texts)
+        self.choice = Choice(first, known.name, chosen, against=other)
         if other is not None and other == self.session.target(self.choice):
             raise TargetError(f"against is {against!r}, the explained text itself.")
-        self.controls = PairControls.made(list(self.session.images), texts, method, self.style)
-        self.controls.opacity.value = opacity
+        self.controls = pair_controls(names, texts, method, self.style)
         self._start()
 
-    def choices(self) -> list[PairChoice]:
+    def choices(self) -> list[Choice]:
         """Return what is explained: A, and with another text B also B and A − B."""
         a, b = self.session.target(self.choice), self.choice.against
         first = replace(self.choice, target=a, against=None)
@@ -91,7 +83,7 @@ class CLIPExplorer(ClassExplorer):
                 found += images if not found else []
                 found.append(replace(heat, title=name))
         if not found:
-            found.append(image_panel("input", rgb(self.session.images[self.choice.image])))
+            found.append(image_panel("input", rgb(self._image())))
         t = self.controls.mix.value
         if self.choice.against is not None and drawn[0] is not None and drawn[1] is not None:
             (image, a), (_, b) = (one.heat(one.parts["image"]) for one in drawn[:2])
@@ -109,7 +101,7 @@ class CLIPExplorer(ClassExplorer):
                 continue
             for place, row in enumerate(drawn.rows(self.controls.level.value, answers=0)):
                 part = f"{name}: {'AB'[place]}" if choice.against is not None else name
-                target = short(self.session.class_name(choice.target), 60)
+                target = short(self.session.class_name(source, choice.target), 60)
                 whole = choice.against is None
                 found.append(
                     replace(
@@ -120,37 +112,26 @@ class CLIPExplorer(ClassExplorer):
                     )
                 )
         if found:
-            bars = ((short(t, 60), float(c)) for t, c in zip(source[1], chances, strict=True))
+            bars = ((short(t, 60), float(c)) for t, c in zip(source.texts, chances, strict=True))
             found[0] = replace(found[0], chances=tuple(bars))
         return found
 
     def figure(self):
         """Return the matplotlib figure of what is shown."""
-        return sheet_figure([Band(self.panels(), self.rows())], self._title(), WIDTH)
+        title = f"{self._subject()}: {self.choice.method}"
+        return sheet_figure([Band(self.panels(), self.rows())], title, self.width)
 
     # -- one method per control -------------------------------------------------------------------
 
     def _on_image(self, name: str) -> None:
-        self.choice = replace(self.choice, image=name)
+        self._choose(source=self.choice.source._replace(image=name))
         self._offer_classes()
 
-    def _on_upload(self, value) -> None:
-        try:
-            for file, content in uploaded(value):
-                name = self.session.add_file(file, content)
-                self.controls.image.options = list(self.session.images)
-                self.controls.image.value = name
-                self._on_image(name)
-        finally:
-            # Emptied, so that the same file uploaded again is a change again.
-            self.controls.upload.set_trait("value", type(value)())
-
     def _on_texts(self, value: str) -> None:
-        texts = text_lines_of(value)
+        source = self.choice.source._replace(texts=text_lines_of(value))
         # Scored before anything changes, so that a text which is too long changes nothing.
-        self.session.reading((self.choice.image, texts))
-        self.session.texts = texts
-        self.choice = replace(self.choice, texts=texts, target=None, against=None)
+        self.session.reading(source)
+        self._choose(source=source, target=None, against=None)
         self._offer_classes()
 
     def _on_target(self, index: int | None) -> None:
@@ -160,20 +141,8 @@ class CLIPExplorer(ClassExplorer):
     def _on_against(self, index: int | None) -> None:
         # A is held, or another image would let it become B.
         target = self.session.target(self.choice) if index is not None else self.choice.target
-        self.choice = replace(self.choice, against=index, target=target)
+        self._choose(against=index, target=target)
         self.controls.mix.disabled = index is None
-
-    def _on_mix(self, t: float) -> None:
-        """Maps are mixed again; nothing is computed."""
-
-    def _on_method(self, method: str) -> None:
-        self.choice = replace(self.choice, method=method)
-
-    def _on_level(self, level: str) -> None:
-        """Texts are drawn at another level; nothing is computed."""
-
-    def _on_opacity(self, opacity: float) -> None:
-        self.style = replace(self.style, opacity=opacity)
 
     # -- from a choice to the picture -------------------------------------------------------------
 
@@ -182,29 +151,23 @@ class CLIPExplorer(ClassExplorer):
         self._offer_against()
 
     def _offer_against(self) -> None:
-        chosen, texts = self.session.target(self.choice), self.choice.texts
+        chosen, texts = self.session.target(self.choice), self.choice.source.texts
         if self.choice.against == chosen:
-            self.choice = replace(self.choice, against=None)
+            self._choose(against=None)
         others = [(short(text), i) for i, text in enumerate(texts) if i != chosen]
         self.controls.against.options = [self.controls.against.options[0], *others]
         self.controls.against.value = self.choice.against
         self.controls.mix.disabled = self.choice.against is None
 
-    def _draw(self) -> str:
-        rows = self.rows()
-        self.controls.picture.value = png(sheet_figure([Band(self.panels())], "", WIDTH))
-        self.controls.page.value = text_html(rows) if rows else ""
-        return self._said()
-
-    def _drawn(self, choice: PairChoice) -> Drawn | None:
+    def _drawn(self, choice: Choice) -> Drawn | None:
         att = self.session.view(choice).att
         return None if att is None else Drawn(att, self.session.processor)
 
-    def _title(self) -> str:
-        return f"{self.choice.image}: {self.choice.method}"
+    def _image(self):
+        return self.session.sources.taken[self.choice.source.image]
 
-    def _refusal(self) -> str:
-        return next(filter(None, (self.session.view(c).refusal for c in self.choices())), "")
+    def _shown(self) -> list[Choice]:
+        return self.choices()
 
     def _subject(self) -> str:
-        return self.choice.image
+        return self.choice.source.image

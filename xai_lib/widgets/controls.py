@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from typing import Any
 
 import ipywidgets as w
 
@@ -12,165 +13,153 @@ from xai_lib.streams.words import REDUCTIONS
 
 COLOUR_MAPS = ("inferno", "viridis", "magma", "cividis", "jet", "RdBu_r", "coolwarm")
 WIDE = {"width": "auto"}
+LEVELS = [("words", "word"), ("tokens", "token")]
 
 
 class Controls:
-    """Every control by name, in dataclasses; `box` holds them all beside what they show."""
+    """Every control by name, as an attribute; `box` holds them all beside what they show.
 
-    message: w.HTML
+    columns: {name: control}, in the columns in which they stand. shown: what the controls change.
+    """
 
-    def groups(self) -> tuple[tuple[w.Widget, ...], ...]:
-        """Return the controls in the columns in which they stand."""
-        raise NotImplementedError
+    def __init__(self, *columns: dict[str, w.Widget], **shown: w.Widget):
+        self.message = w.HTML(layout=w.Layout(**WIDE))
+        self.inputs = {name: one for column in columns for name, one in column.items()}
+        self._every = self.inputs | shown
+        wide = w.Layout(flex="1 1 260px", min_width="240px", max_width="350px")
+        groups = [w.VBox(list(column.values()), layout=wide) for column in columns]
+        row = w.HBox(groups, layout=w.Layout(flex_flow="row wrap"))
+        self.box = w.VBox([row, self.message, *shown.values()])
 
-    def shown(self) -> w.Widget:
-        """Return what the controls change."""
-        raise NotImplementedError
-
-    def box(self) -> w.VBox:
-        """Return the controls in columns, with the message and what they show below them."""
-        column = w.Layout(flex="1 1 260px", min_width="240px", max_width="350px")
-        return w.VBox(
-            [
-                w.HBox(
-                    [w.VBox(list(group), layout=column) for group in self.groups()],
-                    layout=w.Layout(flex_flow="row wrap"),
-                ),
-                self.message,
-                self.shown(),
-            ]
-        )
-
-    def each(self) -> dict[str, w.Widget]:
-        """Return every control by name."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name not in self._every:
+            raise AttributeError(name)
+        return self._every[name]
 
 
-@dataclass
-class ImageControls(Controls):
-    """The controls of images."""
-
-    image: w.Dropdown
-    upload: w.FileUpload
-    search: w.Text
-    target: w.Select
-    method: w.Dropdown
-    start: w.Dropdown
-    layer: w.Dropdown
-    head: w.Dropdown
-    opacity: w.FloatSlider
-    colour_map: w.Dropdown
-    message: w.HTML
-    picture: w.Image
-
-    @classmethod
-    def made(cls, images: list[str], method: str, style: Style) -> ImageControls:
-        """Make all controls; what depends on the image is filled in later."""
-        names = dict.fromkeys([*([style.colour_map] if style.colour_map else []), *COLOUR_MAPS])
-        return cls(
+def image_controls(images: Sequence[str], method: str, style: Style) -> Controls:
+    """Return the controls of images; what depends on the image is filled in later."""
+    names = dict.fromkeys([*([style.colour_map] if style.colour_map else []), *COLOUR_MAPS])
+    colours = [("automatic", None), *((n, n) for n in names)]
+    return Controls(
+        dict(
             image=dropdown("Image", images),
-            upload=w.FileUpload(
-                accept="image/*", multiple=False, description="Upload", layout=w.Layout(**WIDE)
-            ),
-            search=search(),
-            target=classes(),
+            upload=upload(),
             method=dropdown("Method", list(all_methods()), method),
             start=dropdown("From layer", [("default", None)]),
+        ),
+        dict(search=field("Class", "search by name or number"), target=classes()),
+        dict(
             layer=dropdown("Attention", [("all: the method's map", None)]),
             head=dropdown("Head", [("all: their mean", None)]),
-            opacity=w.FloatSlider(
-                value=style.opacity,
-                min=0,
-                max=1,
-                step=0.05,
-                description="Opacity",
-                readout_format=".2f",
-                layout=w.Layout(**WIDE),
-            ),
-            colour_map=dropdown(
-                "Colours", [("automatic", None), *((n, n) for n in names)], style.colour_map
-            ),
-            message=w.HTML(layout=w.Layout(**WIDE)),
-            picture=w.Image(format="png", layout=w.Layout(width="100%", max_width="1060px")),
-        )
-
-    def groups(self) -> tuple[tuple[w.Widget, ...], ...]:
-        """Return what is explained, for which class, and how it is drawn."""
-        return (
-            (self.image, self.upload, self.method, self.start),
-            (self.search, self.target),
-            (self.layer, self.head, self.opacity, self.colour_map),
-        )
-
-    def shown(self) -> w.Widget:
-        """Return the picture."""
-        return self.picture
+            opacity=slider("Opacity", style.opacity, 1.0, continuous=True),
+            colour_map=dropdown("Colours", colours, style.colour_map),
+        ),
+        picture=picture("1060px"),
+    )
 
 
-@dataclass
-class TextControls(Controls):
-    """The controls of texts."""
-
-    example: w.Dropdown
-    text: w.Textarea
-    second: w.Textarea
-    search: w.Text
-    target: w.Select
-    method: w.Dropdown
-    start: w.Dropdown
-    other: w.Dropdown
-    layer: w.Dropdown
-    head: w.Dropdown
-    level: w.Dropdown
-    reduce: w.Dropdown
-    message: w.HTML
-    page: w.HTML
-
-    @classmethod
-    def made(cls, texts: dict[str, str], method: str) -> TextControls:
-        """Make all controls; what depends on the text is filled in later."""
-        methods, first = list(all_methods()), next(iter(texts.values()))
-        return cls(
+def text_controls(texts: dict[str, str], method: str) -> Controls:
+    """Return the controls of texts; what depends on the text is filled in later."""
+    methods, first = list(all_methods()), next(iter(texts.values()))
+    return Controls(
+        dict(
             example=dropdown("Example", [*texts.items(), ("(typed)", None)], first),
             text=area("Text", first, "type a text, then leave the field"),
             second=area("Compare", "", "a second text, beside the first"),
-            search=search(),
+        ),
+        dict(
+            search=field("Class", "search by name or number"),
             target=classes(),
+            level=dropdown("Level", LEVELS),
+            reduce=dropdown("Word is its", [(f"pieces' {name}", name) for name in REDUCTIONS]),
+        ),
+        dict(
             method=dropdown("Method", methods, method),
             start=dropdown("From layer", [("default", None)]),
             other=dropdown("Beside", [("no second method", None), *((m, m) for m in methods)]),
             layer=dropdown("Attention", [("all: the method's scores", None)]),
             head=dropdown("Head", [("all: their mean", None)]),
-            level=dropdown("Level", [("words", "word"), ("tokens", "token")]),
-            reduce=dropdown("Word is its", [(f"pieces' {name}", name) for name in REDUCTIONS]),
-            message=w.HTML(layout=w.Layout(**WIDE)),
-            page=w.HTML(layout=w.Layout(width="100%", max_width="1060px")),
-        )
-
-    def groups(self) -> tuple[tuple[w.Widget, ...], ...]:
-        """Return what is explained, for which class, and how."""
-        return (
-            (self.example, self.text, self.second),
-            (self.search, self.target, self.level, self.reduce),
-            (self.method, self.start, self.other, self.layer, self.head),
-        )
-
-    def shown(self) -> w.Widget:
-        """Return the coloured texts."""
-        return self.page
+        ),
+        page=page(),
+    )
 
 
-def dropdown(description: str, options: list, value=None) -> w.Dropdown:
+def pair_controls(
+    images: Sequence[str], texts: tuple[str, ...], method: str, style: Style
+) -> Controls:
+    """Return the controls of images with texts; what depends on the texts is filled in later."""
+    return Controls(
+        dict(
+            image=dropdown("Image", images),
+            upload=upload(),
+            texts=area("Texts", "\n".join(texts), "one a line, then leave the field"),
+        ),
+        dict(
+            search=field("Text", "search"),
+            target=classes(),
+            against=dropdown("Against", [("no other text", None)]),
+            mix=slider("Drag", 0.0, 1.0),
+        ),
+        dict(
+            method=dropdown("Method", list(all_methods()), method),
+            level=dropdown("Level", LEVELS),
+            opacity=slider("Opacity", style.opacity, 1.0),
+        ),
+        picture=picture(),
+        page=page(),
+    )
+
+
+def question_controls(samples: Sequence[str], question: str, method: str) -> Controls:
+    """Return the controls of questions on images; the answers are filled in later."""
+    return Controls(
+        dict(
+            sample=dropdown("Image", samples),
+            question=area("Question", question, "ask, then leave the field"),
+        ),
+        dict(search=field("Answer", "search by name"), target=classes()),
+        dict(
+            method=dropdown("Method", list(all_methods()), method),
+            level=dropdown("Level", LEVELS),
+            mode=dropdown("Regions", [("boxes in colour", "boxes"), ("seen by light", "masked")]),
+            ranks=w.IntSlider(value=3, min=0, max=12, description="Ranks", layout=w.Layout(**WIDE)),
+        ),
+        picture=picture(),
+        page=page(),
+    )
+
+
+def head_controls(samples: Sequence[str], scores: tuple[str, ...], method: str) -> Controls:
+    """Return the controls of pruned heads; `grids` holds a button a head, filled in later."""
+    orders = [("the least first", "negative"), ("the largest first", "positive")]
+    return Controls(
+        dict(
+            sample=dropdown("Sample", samples),
+            target=dropdown("Class", [("predicted", None)]),
+            method=dropdown("Method", list(all_methods()), method),
+        ),
+        dict(
+            score=dropdown("Score", list(scores)),
+            order=dropdown("Prune", orders),
+            fraction=slider("Fraction", 0.0, 0.95),
+            restore=w.Button(description="Restore all heads", layout=w.Layout(**WIDE)),
+        ),
+        grids=w.VBox(),
+        picture=picture(),
+        page=page(),
+    )
+
+
+def dropdown(description: str, options: Sequence, value=None) -> w.Dropdown:
     """Return a menu of options; the first is chosen where `value` is None."""
     chosen = {} if value is None else {"value": value}
     return w.Dropdown(options=options, description=description, layout=w.Layout(**WIDE), **chosen)
 
 
-def search() -> w.Text:
-    """Return the field that searches for a class."""
-    return w.Text(
-        description="Class", placeholder="search by name or number", layout=w.Layout(**WIDE)
-    )
+def field(description: str, placeholder: str) -> w.Text:
+    """Return a field that searches for a class."""
+    return w.Text(description=description, placeholder=placeholder, layout=w.Layout(**WIDE))
 
 
 def classes() -> w.Select:
@@ -191,16 +180,18 @@ def area(description: str, value: str, placeholder: str) -> w.Textarea:
     )
 
 
-def slider(description: str, value: float, low: float, high: float, step: float) -> w.FloatSlider:
-    """Return a slider that is read when it is let go."""
+def slider(
+    description: str, value: float, high: float, *, continuous: bool = False
+) -> w.FloatSlider:
+    """Return a slider from 0; it is read when it is let go, unless `continuous`."""
     return w.FloatSlider(
         value=value,
-        min=low,
+        min=0.0,
         max=high,
-        step=step,
+        step=0.05,
         description=description,
         readout_format=".2f",
-        continuous_update=False,
+        continuous_update=continuous,
         layout=w.Layout(**WIDE),
     )
 
@@ -212,9 +203,9 @@ def upload() -> w.FileUpload:
     )
 
 
-def picture() -> w.Image:
+def picture(widest: str = "960px") -> w.Image:
     """Return the place of a picture."""
-    return w.Image(format="png", layout=w.Layout(width="100%", max_width="960px"))
+    return w.Image(format="png", layout=w.Layout(width="100%", max_width=widest))
 
 
 def page() -> w.HTML:

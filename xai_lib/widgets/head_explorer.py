@@ -7,24 +7,27 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from xai_lib.errors import InputError, OptionError, unknown_name
+from xai_lib.attribution import Attribution
+from xai_lib.errors import InputError, unknown_name
 from xai_lib.explainers import registry
 from xai_lib.heads.ranking import ORDERS
 from xai_lib.heads.scores import METHODS
+from xai_lib.plots import attribution_texts, displayable
 from xai_lib.plots.heads import head_grids, head_panel, panel_height, scale_of
-from xai_lib.plots.sheet import Band, Panel, bar_panel, sheet_figure
-from xai_lib.plots.text.html import text_html
+from xai_lib.plots.pairs import Drawn
+from xai_lib.plots.sheet import Band, Panel, bar_panel, heat_panel, sheet_figure
 from xai_lib.plots.text.rows import TextRow, number
-from xai_lib.widgets.base import Live
+from xai_lib.widgets.base import Sheets
+from xai_lib.widgets.choice import Choice, Head, View, heat_of
+from xai_lib.widgets.class_explorer import checked_top
+from xai_lib.widgets.controls import head_controls
 from xai_lib.widgets.head_grid import HeadGridBox
-from xai_lib.widgets.head_state import Head, HeadChoice, HeadSession, picture_of, toggled
-from xai_lib.widgets.picture import png
-from xai_lib.widgets.stream_controls import HeadControls
-
-WIDTH = 6.9
+from xai_lib.widgets.ranked_heads import RankedHeads
+from xai_lib.widgets.session import Session
+from xai_lib.widgets.sources import sources_for
 
 
-class HeadExplorer(Live):
+class HeadExplorer(Sheets):
     """Prune attention heads by their scores or by hand, and see what the model still knows.
 
     model, processor: as `xai.load` returns them for images, texts or questions. samples: images,
@@ -58,47 +61,47 @@ class HeadExplorer(Live):
         for kind, name, names in (("head score", score, METHODS), ("order", order, ORDERS)):
             if name not in names:
                 raise unknown_name(kind, name, names)
-        if not isinstance(top, int) or isinstance(top, bool) or top < 1:
-            raise OptionError(f"top is {top!r}; expected how many classes to show, 1 or more.")
-        self.session, self.top = HeadSession(model, processor, samples, options), top
-        first = next(iter(self.session.samples))
+        self.top = checked_top(top)
+        self.session = Session(model, sources_for(processor, samples), options)
+        self.ranked = RankedHeads(self.session)
+        named = self.session.sources.named
+        first = next(iter(named.values()))
         chosen = self.session.index(first, target)
-        self.choice = HeadChoice(first, known.name, score, order, fraction, chosen)
-        pruned = self.session.by_fraction(self.choice, fraction)
-        self.choice = replace(self.choice, pruned=pruned)
-        self.controls = HeadControls.made(list(self.session.samples), METHODS, method)
+        self.choice = Choice(first, known.name, chosen, score=score, order=order, fraction=fraction)
+        self._choose()
+        self.controls = head_controls(list(named), METHODS, method)
         self.controls.score.value, self.controls.order.value = score, order
         self.controls.fraction.value = fraction
-        self.grid = HeadGridBox(self.session.scores(self.choice).sites, self._guarded("head"))
+        self.grid = HeadGridBox(self.ranked.scores(self.choice).sites, self._guarded("head"))
         self.controls.grids.children = [self.grid.box]
         self.controls.restore.on_click(lambda _: self._guarded("restoring")({"new": None}))
         self._start()
 
     def mask(self):
         """Return the `HeadMask` of what is pruned, for `xai.prune_heads`."""
-        return self.session.mask(self.choice)
+        return self.ranked.mask(self.choice)
 
     def panels(self) -> list[Panel]:
         """Return the maps of the whole and the pruned model, and the bars of both."""
         found = []
         for name, view in self._views():
-            if view.att is not None:
-                panels, _ = picture_of(self.session, self.choice, view.att)
-                found += [replace(panel, title=name) for panel in panels[-1:]]
+            found += [replace(panel, title=name) for panel in self._drawn(view.att)[0]]
         return [*found, self._bars()]
 
     def rows(self) -> list[TextRow]:
         """Return the coloured texts of the whole and of the pruned model."""
-        found = []
+        found, target = [], self.session.target(self.choice)
+        about = self.session.class_name(self.choice.source, target)
         for name, view in self._views():
-            if view.att is not None:
-                _, rows = picture_of(self.session, self.choice, view.att)
-                found += [replace(row, title=name) for row in rows]
+            chance = float(torch.softmax(view.logits, -1)[target])
+            # A map that no class changes is remembered of whichever class was asked for first.
+            said = {"title": name, "target": about, "probability": chance}
+            found += [replace(row, **said) for row in self._drawn(view.att)[1]]
         return found
 
     def figure(self):
         """Return the matplotlib figure of what is shown, with the heads."""
-        scores = self.session.scores(self.choice)
+        scores = self.ranked.scores(self.choice)
         grids = head_grids(scores, self.mask(), 0)
         side, bound = panel_height(grids), scale_of(grids)
         heads = Band([head_panel(grid, bound, side) for grid in grids], height=side)
@@ -107,46 +110,32 @@ class HeadExplorer(Live):
             "hatched ones are pruned."
         )
         bands = [heads, Band(self.panels(), self.rows())]
-        return sheet_figure(bands, f"{self.choice.sample}: {self.choice.method}", WIDTH, note)
+        return sheet_figure(bands, f"{self._name()}: {self.choice.method}", self.width, note)
 
     # -- one method per control -------------------------------------------------------------------
 
     def _on_sample(self, name: str) -> None:
-        self.session.reading(name)
-        self._change(sample=name, target=None)
+        source = self.session.sources.named[name]
+        self.session.reading(source)
+        self._choose(source=source, target=None)
         self._offer_targets()
 
-    def _on_target(self, index: int | None) -> None:
-        self._change(target=index)
-
-    def _on_method(self, method: str) -> None:
-        self._change(method=method)
-
-    def _on_score(self, score: str) -> None:
-        self._change(score=score)
-
-    def _on_order(self, order: str) -> None:
-        self._change(order=order)
-
-    def _on_fraction(self, fraction: float) -> None:
-        self._change(fraction=fraction)
-
     def _on_head(self, head: Head) -> None:
-        pruned = toggled(self.choice.pruned, head)
-        if pruned >= self.session.heads(self.choice):
+        pruned = self.choice.pruned ^ {head}
+        if pruned >= self.ranked.heads(self.choice):
             raise InputError("This is the last head; leave at least one.")
         self.choice = replace(self.choice, fraction=None, pruned=pruned)
 
     def _on_restoring(self, _) -> None:
-        self._change(fraction=0.0)
+        self._choose(fraction=0.0)
         self.controls.fraction.value = 0.0
 
-    def _change(self, **changes) -> None:
+    def _choose(self, **changes) -> None:
         """Change the choice; ranked again unless heads were chosen by hand."""
         choice = replace(self.choice, **changes)
         if choice.fraction is not None:
-            choice = replace(choice, pruned=self.session.by_fraction(choice, choice.fraction))
-        self.session.scores(choice)
+            choice = replace(choice, pruned=self.ranked.by_fraction(choice))
+        self.ranked.scores(choice)
         self.choice = choice
 
     # -- from a choice to the picture -------------------------------------------------------------
@@ -155,50 +144,63 @@ class HeadExplorer(Live):
         self._offer_targets()
 
     def _offer_targets(self) -> None:
-        source = self.choice.source
-        chances = self.session.probabilities(source)
-        found = [(f"{self.session.class_name(i)}  {chances[i]:.1%}", i)
-                 for i in self.session.ranked(source)]  # fmt: skip
+        found = self.session.offered(self.choice.source)
         self.controls.target.options = [self.controls.target.options[0], *found]
         self.controls.target.value = self.choice.target
 
-    def _views(self):
-        whole = ("whole model", self.session.whole(self.choice))
+    def _whole(self) -> View:
+        return self.session.view(replace(self.choice, pruned=frozenset()))
+
+    def _views(self) -> list[tuple[str, View]]:
+        whole = ("whole model", self._whole())
         if not self.choice.pruned:
             return [whole]
         return [whole, ("pruned model", self.session.view(self.choice))]
 
+    def _drawn(self, att: Attribution | None) -> tuple[list[Panel], list[TextRow]]:
+        """Return the map and the coloured texts of an explanation of whichever streams."""
+        if att is None:
+            return [], []
+        processor, source = self.session.processor, self.choice.source
+        if len(att.layouts.parts) > 1:
+            sample = self.session.sources.sample(source)
+            drawn = Drawn(att, processor, sample.image, sample.boxes[None])
+            return drawn.panels()[-1:], drawn.rows(answers=0)
+        if att.layout.kind == "words":
+            return [], attribution_texts(att)
+        image = displayable(att.inputs[0].float(), processor)
+        return [heat_panel("", image, heat_of(att))], []
+
     def _bars(self) -> Panel:
         before, after = (
             torch.softmax(view.logits.cpu(), -1)
-            for view in (self.session.whole(self.choice), self.session.view(self.choice))
+            for view in (self._whole(), self.session.view(self.choice))
         )
-        target = self.session.target(self.choice)
+        source, target = self.choice.source, self.session.target(self.choice)
         wanted = [target, int(after.argmax()), *before.argsort(descending=True).tolist()]
         shown = list(dict.fromkeys(wanted))[: max(self.top, 2)]
         shown.sort(key=lambda i: -float(before[i]))
-        rows = [(self.session.class_name(i), float(before[i]), float(after[i])) for i in shown]
+        rows = [
+            (self.session.class_name(source, i), float(before[i]), float(after[i])) for i in shown
+        ]
         return bar_panel("probability", rows, shown.index(target))
 
-    def _draw(self) -> str:
+    def _draw(self) -> None:
+        # Explained first: buttons say nothing of a choice that cannot be shown.
         self.session.view(self.choice)
-        scores = self.session.scores(self.choice)
-        self.grid.show(head_grids(scores, self.mask(), 0))
-        self.controls.picture.value = png(sheet_figure([Band(self.panels())], "", WIDTH))
-        rows = self.rows()
-        self.controls.page.value = text_html(rows) if rows else ""
-        return self._said()
-
-    def _refusal(self) -> str:
-        return self.session.view(self.choice).refusal
+        self.grid.show(head_grids(self.ranked.scores(self.choice), self.mask(), 0))
+        super()._draw()
 
     def _said(self) -> str:
-        view, total = self.session.view(self.choice), len(self.session.heads(self.choice))
+        view, total = self.session.view(self.choice), len(self.ranked.heads(self.choice))
         chances = torch.softmax(view.logits, -1)
         answer, target = int(chances.argmax()), self.session.target(self.choice)
         how = "by hand" if self.choice.fraction is None else f"by {self.choice.score}"
-        name, asked = self.session.class_name(answer), self.session.class_name(target)
+        name, asked = (self.session.class_name(self.choice.source, i) for i in (answer, target))
         return (
-            f"{self.choice.sample}: {len(self.choice.pruned)} of {total} heads pruned {how}; "
+            f"{self._name()}: {len(self.choice.pruned)} of {total} heads pruned {how}; "
             f"prediction {name}, P({asked}) = {float(chances[target]):.1%}"
         )
+
+    def _name(self) -> str:
+        return self.session.sources.name(self.choice.source)

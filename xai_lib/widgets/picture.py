@@ -8,7 +8,8 @@ import textwrap
 import torch
 
 from xai_lib.plots import Style, colours, displayable, overlay
-from xai_lib.widgets.state import Choice, ImageSession
+from xai_lib.widgets.choice import Choice
+from xai_lib.widgets.session import Session
 
 WIDTH, HEIGHT, DPI = 9.6, 4.05, 110
 # Left, bottom, width, height. Fixed, so that nothing moves when another method or class is chosen.
@@ -16,7 +17,7 @@ PLACES = ((0.01, 0.13, 0.31, 0.735), (0.345, 0.13, 0.31, 0.735), (0.81, 0.13, 0.
 CHOSEN, OTHER, INK, PALE = "#c2410c", "#94a3b8", "#1e293b", "#64748b"
 
 
-def draw(session: ImageSession, choice: Choice, style: Style, top: int = 5):
+def draw(session: Session, choice: Choice, style: Style, top: int = 5):
     """Return the matplotlib figure of a choice: image, map, bars of the `top` likeliest classes.
 
     Made without pyplot, so that no backend opens or displays it a second time.
@@ -24,17 +25,19 @@ def draw(session: ImageSession, choice: Choice, style: Style, top: int = 5):
     from matplotlib.figure import Figure
 
     view = session.view(choice)
-    image = displayable(session.pixels[choice.image][0].float(), session.processor)
+    pixels = session.inputs(choice.source)["pixel_values"][0]
+    image = displayable(pixels.float(), session.processor)
     figure = Figure(figsize=(WIDTH, HEIGHT))
     left, middle, right = (figure.add_axes(place) for place in PLACES)
-    _titled(left, choice.image, "input")
+    _titled(left, choice.source, "input")
     left.imshow(image, interpolation="nearest")
     _titled(middle, view.title, view.note)
-    if view.heat is None:
+    heat = view.heat
+    if heat is None:
         _sentence(middle, view.refusal, image.shape)
     else:
-        middle.imshow(overlay(image, view.heat, style), interpolation="nearest")
-        _scale(middle, view.heat, style, view.quantity)
+        middle.imshow(overlay(image, heat, style), interpolation="nearest")
+        _scale(middle, heat, style, view.quantity)
     _bars(right, session, choice, top)
     return figure
 
@@ -101,8 +104,8 @@ def _scale(axes, heat: torch.Tensor, style: Style, quantity: str) -> None:
     bar.spines[:].set_visible(False)
 
 
-def _bars(axes, session: ImageSession, choice: Choice, top: int) -> None:
-    chances, chosen = session.probabilities(choice.image), session.target(choice)
+def _bars(axes, session: Session, choice: Choice, top: int) -> None:
+    chances, chosen = session.probabilities(choice.source), session.target(choice)
     shown = session.likeliest(choice, top)
     values = [float(chances[i]) for i in shown]
     axes.barh(
@@ -114,7 +117,8 @@ def _bars(axes, session: ImageSession, choice: Choice, top: int) -> None:
     axes.invert_yaxis()
     axes.set(xlim=(0, 1.28), xticks=[])
     axes.spines[:].set_visible(False)
-    axes.set_yticks(range(len(shown)), [short(session.class_name(i), 17) for i in shown])
+    named = [short(session.class_name(choice.source, i), 17) for i in shown]
+    axes.set_yticks(range(len(shown)), named)
     axes.tick_params(left=False, labelsize=9)
     for label, i in zip(axes.get_yticklabels(), shown, strict=True):
         label.set(color=CHOSEN if i == chosen else INK, parse_math=False)

@@ -10,104 +10,65 @@ from torch.nn import functional as F
 
 from xai_lib.errors import MethodNotApplicableError
 from xai_lib.explainers.reading import readout_rows
-from xai_lib.passes.call import Call, Run
+from xai_lib.passes.call import Call
 from xai_lib.passes.loan import borrowed, unwrap
+from xai_lib.streams.layouts import Layout
+from xai_lib.streams.patches import TokenLayout
 from xai_lib.streams.prepare import prepare
 from xai_lib.streams.targets import resolve_all
-from xai_lib.streams.texts import TextLayout
 from xai_lib.tracing import Site
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What one forward pass says of one image.
+    """What one forward pass says of one input.
 
-    logits: (classes,). heads: per layer, the attention to the patches (heads, rows, columns) in the
-    token rows that the prediction reads, averaged over these rows. refusal: why `heads` is empty.
+    logits: (classes,). layout: where the tokens of the only stream lie. heads: per layer, the
+    attention to these tokens (heads, tokens) in the rows that the prediction reads, averaged over
+    these rows. refusal: why `heads` is empty. several: whether there are several streams, for which
+    raw attention is one of the methods, so that `heads` is empty too.
     """
 
     logits: Tensor
-    size: tuple[int, int]
+    layout: Layout | None = None
     heads: tuple[Tensor, ...] = ()
     refusal: str = ""
-
-    def attention(self, layer: int, head: int | None) -> Tensor:
-        """Return one head's map, or the mean over heads, enlarged to the image: (H, W)."""
-        chosen = _of_head(self.heads[layer], head)
-        return F.interpolate(chosen[None, None], size=self.size, mode="bilinear")[0, 0]
-
-
-@dataclass(frozen=True)
-class TextReading:
-    """What one forward pass says of one text: as `Reading`, heads (heads, tokens) a layer."""
-
-    logits: Tensor
-    layout: TextLayout | None = None
-    heads: tuple[Tensor, ...] = ()
-    refusal: str = ""
+    several: bool = False
 
     def attention(self, layer: int, head: int | None) -> Tensor:
         """Return one head's attention to the tokens, or the mean over heads: (tokens,)."""
-        return _of_head(self.heads[layer], head)
-
-
-def read(model: nn.Module, pixels: Tensor) -> Reading:
-    """Read one image (1, channels, H, W). Raises what `xai.explain` does, except refusals.
-
-    Only the rows that the prediction reads are kept: layers·heads·tokens numbers, not tokens².
-    """
-    size = tuple(pixels.shape[-2:])
-
-    def on_patches(call: Call, run: Run, maps: list[Tensor]) -> tuple[Tensor, ...]:
-        grid = call.layout(run).grid
-        if grid is None:
-            raise MethodNotApplicableError("The model's patch grid could not be read.")
-        patches = grid[0] * grid[1]
-        return tuple(m[:, -patches:].unflatten(-1, grid) for m in maps)
-
-    logits, heads, refusal = _read(model, {"pixel_values": pixels}, on_patches)
-    return Reading(logits, size, heads or (), refusal)
-
-
-def read_text(model: nn.Module, inputs) -> TextReading:
-    """Read one text as the processor returns it. Raises what `xai.explain` does but refusals."""
-
-    def on_tokens(call: Call, run: Run, maps: list[Tensor]) -> tuple[TextLayout, list[Tensor]]:
-        layout = call.layout(run)
-        if any(m.shape[-1] != layout.tokens for m in maps):
-            raise MethodNotApplicableError(
-                "The model attends to other tokens than those of the text, such as pooled ones."
-            )
-        return layout, maps
-
-    logits, found, refusal = _read(model, inputs, on_tokens)
-    layout, heads = found or (None, ())
-    return TextReading(logits, layout, tuple(heads), refusal)
+        maps = self.heads[layer]
+        return maps.mean(0) if head is None else maps[head]
 
 
 @torch.inference_mode(False)
-def _read(model: nn.Module, inputs, finish) -> tuple[Tensor, object, str]:
-    """Return logits (classes,), `finish(call, run, rows)` or None, and why it is None."""
+def read(model: nn.Module, inputs) -> Reading:
+    """Read one input, as the processor returns it. Raises what `xai.explain` does, but refusals.
+
+    Only the rows that the prediction reads are kept: layers·heads·tokens numbers, not tokens².
+    """
     model = unwrap(model)
     prepared = prepare(model, inputs)
+
+    def logits() -> Tensor:
+        with torch.no_grad():
+            return prepared.scores(model)[0].float()
+
     call = Call(model, prepared, lambda logits: resolve_all(None, None, logits, None))
     maps: list[Tensor] = []
     with borrowed(model):
+        if prepared.several:
+            return Reading(logits(), several=True)
         try:
             run = call.forward(graph="readout", keep=False, on_site=lambda s: maps.append(_of(s)))
             call.require_token_sites(run)
             seed = call.seed(call.targets[0], run.logits)
             rows = readout_rows(run.gradients([run.trace.readout], seed)[0], None)[0]
-            found = finish(call, run, [_rows(m, rows) for m in maps])
+            layout = call.layout(run)
+            heads = tuple(_on_tokens(layout, _rows(m, rows)) for m in maps)
         except MethodNotApplicableError as error:
-            with torch.no_grad():
-                logits = prepared.scores(model)
-            return logits[0].float(), None, str(error)
-    return run.logits[0].detach().float(), found, ""
-
-
-def _of_head(maps: Tensor, head: int | None) -> Tensor:
-    return maps.mean(0) if head is None else maps[head]
+            return Reading(logits(), refusal=str(error))
+    return Reading(run.logits[0].detach().float(), layout, heads)
 
 
 def _of(site: Site) -> Tensor:
@@ -125,3 +86,34 @@ def _rows(maps: Tensor, rows: Tensor) -> Tensor:
     if maps.shape[1] == rows.shape[0]:
         maps = maps[:, rows]
     return maps.mean(1)
+
+
+def _on_tokens(layout: Layout, maps: Tensor) -> Tensor:
+    """Return maps (heads, keys) as (heads, tokens): what differs by the kind of a stream."""
+    if layout.kind == "patches":
+        return _on_patches(layout, maps)
+    if maps.shape[-1] != layout.tokens:
+        raise _other_tokens(layout)
+    return maps
+
+
+def _on_patches(layout: TokenLayout, maps: Tensor) -> Tensor:
+    """Return maps (heads, keys) as (heads, tokens), 0 for tokens that a site has no key of.
+
+    Patches stand last among its keys then: others join them in later layers (CaiT).
+    """
+    if layout.grid is None:
+        raise MethodNotApplicableError("The model's patch grid could not be read.")
+    if maps.shape[-1] == layout.tokens:
+        return maps
+    patches = layout.patches
+    count = patches.stop - patches.start
+    if maps.shape[-1] < count:
+        raise _other_tokens(layout)
+    return F.pad(maps[:, -count:], (patches.start, layout.tokens - patches.stop))
+
+
+def _other_tokens(layout: Layout) -> MethodNotApplicableError:
+    return MethodNotApplicableError(
+        f"The model attends to other tokens than those of the {layout.stream}, such as pooled ones."
+    )

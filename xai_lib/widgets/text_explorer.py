@@ -6,16 +6,17 @@ from dataclasses import replace
 
 from torch import nn
 
-from xai_lib.errors import InputError, OptionError, unknown_name
+from xai_lib.errors import unknown_name
 from xai_lib.explainers import registry
-from xai_lib.models import TextProcessor
 from xai_lib.plots.text.figure import text_figure
 from xai_lib.plots.text.html import text_html
-from xai_lib.plots.text.rows import LEVELS
-from xai_lib.widgets.base import Explorer
-from xai_lib.widgets.controls import TextControls
-from xai_lib.widgets.session import LAYER_OPTIONS
-from xai_lib.widgets.text_state import TextChoice, TextSession, named_texts, short
+from xai_lib.plots.text.rows import LEVELS, TextRow
+from xai_lib.widgets.choice import Choice
+from xai_lib.widgets.class_explorer import Explorer, checked_top, taken_start
+from xai_lib.widgets.controls import text_controls
+from xai_lib.widgets.named import short
+from xai_lib.widgets.session import Session
+from xai_lib.widgets.sources import Texts
 
 EXAMPLE = "This film is not bad at all, but the plot could have been better."
 
@@ -47,41 +48,35 @@ class TextExplorer(Explorer):
         **options,
     ):
         """Explain the first text and make the controls."""
-        if not isinstance(processor, TextProcessor):
-            raise InputError(
-                f"processor is {type(processor).__name__}; expected a TextProcessor, as xai.load "
-                "returns it or TextProcessor(tokenizer) makes it. Models of images have "
-                "xai.widgets.ImageExplorer."
-            )
+        Texts.check(processor)
         known = registry.find(method, options)
-        start = next((options.pop(name) for name in LAYER_OPTIONS if name in options), None)
-        if not isinstance(top, int) or top < 1:
-            raise OptionError(f"top is {top!r}; expected how many classes to show, 1 or more.")
+        start = taken_start(options)
+        self.top = checked_top(top)
         if level not in LEVELS:
             raise unknown_name("level", level, LEVELS)
-        self.session = TextSession(model, processor, options)
-        self.texts, self.top = named_texts(texts), top
+        self.session = Session(model, Texts(processor, texts), options)
+        self.texts = self.session.sources.named
         for text in self.texts.values():
             self.session.inputs(text)
         first = next(iter(self.texts.values()))
-        self.choice = TextChoice(first, known.name, self.session.index(first, target), start)
+        self.choice = Choice(first, known.name, self.session.index(first, target), start)
         self.second, self.other = "", None
-        self.controls = TextControls.made(self.texts, method)
+        self.controls = text_controls(self.texts, method)
         self.controls.level.value = level
         self._start()
 
-    def panes(self) -> list[TextChoice]:
+    def panes(self) -> list[Choice]:
         """Return what each pane shows: a row of panes a method, the texts side by side."""
         first = self.choice
         second = replace(first, method=self.other or "", start=None, layer=None, head=None)
         choices = [first, second] if self.other else [first]
-        texts = [first.text, self.second] if self.second else [first.text]
-        return [replace(choice, text=text) for choice in choices for text in texts]
+        texts = [first.source, self.second] if self.second else [first.source]
+        return [replace(choice, source=text) for choice in choices for text in texts]
 
-    def rows(self) -> list:
+    def rows(self) -> list[TextRow]:
         """Return the `TextRow` of each pane."""
         level, reduce = self.controls.level.value, self.controls.reduce.value
-        return [self.session.row(choice, level, reduce, self.top) for choice in self.panes()]
+        return [text_row(self.session, choice, level, reduce, self.top) for choice in self.panes()]
 
     def figure(self):
         """Return the matplotlib figure of what is shown."""
@@ -110,28 +105,42 @@ class TextExplorer(Explorer):
     def _on_level(self, level: str) -> None:
         self.controls.reduce.disabled = level != "word"
 
-    def _on_reduce(self, reduce: str) -> None:
-        """Words are drawn with another reduction; nothing is computed again."""
-
     def _show_text(self, text: str) -> None:
         # Read before anything changes, so that a text which cannot be explained changes nothing.
         self.session.reading(text)
-        self.choice = replace(self.choice, text=text, target=None)
+        self._choose(source=text, target=None)
         self._offer_layers()
         self._offer_classes()
 
     # -- from a choice to the page ----------------------------------------------------------------
 
-    def _draw(self) -> str:
+    def _draw(self) -> None:
         self.controls.page.value = text_html(self.rows(), columns=self._columns())
-        return self._said()
 
     def _columns(self) -> int:
         return min(len(self.panes()), 2)
 
-    def _refusal(self) -> str:
-        refusals = (self.session.view(choice).refusal for choice in self.panes())
-        return next(filter(None, refusals), "")
+    def _shown(self) -> list[Choice]:
+        return self.panes()
 
     def _subject(self) -> str:
-        return short(self.choice.text)
+        return short(self.choice.source)
+
+
+def text_row(session: Session, choice: Choice, level: str, reduce: str, top: int) -> TextRow:
+    """Return what a pane shows: coloured text, class, and the likeliest classes' bars."""
+    source, view, target = choice.source, session.view(choice), session.target(choice)
+    chances = session.probabilities(source)
+    raw = choice.layer is not None
+    detail = view.note if raw else session.options_said(choice)
+    bars = session.likeliest(choice, top)
+    return TextRow(
+        view.scores(source, level, reduce),
+        title=f"{view.title} ({detail})" if detail else view.title,
+        target=session.class_name(source, target),
+        probability=float(chances[target]),
+        note=view.sign.note if view.att is not None else "",
+        signed=not view.sign.non_negative,
+        chances=tuple((session.class_name(source, i), float(chances[i])) for i in bars),
+        class_specific=not raw and registry.all_methods()[choice.method].class_specific,
+    )
