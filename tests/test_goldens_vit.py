@@ -88,6 +88,7 @@ def test_published_output_in_float64(name, key):
 
 
 @pytest.mark.parametrize(("name", "key"), PRESENT)
+@pytest.mark.slow
 def test_published_output_in_float32(name, key):
     found, expected = explain_as_golden(name, key, torch.float32)
     defined = ~expected.isnan().any(1)

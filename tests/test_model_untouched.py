@@ -193,6 +193,7 @@ def live_objects():
 
 
 @pytest.mark.parametrize("method", METHODS)
+@pytest.mark.slow
 def test_memory_is_free_once_the_result_is_deleted(vit, method):
     """Without the help of the garbage collector, which does not see how large a tensor is."""
     inputs = random_pixels(vit)

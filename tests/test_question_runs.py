@@ -39,6 +39,7 @@ def run_of(out, evaluator="evidence", methods=METHODS, dataset=None, model=None,
         ),
     ],
 )
+@pytest.mark.slow
 def test_a_run_gives_tables_and_goes_on_where_it_stopped(tmp_path, evaluator, methods, options):
     whole = run_of(tmp_path / "whole", evaluator, methods, options=options)
     table = whole.summary()

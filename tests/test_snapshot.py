@@ -53,6 +53,7 @@ def test_no_embedded_table_has_a_published_column():
         assert "published" not in pd.read_csv(path).columns or path.stem.endswith("-ranks"), path
 
 
+@pytest.mark.slow
 def test_segmentation_table_is_reproduced(tmp_path):
     """To the last digit where the report was made, within its intervals elsewhere."""
     settings = {"limit": 192, "batch_size": 16, "progress": False}

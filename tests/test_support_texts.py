@@ -84,6 +84,7 @@ def test_the_embeddings_are_what_the_first_block_takes_up(entry):
 
 
 @pytest.mark.parametrize("entry", TEXTS, ids=lambda e: e.name)
+@pytest.mark.slow
 def test_integrated_gradients_are_complete(entry):
     """Their sum is what each logit gains on the way from the baseline."""
     model, (sample, *_) = entry.model(), entry.samples()
