@@ -15,7 +15,7 @@ from beartype.roar import BeartypeCallHintViolation
 CONF = BeartypeConf(is_pep484_tower=True)
 
 # The rooms whose annotations are held to.
-ROOMS = ("rules",)
+ROOMS = ("rules", "tracing")
 
 
 def install() -> None:

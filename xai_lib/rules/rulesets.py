@@ -251,6 +251,9 @@ class AttnLRP:
         return output
 
 
+RuleSet = ZPlus | AttnLRP
+
+
 class _Halve(torch.autograd.Function):
     @staticmethod
     def forward(ctx, output: Tensor) -> Tensor:

@@ -2,28 +2,61 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from xai_lib.errors import UnsupportedModelError
 
+# A number, or one for each dimension of space.
+Lengths = int | tuple[int, ...] | list[int]
 
-def softmax_dtype(scores: Tensor) -> torch.dtype:
+
+def softmax_dtype(scores: Float[Tensor, "..."]) -> torch.dtype:
     """Softmax and its gradient need more than half precision."""
     return torch.float32 if scores.dtype in (torch.float16, torch.bfloat16) else scores.dtype
 
 
-def baddbmm_arguments(bias, batch1, batch2, *, beta=1.0, alpha=1.0):
+def baddbmm_arguments(
+    bias: Shaped[Tensor, "..."],
+    batch1: Shaped[Tensor, "batch rows inner"],
+    batch2: Shaped[Tensor, "batch inner columns"],
+    *,
+    beta: float = 1.0,
+    alpha: float = 1.0,
+) -> tuple[
+    Shaped[Tensor, "..."],
+    Shaped[Tensor, "batch rows inner"],
+    Shaped[Tensor, "batch inner columns"],
+    float,
+    float,
+]:
     """Return (bias, a, b, alpha, beta) of beta·bias + alpha·(a @ b)."""
     return bias, batch1, batch2, alpha, beta
 
 
-def linear_arguments(input, weight, bias=None):
+def linear_arguments(
+    input: Shaped[Tensor, "*n inputs"],
+    weight: Shaped[Tensor, "..."],
+    bias: Shaped[Tensor, "..."] | None = None,
+) -> tuple[Shaped[Tensor, "*n inputs"], Shaped[Tensor, "..."], Shaped[Tensor, "..."] | None]:
     """Return (input, weight, bias)."""
     return input, weight, bias
 
 
-def conv_arguments(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
+def conv_arguments(
+    input: Shaped[Tensor, "..."],
+    weight: Shaped[Tensor, "outputs inputs_of_group *kernel"],
+    bias: Shaped[Tensor, " outputs"] | None = None,
+    stride: Lengths = 1,
+    padding: Lengths | str = 0,
+    dilation: Lengths = 1,
+    groups: int = 1,
+) -> tuple[
+    Shaped[Tensor, "..."], Shaped[Tensor, "..."], Shaped[Tensor, "..."] | None, dict[str, Any]
+]:
     """Return (input, weight, bias, options), with the padding in numbers."""
     if isinstance(padding, str):
         padding = 0 if padding == "valid" else same_padding(weight, dilation)
@@ -31,14 +64,16 @@ def conv_arguments(input, weight, bias=None, stride=1, padding=0, dilation=1, gr
     return input, weight, bias, options
 
 
-def is_mixing(equation: str, operands: list[Tensor]) -> bool:
+def is_mixing(equation: str) -> bool:
     """Whether an einsum is probs @ values in the layout (..., queries, keys), (..., keys, dim)."""
     left, _, right = equation.replace(" ", "").partition("->")
     a, _, b = left.partition(",")
     return len(a) == len(b) == len(right) >= 3 and a[-1] == b[-2] and right == a[:-1] + b[-1]
 
 
-def same_padding(weight: Tensor, dilation: int | tuple[int, int]) -> tuple[int, ...]:
+def same_padding(
+    weight: Shaped[Tensor, "outputs inputs *kernel"], dilation: Lengths
+) -> tuple[int, ...]:
     """Return the padding that keeps the size, for a kernel of odd numbers."""
     kernel = weight.shape[2:]
     steps = (dilation,) * len(kernel) if isinstance(dilation, int) else dilation

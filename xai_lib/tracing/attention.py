@@ -6,13 +6,19 @@ import inspect
 import math
 
 import torch
+from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.nn import functional as F
 
 from xai_lib.errors import UnsupportedModelError
 
 
-def expand_groups(q: Tensor, k: Tensor, v: Tensor, enable_gqa: bool) -> tuple[Tensor, Tensor]:
+def expand_groups(
+    q: Float[Tensor, "*n queries dim"],
+    k: Float[Tensor, "*groups keys dim"],
+    v: Float[Tensor, "*groups keys value_dim"],
+    enable_gqa: bool,
+) -> tuple[Float[Tensor, "*heads keys dim"], Float[Tensor, "*heads keys value_dim"]]:
     """Repeat the key and value heads of grouped-query attention to the number of query heads."""
     if enable_gqa:
         k = k.repeat_interleave(q.size(-3) // k.size(-3), -3)
@@ -20,7 +26,12 @@ def expand_groups(q: Tensor, k: Tensor, v: Tensor, enable_gqa: bool) -> tuple[Te
     return k, v
 
 
-def score_mask(q: Tensor, k: Tensor, attn_mask: Tensor | None, is_causal: bool) -> Tensor | None:
+def score_mask(
+    q: Float[Tensor, "*n queries dim"],
+    k: Float[Tensor, "*heads keys dim"],
+    attn_mask: Shaped[Tensor, "... #queries #keys"] | None,
+    is_causal: bool,
+) -> Shaped[Tensor, "... #queries #keys"] | None:
     """Return the mask as boolean "may attend" or as an additive tensor, or None."""
     if is_causal:
         shape = q.size(-2), k.size(-2)
@@ -28,43 +39,43 @@ def score_mask(q: Tensor, k: Tensor, attn_mask: Tensor | None, is_causal: bool) 
     return attn_mask
 
 
-def is_mask(x: Tensor) -> bool:
+def is_mask(x: Shaped[Tensor, "..."]) -> bool:
     """Whether x only switches scores off: zeros, and numbers that no softmax lets through."""
     return not x.requires_grad and bool(((x == 0) | (x <= -1e4)).all())
 
 
-def default_scale(q: Tensor, scale: float | None) -> float:
+def default_scale(q: Float[Tensor, "... dim"], scale: float | None) -> float:
     """Return 1/sqrt(head dimension) where no scale is given (Vaswani et al. 2017, Eq. 1)."""
     return 1 / math.sqrt(q.size(-1)) if scale is None else scale
 
 
 def multi_head_attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
+    query: Float[Tensor, "queries batch dim"],
+    key: Float[Tensor, "keys batch key_dim"],
+    value: Float[Tensor, "keys batch value_dim"],
     embed_dim_to_check: int,
     num_heads: int,
-    in_proj_weight: Tensor | None,
-    in_proj_bias: Tensor | None,
-    bias_k: Tensor | None,
-    bias_v: Tensor | None,
+    in_proj_weight: Float[Tensor, "three_dims dim"] | None,
+    in_proj_bias: Float[Tensor, " three_dims"] | None,
+    bias_k: Float[Tensor, "1 1 dim"] | None,
+    bias_v: Float[Tensor, "1 1 dim"] | None,
     add_zero_attn: bool,
     dropout_p: float,
-    out_proj_weight: Tensor,
-    out_proj_bias: Tensor | None,
+    out_proj_weight: Float[Tensor, "dim dim"],
+    out_proj_bias: Float[Tensor, " dim"] | None,
     training: bool = True,
-    key_padding_mask: Tensor | None = None,
+    key_padding_mask: Shaped[Tensor, "batch keys"] | None = None,
     need_weights: bool = True,
-    attn_mask: Tensor | None = None,
+    attn_mask: Shaped[Tensor, "... queries keys"] | None = None,
     use_separate_proj_weight: bool = False,
-    q_proj_weight: Tensor | None = None,
-    k_proj_weight: Tensor | None = None,
-    v_proj_weight: Tensor | None = None,
-    static_k: Tensor | None = None,
-    static_v: Tensor | None = None,
+    q_proj_weight: Float[Tensor, "dim dim"] | None = None,
+    k_proj_weight: Float[Tensor, "dim key_dim"] | None = None,
+    v_proj_weight: Float[Tensor, "dim value_dim"] | None = None,
+    static_k: Float[Tensor, "batch_heads keys head_dim"] | None = None,
+    static_v: Float[Tensor, "batch_heads keys head_dim"] | None = None,
     average_attn_weights: bool = True,
     is_causal: bool = False,
-) -> Tensor:
+) -> Float[Tensor, "queries batch dim"]:
     """The output of `F.multi_head_attention_forward` by its definition, (length, batch, dim).
 
     torch runs it as one opaque call; written out, its linear maps and attention can be intercepted.
@@ -74,13 +85,14 @@ def multi_head_attention(
             "nn.MultiheadAttention with add_bias_kv, add_zero_attn or static keys is not "
             "explained: it attends to keys that are no tokens."
         )
-    if use_separate_proj_weight:
+    if in_proj_weight is None or use_separate_proj_weight:
         weights = q_proj_weight, k_proj_weight, v_proj_weight
     else:
         weights = in_proj_weight.chunk(3)
     biases = in_proj_bias.chunk(3) if in_proj_bias is not None else (None, None, None)
 
-    def heads(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def heads(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+        assert weight is not None, "torch demands three weights where they are separate"
         length, batch, _ = x.shape
         return F.linear(x, weight, bias).view(length, batch, num_heads, -1).permute(1, 2, 0, 3)
 
@@ -92,7 +104,7 @@ def multi_head_attention(
     return F.linear(joined, out_proj_weight, out_proj_bias)
 
 
-def wants_weights(*args, **kwargs) -> str:
+def wants_weights(*args: object, **kwargs: object) -> str:
     """Return "average", "heads" or "" for the attention weights that such a call asks for."""
     bound = inspect.signature(multi_head_attention).bind(*args, **kwargs)
     bound.apply_defaults()

@@ -14,10 +14,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from xai_lib.tracing.guards import JOINS
-from xai_lib.tracing.marks import Chain, State, state_of
+from xai_lib.tracing.marks import CHAIN, MINGLED, ORIGIN, Chain, State, leave, state_of
 from xai_lib.tracing.ops import PRODUCTS, ROUTING
 from xai_lib.tracing.sites import Site
 
@@ -39,55 +40,59 @@ class Chains:
     """
 
     def __init__(
-        self, sources: Mapping[str, tuple[Tensor, ...]] | None = None, focus: str | None = None
+        self,
+        sources: Mapping[str, tuple[Shaped[Tensor, "..."], ...]] | None = None,
+        focus: str | None = None,
     ):
         self.focus = focus
         self.found: list[Chain] = []
         self.mingled = False
         for name, tensors in (sources or {}).items():
             for x in tensors:
-                x._xai_origin = name
+                leave(x, ORIGIN, name)
 
-    def follow(self, name: str, output: Tensor, args, kwargs) -> None:
+    def follow(self, name: str, output: Shaped[Tensor, "..."], args: tuple, kwargs: dict) -> None:
         """Mark the output of the operation `name` with the chain of its operands."""
         operands = list(_tensors((*args, *kwargs.values())))
         if output.is_floating_point():
             self._watch(name, output, operands, args, kwargs)
-        if hasattr(output, "_xai_chain"):
+        if state_of(output) is not None:
             return
         if not output.is_floating_point():
-            if output.dtype != bool and (origin := _origin(operands, floating=False)):
-                output._xai_origin = origin
+            if origin := _origin(operands, floating=False):
+                leave(output, ORIGIN, origin)
             return
-        states = [x._xai_chain for x in operands if hasattr(x, "_xai_chain")]
+        states = _states(operands)
         if states:
             joined = _side_by_side(name, operands, args, kwargs)
-            output._xai_chain = self._join(operands) if joined else _latest(states)
+            leave(output, CHAIN, self._join(operands) if joined else _latest(states))
             return
         floating = name != "embedding"
         origin = _origin(operands, floating)
         if origin and floating and name in ROUTING:
-            output._xai_origin = origin
+            leave(output, ORIGIN, origin)
         elif origin:
-            output._xai_chain = Chain(origin), 0
+            leave(output, CHAIN, (Chain(origin), 0))
 
-    def write(self, target: Tensor, value) -> None:
+    def write(self, target: Shaped[Tensor, "..."], value: object) -> None:
         """Note that `value` was written into some places of `target`."""
         state = state_of(value)
-        if state is None or not target.is_floating_point():
+        if state is None or not isinstance(value, Tensor) or not target.is_floating_point():
             return
         if state_of(target) is None:
-            target._xai_chain = state
+            leave(target, CHAIN, state)
         self._watch("setitem", target, [target, value], (), {})
 
     def _watch(self, name: str, output: Tensor, operands: list[Tensor], args, kwargs) -> None:
         """Mark what two streams were put together in, element by element, and all made of it."""
-        names = {x._xai_chain[0].name for x in operands if hasattr(x, "_xai_chain")}
+        names = {chain.name for chain, _ in _states(operands)}
         apart = len(names) < 2 or name in MEETINGS or _side_by_side(name, operands, args, kwargs)
-        if not apart or any(hasattr(x, "_xai_mingled") for x in operands):
-            output._xai_mingled = True
+        if not apart or any(hasattr(x, MINGLED) for x in operands):
+            leave(output, MINGLED, True)
 
-    def sees(self, query: Tensor, key: Tensor | None = None) -> bool:
+    def sees(
+        self, query: Shaped[Tensor, "..."], key: Shaped[Tensor, "... keys dim"] | None = None
+    ) -> bool:
         """Whether attention of `query` (or its probabilities) to `key` is to be met.
 
         A single query that no input made pools the tokens it looks at, and is part of their chain.
@@ -97,14 +102,14 @@ class Chains:
             state = state_of(key)
         return self.focus is None or (state is not None and state[0].name == self.focus)
 
-    def meet(self, site: Site, output: Tensor) -> None:
+    def meet(self, site: Site, output: Float[Tensor, "... queries dim"]) -> None:
         """Note between which chains a site lies, and mark its output."""
         query, key = state_of(site.probs), state_of(site.value)
-        self.mingled |= any(hasattr(x, "_xai_mingled") for x in (site.probs, site.value))
+        self.mingled |= any(hasattr(x, MINGLED) for x in (site.probs, site.value))
         if query is None:
             # What no input made: learned queries, or a decoder's start.
             apart = key is None or (site.queries != site.keys and self.focus is None)
-            query = (Chain("queries"), 0) if apart else key
+            query = (Chain("queries"), 0) if apart or key is None else key
         key = query if key is None else key
         for (chain, _), count in ((key, site.keys), (query, site.queries)):
             self._register(chain, count)
@@ -112,11 +117,11 @@ class Chains:
         site.ordinal = len(chain.sites)
         site.query, site.key = query, key
         chain.sites.append(site.index)
-        output._xai_chain = chain, site.index + 1
+        leave(output, CHAIN, (chain, site.index + 1))
 
-    def pass_by(self, query: Tensor, output: Tensor) -> None:
+    def pass_by(self, query: Shaped[Tensor, "..."], output: Shaped[Tensor, "..."]) -> None:
         """Mark what attention out of focus brings: it stays with what asked, not what was read."""
-        output._xai_chain = state_of(query) or (Chain("queries"), 0)
+        leave(output, CHAIN, state_of(query) or (Chain("queries"), 0))
 
     def _register(self, chain: Chain, tokens: int) -> None:
         if chain in self.found:
@@ -142,18 +147,24 @@ class Chains:
         found: list[tuple[Chain | None, int, int]] = []
         for state, x in zip(states, parts, strict=True):
             chain, version = state or (None, 0)
-            fresh = chain is not None and chain.parts and not version
-            found += chain.parts if fresh else [(chain, version, x.shape[1])]
+            if chain is not None and chain.parts and not version:
+                found += chain.parts
+            else:
+                found.append((chain, version, x.shape[1]))
         return Chain("joint", tuple(found)), 0
 
 
-def carry(root: Tensor, x: Tensor) -> None:
+def carry(root: Shaped[Tensor, "..."], x: Shaped[Tensor, "..."]) -> None:
     """Give `root`, which stands for x from now on, the chain of x."""
     state = state_of(x)
     if state is not None:
-        root._xai_chain = state
-    if hasattr(x, "_xai_mingled"):
-        root._xai_mingled = True
+        leave(root, CHAIN, state)
+    if hasattr(x, MINGLED):
+        leave(root, MINGLED, True)
+
+
+def _states(operands: list[Tensor]) -> list[State]:
+    return [state for state in map(state_of, operands) if state is not None]
 
 
 def _latest(states: list[State]) -> State:
@@ -164,7 +175,7 @@ def _latest(states: list[State]) -> State:
 
 def _origin(operands: list[Tensor], floating: bool) -> str | None:
     named = (x for x in operands if x.is_floating_point() == floating)
-    return next((x._xai_origin for x in named if hasattr(x, "_xai_origin")), None)
+    return next((getattr(x, ORIGIN) for x in named if hasattr(x, ORIGIN)), None)
 
 
 def _side_by_side(name: str, operands: list[Tensor], args, kwargs) -> bool:

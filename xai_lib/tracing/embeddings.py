@@ -7,6 +7,7 @@ nothing needs to be known of where a model adds positions, types or a projection
 
 from __future__ import annotations
 
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from xai_lib.tracing.sites import Site
@@ -28,7 +29,7 @@ class Embeddings:
         tokens: int,
         *,
         root: bool = False,
-        supply: Tensor | None = None,
+        supply: Float[Tensor, "batch tokens dim"] | None = None,
         place: int = -1,
         words: int | None = None,
     ):
@@ -36,13 +37,13 @@ class Embeddings:
         self.words = tokens if words is None else words
         self.place = place
         self.exchanges = root or supply is not None
-        self.found: Tensor | None = None
+        self.found: Float[Tensor, "batch tokens dim"] | None = None
         self.supplied = False
         self._made: list[Tensor] = []
         self._first: Site | None = None
         self._settled = False
 
-    def after(self, name: str, output: Tensor) -> Tensor:
+    def after(self, name: str, output: Shaped[Tensor, "..."]) -> Shaped[Tensor, "..."]:
         """Take note of what an operation before the first attention made; return what to use."""
         if output.dim() != 3 or not output.is_floating_point():
             return output

@@ -13,63 +13,61 @@ from __future__ import annotations
 
 import weakref
 
+import torch
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
+from xai_lib.tracing.guards import Mixing
+from xai_lib.tracing.marks import AFTER, STAGE, leave, mark_of
 from xai_lib.tracing.ops import REORDERING, ROUTING, SUMS
 from xai_lib.tracing.sites import Site
 
-Mark = tuple[str, object]
 
-
-def mark_of(x) -> Mark:
-    """Return the mark of a tensor, ("", None) where it has none."""
-    return getattr(x, "_xai", ("", None))
-
-
-def mark_site_output(output: Tensor, site: Site) -> None:
+def mark_site_output(output: Float[Tensor, "..."], site: Site) -> None:
     """Start following the attended values of a site."""
-    output._xai = ("mixed", weakref.ref(site))
+    leave(output, STAGE, ("mixed", weakref.ref(site)))
 
 
-def stop_following(output: Tensor) -> None:
+def stop_following(output: Float[Tensor, "..."]) -> None:
     """Mark what comes of probabilities of which no site is made: nothing that is computed of it
     stems from a softmax."""
-    output._xai = "", None
+    leave(output, STAGE, ("", None))
 
 
-def heads_within(probs: Tensor) -> int:
+def heads_within(probs: Shaped[Tensor, "..."]) -> int:
     """Return how many heads share the first dimension with the samples; 0 where none do."""
     made = mark_of(probs)[1]
-    flat = made is not None and len(made) == 4 and probs.dim() == 3
-    return made[1] if flat and probs.shape == (made[:2].numel(), *made[2:]) else 0
+    if not isinstance(made, torch.Size) or len(made) != 4:
+        return 0
+    return made[1] if probs.shape == (made[:2].numel(), *made[2:]) else 0
 
 
-def follow(name: str, output: Tensor, args, kwargs) -> None:
+def follow(name: str, output: Shaped[Tensor, "..."], args: tuple, kwargs: dict) -> None:
     """Mark the output of the operation `name`; note in its site what the operation tells of it."""
     if name == "softmax":
-        stage, mixing = mark_of(args[0])
-        if stage == "scores":
+        mixing = mark_of(args[0])[1]
+        if isinstance(mixing, Mixing):
             mixing.resolve()
-        output._xai = ("probs", output.shape)
+        leave(output, STAGE, ("probs", output.shape))
         return
     operands = [x for x in args[:2] if isinstance(x, Tensor)]
     marked = next((x for x in operands if mark_of(x)[0]), None)
-    if marked is None or hasattr(output, "_xai"):
+    if marked is None or hasattr(output, STAGE):
         return
-    stage, reference = marked._xai
+    stage, reference = mark_of(marked)
     others = [x for x in operands if x is not marked]
-    if stage == "scores":
-        for other in others:
-            if mark_of(other)[0] == "scores":
-                reference.join(mark_of(other)[1])
-        output._xai = marked._xai
+    if isinstance(reference, Mixing):
+        for other in (mark_of(x)[1] for x in others):
+            if isinstance(other, Mixing):
+                reference.join(other)
+        leave(output, STAGE, (stage, reference))
         return
     carried = name in ROUTING or "dropout" in name
     if stage in ("probs", "talked"):
         kept = None if name in REORDERING else reference
-        output._xai = (stage if carried else "talked", kept)
+        leave(output, STAGE, (stage if carried else "talked", kept))
         return
-    site = reference()
+    site = reference() if isinstance(reference, weakref.ref) else None
     if site is None:
         return
     if not carried and kwargs.get("alpha", 1) != 1:
@@ -77,7 +75,7 @@ def follow(name: str, output: Tensor, args, kwargs) -> None:
     elif not carried:
         stage = _next_stage(stage, name, site, others)
     if stage:
-        output._xai = (stage, reference)
+        leave(output, STAGE, (stage, reference))
 
 
 def _next_stage(stage: str, name: str, site: Site, others: list[Tensor]) -> str:
@@ -107,4 +105,4 @@ def _next_stage(stage: str, name: str, site: Site, others: list[Tensor]) -> str:
 
 def _made_after(site: Site, x: Tensor) -> bool:
     """Whether x was computed after the site was met (views of earlier tensors do not count)."""
-    return getattr(x, "_xai_after", 0) > site.index
+    return getattr(x, AFTER, 0) > site.index

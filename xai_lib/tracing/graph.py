@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 
-def substituted(args, replaced: dict[int, tuple[Tensor, Tensor]]):
+def substituted(args: tuple, replaced: dict[int, tuple[Shaped[Tensor, "..."], object]]) -> tuple:
     """Return args with every tensor that was written to out of place exchanged for its result."""
 
     def current(x):
@@ -17,7 +18,7 @@ def substituted(args, replaced: dict[int, tuple[Tensor, Tensor]]):
     return tuple(type(a)(map(current, a)) if type(a) in (list, tuple) else current(a) for a in args)
 
 
-def feeds(x: Tensor | None, logits: Tensor) -> bool:
+def feeds(x: Shaped[Tensor, "..."] | None, logits: Float[Tensor, "..."]) -> bool:
     """Whether the logits are computed from x."""
     if x is None or not (x.requires_grad and logits.requires_grad):
         return False

@@ -7,7 +7,10 @@ from class and register tokens wherever the model puts those.
 
 from __future__ import annotations
 
+from jaxtyping import Shaped
 from torch import Tensor, nn
+
+from xai_lib.tracing.marks import PATCHES, STAGE, leave
 
 JOINS = frozenset(("cat", "concat", "concatenate"))
 
@@ -68,26 +71,30 @@ class Guards:
             )
         return None
 
-    def product(self, a: Tensor, b: Tensor, output: Tensor) -> None:
+    def product(
+        self, a: Shaped[Tensor, "..."], b: Shaped[Tensor, "..."], output: Shaped[Tensor, "..."]
+    ) -> None:
         """Watch a batched product of two activations until its softmax."""
         constant = isinstance(a, nn.Parameter) or isinstance(b, nn.Parameter)
-        if constant or min(a.dim(), b.dim()) < 3 or hasattr(output, "_xai"):
+        if constant or min(a.dim(), b.dim()) < 3 or hasattr(output, STAGE):
             return
         mixing = Mixing()
         self._mixings.append(mixing)
-        output._xai = ("scores", mixing)
+        leave(output, STAGE, ("scores", mixing))
 
-    def follow_patches(self, name: str, output: Tensor, args, kwargs) -> None:
+    def follow_patches(
+        self, name: str, output: Shaped[Tensor, "..."], args: tuple, kwargs: dict
+    ) -> None:
         """Follow the patch embedding and count the tokens that are joined in front of it."""
         if name not in JOINS:
-            if any(hasattr(x, "_xai_patches") for x in args[:2]):
-                output._xai_patches = True
+            if any(hasattr(x, PATCHES) for x in args[:2]):
+                leave(output, PATCHES, True)
             return
         parts = list(args[0])
-        place = next((i for i, x in enumerate(parts) if hasattr(x, "_xai_patches")), None)
+        place = next((i for i, x in enumerate(parts) if hasattr(x, PATCHES)), None)
         if place is None:
             return
-        output._xai_patches = True
+        leave(output, PATCHES, True)
         dim = kwargs.get("dim", args[1] if len(args) > 1 else 0)
         if output.dim() == 3 and dim % 3 != 2:
             before = sum(x.shape[dim] for x in parts[:place])

@@ -5,31 +5,83 @@ One method per value of `xai_lib.tracing.ops.KINDS`.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 import xai_lib.tracing.arguments as arguments
 import xai_lib.tracing.attention as attention
 from xai_lib.errors import UnsupportedModelError
 from xai_lib.rules import gemm
+from xai_lib.rules.gate import Switch
 from xai_lib.rules.linear import ConvMap
 from xai_lib.rules.linear import linear as ruled_linear
-from xai_lib.rules.rulesets import scaled_product
-from xai_lib.tracing.follow import heads_within, mark_of
+from xai_lib.rules.rulesets import RuleSet, scaled_product
+from xai_lib.tracing.embeddings import Embeddings
+from xai_lib.tracing.follow import heads_within
+from xai_lib.tracing.guards import Guards, Mixing
+from xai_lib.tracing.marks import PATCHES, STAGE, leave, mark_of
+from xai_lib.tracing.masks import HeadMask
 from xai_lib.tracing.ops import bare_name
 from xai_lib.tracing.sources import common_source, is_own_mean
 
 
-class Handlers:
+class Handlers(TorchFunctionMode, ABC):
     """Operations of an intercepted pass; `Trace` adds the sites and the bookkeeping.
 
     Every method takes (func, args, kwargs) as the model called them and returns the output.
     """
 
+    rules: RuleSet | None
+    switch: Switch
+    guards: Guards
+    embeddings: Embeddings | None
+    mask: HeadMask | None
+    fused: int
+    grid: tuple[int, int] | None
+    patch: tuple[int, int] | None
+    _count: int
+    _embeddings: list[Tensor]
+    _recent: Tensor | None
+    _wants_weights: bool
+
+    @abstractmethod
+    def _plain(self, name: str, func: Callable[..., Any], args: tuple, kwargs: dict) -> Any:
+        """Run an operation that no handler is for."""
+
+    @abstractmethod
+    def _meet(self, probs: Tensor, value: Tensor) -> Tensor:
+        """Run the product of attention probabilities and values, a site."""
+
+    @abstractmethod
+    def _meet_flattened(self, probs: Tensor, value: Tensor) -> Tensor:
+        """The same where samples and heads share the first dimension."""
+
+    @abstractmethod
+    def _pass_by(self, func: Callable[..., Any], args: tuple, kwargs: dict) -> Any:
+        """Run an attention call that nobody looks into."""
+
+    @abstractmethod
+    def _in_focus(self, x: Tensor, key: Tensor | None = None) -> bool: ...
+
+    @abstractmethod
+    def _standing_for(self, x: Tensor, other: Tensor) -> Tensor: ...
+
+    def _rules_of(self, *operands: object) -> RuleSet | None:
+        """Return the rule set where one of the operands carries a gradient, else None."""
+        if self.rules is None:
+            return None
+        carried = any(isinstance(x, Tensor) and x.requires_grad for x in operands)
+        return self.rules if carried else None
+
     def _fused_attention(self, func, args, kwargs):
         query, key = (*args, *(kwargs[k] for k in ("query", "key") if k in kwargs))[:2]
-        beside = not (self._in_focus(query, key) or self._ruled(*args, *kwargs.values()))
+        beside = not (self._in_focus(query, key) or self._rules_of(*args, *kwargs.values()))
         opaque = self.mask is None and not self._wants_weights
         if opaque and (self._count < self.fused or beside):
             return self._pass_by(func, args, kwargs)
@@ -53,8 +105,7 @@ class Handlers:
         if mask is not None and mask.dtype == torch.bool:
             scores = scores.masked_fill(~mask, float("-inf"))
         elif mask is not None:
-            total = scores + mask
-            scores = self._masked(scores, mask, total) if self._ruled(scores, mask) else total
+            scores = self._masked(scores, mask, scores + mask)
         probs = self._pointwise(
             F.softmax, (scores,), {"dim": -1, "dtype": arguments.softmax_dtype(scores)}
         )
@@ -74,14 +125,14 @@ class Handlers:
         probs, self._recent = self._recent, None
         if not asked:
             return output, None
-        return output, probs.mean(1) if asked == "average" else probs
+        return output, probs.mean(1) if probs is not None and asked == "average" else probs
 
     def _linear(self, func, args, kwargs):
         x, weight, bias = arguments.linear_arguments(*args, **kwargs)
         if not self._count and x.dim() == 3:
             self._embeddings.append(x)
         if weight.requires_grad or weight.layout != torch.strided or x.dtype != weight.dtype:
-            if self._ruled(x):
+            if self._rules_of(x):
                 raise UnsupportedModelError(
                     f"A linear layer has {weight.dtype} weights for {x.dtype} inputs, for which no "
                     "relevance rule is defined. Convert the model to one dtype, e.g. model.float()."
@@ -96,20 +147,20 @@ class Handlers:
     def _conv(self, func, args, kwargs):
         output = func(*args, **kwargs)
         x, weight, bias, options = arguments.conv_arguments(*args, **kwargs)
+        rules = self._rules_of(x)
         first = self.grid is None and weight.dim() == 4
         if self._count:
             self.guards.convolved |= weight.shape[2:].numel() > 1
         elif weight.dim() == 4:
-            self.grid = tuple(output.shape[-2:])
-            self.patch = tuple(weight.shape[-2:]) if first else None
-            output._xai_patches = True
-        if not self._ruled(x):
+            self.grid = output.shape[-2], output.shape[-1]
+            self.patch = (weight.shape[-2], weight.shape[-1]) if first else None
+            leave(output, PATCHES, True)
+        if rules is None:
             return output
-        output = self.rules.conv(
-            x, ConvMap(weight, bias, options, scratch=self.switch.scratch), output, pixels=first
-        )
+        op = ConvMap(weight, bias, options, scratch=self.switch.scratch)
+        output = rules.conv(x, op, output, pixels=first)
         if weight.dim() == 4:
-            output._xai_patches = True
+            leave(output, PATCHES, True)
         return output
 
     def _matmul(self, func, args, kwargs):
@@ -127,60 +178,66 @@ class Handlers:
         bias, a, b, alpha, beta = arguments.baddbmm_arguments(*args, **kwargs)
         scores = self._product(a, b, alpha)
         self.guards.product(a, b, scores)
-        total = bias * beta + scores
-        if self._ruled(scores):
-            total = self._masked(scores, bias * beta, total)
-        total._xai = mark_of(scores)
+        mask = bias * beta
+        total = mask + scores
+        if self._rules_of(scores):
+            total = self._masked(scores, mask, total)
+        leave(total, STAGE, mark_of(scores))
         return total
 
     def _product(self, a: Tensor, b: Tensor, factor: float = 1.0) -> Tensor:
-        if not self._ruled(a, b):
+        rules = self._rules_of(a, b)
+        if rules is None:
             return scaled_product(a, b, factor)
         if not b.requires_grad and b.dim() == 2:
-            return self.rules.linear(a, b.t())
+            return rules.linear(a, b.t())
         if not a.requires_grad and a.dim() == b.dim() == 2:
             # Scores of images with fixed texts: a linear map of b.
-            return self.rules.linear(b.t(), a).t()
+            return rules.linear(b.t(), a).t()
         both = a.requires_grad and b.requires_grad
-        return self.rules.matmul(a, b, factor, 0.5 if both else 1.0)
+        return rules.matmul(a, b, factor, 0.5 if both else 1.0)
 
     def _einsum(self, func, args, kwargs):
         equation, *operands = args
         operands = list(operands[0]) if isinstance(operands[0], list | tuple) else operands
         marked = mark_of(operands[0])[0] in ("probs", "talked")
-        if marked and len(operands) == 2 and arguments.is_mixing(equation, operands):
+        if marked and len(operands) == 2 and arguments.is_mixing(equation):
             return self._meet(*operands)
-        if not self._ruled(*operands):
+        rules = self._rules_of(*operands)
+        if rules is None:
             output = func(equation, *operands, **kwargs)
         elif len(operands) != 2:
             raise UnsupportedModelError("No relevance rule for einsum of other than two operands.")
         else:
-            output = self.rules.bilinear(lambda a, b: func(equation, a, b), *operands)
+            a, b = operands
+            output = rules.bilinear(lambda a, b: func(equation, a, b), a, b)
         if len(operands) == 2:
-            self.guards.product(*operands, output)
+            self.guards.product(operands[0], operands[1], output)
         return output
 
     def _multiply(self, func, args, kwargs):
         output = func(*args, **kwargs)
         a, b = args[:2]
-        if not self._ruled(a, b):
+        rules = self._rules_of(a, b)
+        if rules is None:
             return output
         both = all(isinstance(x, Tensor) and x.requires_grad for x in (a, b))
         if both:
-            return self._combined(self.rules.gating, a, b, output)
+            return _combined(rules, rules.gating, a, b, output)
         return self._scale(a if isinstance(a, Tensor) and a.requires_grad else b, output)
 
     def _divide(self, func, args, kwargs):
         output = func(*args, **kwargs)
         a, b = args[:2]
-        if not self._ruled(a, b):
+        rules = self._rules_of(a, b)
+        if rules is None:
             return output
         if isinstance(b, Tensor) and b.requires_grad:
             if bare_name(func).startswith("r") or not isinstance(a, Tensor):
                 return self._plain("reciprocal", func, args, kwargs)
             if b.shape[-1:] != output.shape[-1:]:
-                return self.rules.normalised(a, b, output)
-            return self._combined(self.rules.gating, a, b, output)
+                return rules.normalised(a, b, output)
+            return _combined(rules, rules.gating, a, b, output)
         return self._scale(a, output)
 
     def _length(self, func, args, kwargs):
@@ -188,7 +245,7 @@ class Handlers:
         output = func(*args, **kwargs)
         x = args[0]
         euclidean = kwargs.get("p", kwargs.get("ord", args[1] if len(args) > 1 else 2)) in (2, None)
-        if not self._ruled(x):
+        if not self._rules_of(x):
             return output
         if not euclidean or output.shape != (*x.shape[:-1], 1):
             return self._plain(bare_name(func), func, args, kwargs)
@@ -196,12 +253,14 @@ class Handlers:
         return self._pointwise(torch.sqrt, (self._pool(torch.sum, (squares, -1, True), {}),), {})
 
     def _scale(self, x: Tensor, output: Tensor) -> Tensor:
-        return self.rules.scale(x, output) if self._ruled(x) else output
+        rules = self._rules_of(x)
+        return output if rules is None else rules.scale(x, output)
 
     def _add(self, func, args, kwargs):
         output = func(*args, **kwargs)
         a, b = args[:2]
-        if not self._ruled(a, b):
+        rules = self._rules_of(a, b)
+        if rules is None:
             return output
         name = bare_name(func)
         if name == "rsub":
@@ -211,45 +270,53 @@ class Handlers:
         if factor != 1:
             b = self._scale(b, b * factor)
         for x, other in ((a, b), (b, a)):
-            stage, mixing = mark_of(x)
-            if stage == "scores":
+            mixing = mark_of(x)[1]
+            if isinstance(mixing, Mixing):
                 mixing.summed = True
                 return self._masked(x, other, output)
         if _is_bias(b):
             # The bias of a normalisation or map written by hand takes no share, as elsewhere.
             return self._scale(a, output)
         if is_own_mean(a, b):
-            return self.rules.centred(a, output)
-        return self._combined(self.rules.add, a, b, output)
-
-    def _combined(self, rule, a: Tensor, b: Tensor, output: Tensor) -> Tensor:
-        """Follow the rule of two operands, or that of activations where they are but one."""
-        source = common_source(a, b, output)
-        return rule(a, b, output) if source is None else self.rules.activation(source, output)
+            return rules.centred(a, output)
+        return _combined(rules, rules.add, a, b, output)
 
     def _masked(self, scores: Tensor, mask: Tensor, output: Tensor) -> Tensor:
         """Attention scores plus a mask, which takes no share; a position bias does."""
-        if self.rules.published or not attention.is_mask(mask):
-            return self.rules.add(scores, mask, output)
-        return self.rules.scale(scores, output)
+        rules = self._rules_of(scores, mask)
+        if rules is None:
+            return output
+        if rules.published or not attention.is_mask(mask):
+            return rules.add(scores, mask, output)
+        return rules.scale(scores, output)
 
     def _pool(self, func, args, kwargs):
-        if not self._ruled(args[0]):
+        rules = self._rules_of(args[0])
+        if rules is None:
             return func(*args, **kwargs)
-        return self.rules.pool(lambda x: func(x, *args[1:], **kwargs), args[0])
+        return rules.pool(lambda x: func(x, *args[1:], **kwargs), args[0])
 
     def _pointwise(self, func, args, kwargs):
         x = args[0]
-        if bare_name(func) == "pow" and any(self._ruled(p) for p in args[1:]):
+        if bare_name(func) == "pow" and self._rules_of(*args[1:]):
             return self._plain("pow", func, args, kwargs)
         if "norm" in bare_name(func) and not self._count and x.dim() == 3:
             self._embeddings.append(x)
-        if not self._ruled(x):
+        rules = self._rules_of(x)
+        if rules is None:
             return func(*args, **kwargs)
-        stage, mixing = mark_of(x)
-        if stage == "scores" and self.embeddings is not None and not mixing.summed:
-            args = self.rules.unmasked(x), *args[1:]
-        return self.rules.pointwise(func, args, kwargs)
+        mixing = mark_of(x)[1]
+        if isinstance(mixing, Mixing) and self.embeddings is not None and not mixing.summed:
+            args = rules.unmasked(x), *args[1:]
+        return rules.pointwise(func, args, kwargs)
+
+
+def _combined(
+    rules: RuleSet, rule: Callable[..., Tensor], a: Tensor, b: Tensor, output: Tensor
+) -> Tensor:
+    """Follow the rule of two operands, or that of activations where they are but one."""
+    source = common_source(a, b, output)
+    return rule(a, b, output) if source is None else rules.activation(source, output)
 
 
 def _is_bias(b: Tensor) -> bool:

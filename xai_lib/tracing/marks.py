@@ -1,8 +1,15 @@
-"""Marks of tensors: which chain of tokens one belongs to, and how many sites it has passed."""
+"""Marks of tensors: attributes of the Python object, which go with it.
+
+A tensor is marked with the input it was made from, with the chain of tokens it belongs to and how
+many sites that has passed, and with its stage on the way through attention (`follow`).
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+
+from jaxtyping import Shaped
+from torch import Tensor
 
 
 @dataclass(eq=False)
@@ -20,8 +27,23 @@ class Chain:
 
 
 State = tuple[Chain, int]
+Mark = tuple[str, object]
+
+# The names of the attributes.
+STAGE, CHAIN, ORIGIN = "_xai", "_xai_chain", "_xai_origin"
+MINGLED, PATCHES, AFTER = "_xai_mingled", "_xai_patches", "_xai_after"
 
 
-def state_of(x) -> State | None:
+def leave(x: Shaped[Tensor, "..."], name: str, value: object) -> None:
+    """Leave the mark `name` on a tensor."""
+    setattr(x, name, value)
+
+
+def state_of(x: object) -> State | None:
     """Return (chain, version) of a tensor, None where it belongs to no chain."""
-    return getattr(x, "_xai_chain", None)
+    return getattr(x, CHAIN, None)
+
+
+def mark_of(x: object) -> Mark:
+    """Return the (stage, what it belongs to) of a tensor, ("", None) where it has none."""
+    return getattr(x, STAGE, ("", None))

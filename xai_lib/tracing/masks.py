@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from jaxtyping import Float
 from torch import Tensor
 
 from xai_lib.errors import InputError
@@ -21,12 +22,16 @@ class HeadMask:
     """
 
     def __init__(
-        self, keep: Mapping[int, Tensor], places: Mapping[int, tuple[str, int]] | None = None
+        self,
+        keep: Mapping[int, Float[Tensor, "..."]],
+        places: Mapping[int, tuple[str, int]] | None = None,
     ):
         self.keep = dict(keep)
         self.places = dict(places or {})
 
-    def apply(self, number: int, probs: Tensor) -> Tensor:
+    def apply(
+        self, number: int, probs: Float[Tensor, "*samples_heads queries keys"]
+    ) -> Float[Tensor, "*samples_heads queries keys"]:
         """Return `probs` (samples, heads, queries, keys) of attention call `number`, masked."""
         keep = self.keep.get(number)
         if keep is None:

@@ -8,6 +8,7 @@ relevance pass rather than answered wrongly.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 
 import torch
@@ -79,7 +80,7 @@ REORDERING = frozenset(
 
 
 @cache
-def bare_name(func) -> str:
+def bare_name(func: Callable) -> str:
     """Return the operation's name without underscores: `Tensor.__iadd__` is "add"."""
     name = getattr(func, "__name__", str(func))
     if name == "__get__":
@@ -90,7 +91,7 @@ def bare_name(func) -> str:
 
 
 @cache
-def out_of_place(func):
+def out_of_place(func: Callable) -> Callable | None:
     """Return the function that computes what an in-place `func` writes; None for others.
 
     `x += y` and `x.add_(y)` both arrive as "add_".

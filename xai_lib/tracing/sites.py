@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from jaxtyping import Float
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from xai_lib.tracing.marks import State
+from xai_lib.tracing.marks import State
 
 
 @dataclass
@@ -34,13 +33,13 @@ class Site:
 
     index: int
     name: str
-    probs: Tensor
-    value: Tensor
-    output: Tensor | None = None
-    projection: Tensor | None = None
-    branch_scale: Tensor | None = None
-    residual: Tensor | None = None
-    skip: Tensor | None = None
+    probs: Float[Tensor, "... queries keys"]
+    value: Float[Tensor, "... keys dim"]
+    output: Float[Tensor, "... queries dim"] | None = None
+    projection: Float[Tensor, "outputs inputs"] | None = None
+    branch_scale: Float[Tensor, "..."] | None = None
+    residual: Float[Tensor, "..."] | None = None
+    skip: Float[Tensor, "..."] | None = None
     mixes_heads: bool = False
     query: State | None = None
     key: State | None = None
@@ -50,7 +49,8 @@ class Site:
     @property
     def kind(self) -> str:
         """Return "self", or "cross" where one chain looks at another."""
-        return "self" if self.query is None or self.query[0] is self.key[0] else "cross"
+        apart = self.query is not None and self.key is not None and self.query[0] is not self.key[0]
+        return "cross" if apart else "self"
 
     @property
     def sequence_first(self) -> bool:

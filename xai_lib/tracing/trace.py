@@ -7,25 +7,25 @@ from collections.abc import Callable
 from typing import Literal
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 
 from xai_lib.errors import UnsupportedModelError
 from xai_lib.rules.gate import Switch
+from xai_lib.rules.rulesets import RuleSet
 from xai_lib.tracing.chains import Chains, carry
 from xai_lib.tracing.embeddings import Embeddings
 from xai_lib.tracing.follow import (
     follow,
     heads_within,
-    mark_of,
     mark_site_output,
     stop_following,
 )
 from xai_lib.tracing.graph import feeds, substituted
 from xai_lib.tracing.guards import Guards
 from xai_lib.tracing.handlers import Handlers
-from xai_lib.tracing.marks import state_of
+from xai_lib.tracing.marks import AFTER, STAGE, leave, mark_of, state_of
 from xai_lib.tracing.masks import HeadMask
 from xai_lib.tracing.ops import KINDS, ROUTING, bare_name, out_of_place
 from xai_lib.tracing.sites import Site, caller_name
@@ -41,7 +41,7 @@ MASKS = ("mul", "rmul", "multiply", "masked_fill", "where")
 Graph = Literal["as_is", "sites", "last", "readout"]
 
 
-class Trace(Handlers, TorchFunctionMode):
+class Trace(Handlers):
     """Intercepts every torch call of a forward pass; touches neither the model nor its classes.
 
     graph: where the autograd graph starts.
@@ -71,7 +71,7 @@ class Trace(Handlers, TorchFunctionMode):
         *,
         graph: Graph = "as_is",
         first_site: int = 0,
-        rules=None,
+        rules: RuleSet | None = None,
         on_site: Callable[[Site], None] | None = None,
         keep: bool = True,
         embeddings: Embeddings | None = None,
@@ -86,11 +86,11 @@ class Trace(Handlers, TorchFunctionMode):
         self.rules, self.on_site, self.keep = rules, on_site, keep
         self.embeddings, self.fused = embeddings, fused
         self.chains, self.mask, self.tape = chains, mask, tape
-        self.switch: Switch = rules.switch if rules is not None else Switch()
+        self.switch = rules.switch if rules is not None else Switch()
         self.grid: tuple[int, int] | None = None
         self.patch: tuple[int, int] | None = None
-        self.tokens: Tensor | None = None
-        self.readout: Tensor | None = None
+        self.tokens: Float[Tensor, "batch tokens dim"] | None = None
+        self.readout: Float[Tensor, "batch tokens dim"] | None = None
         self._names = {id(m): n for n, m in model.named_modules()} if model is not None else {}
         self.shapes: list[tuple[int, int, int]] = []
         self.mixes_heads = False
@@ -102,7 +102,7 @@ class Trace(Handlers, TorchFunctionMode):
         self._embeddings: list[Tensor] = []
         self._live: list[weakref.ref] = []
         # In-place operands and what stands for them from then on.
-        self._replaced: dict[int, tuple[Tensor, Tensor]] = {}
+        self._replaced: dict[int, tuple[Tensor, object]] = {}
         # The probabilities of the last attention call, and whether its caller wants them.
         self._recent: Tensor | None = None
         self._wants_weights = False
@@ -170,10 +170,10 @@ class Trace(Handlers, TorchFunctionMode):
                 "rule is defined. Use a gradient or attention method, such as "
                 "'integrated_gradients' or 'generic_attention'."
             )
-        if name == "multinomial" and args and output.shape[-1] == args[0].shape[-1]:
+        if name == "multinomial" and args and isinstance(output, Tensor):
             # ViLT draws all patches in an order of chance; any order gives its logits, and in their
             # own every pass has the same tokens, at the places that the image has them.
-            return output.sort(-1).values
+            return output.sort(-1).values if output.shape[-1] == args[0].shape[-1] else output
         if name == "getitem" and carries and isinstance(output, Tensor):
             return self.rules.select(args[0], output) if self.rules is not None else output
         return output
@@ -189,7 +189,7 @@ class Trace(Handlers, TorchFunctionMode):
         if not self._count:
             self.guards.follow_patches(name, output, args, kwargs)
         elif name not in ROUTING:
-            output._xai_after = self._count
+            leave(output, AFTER, self._count)
         if self.graph == "readout" and output.requires_grad:
             # What masks the tokens does not read them: behind it, padding would seem to be read.
             rows = (self.shapes[-1][0], self._queries) if self.shapes else ()
@@ -202,9 +202,8 @@ class Trace(Handlers, TorchFunctionMode):
     def _root(self, x: Tensor) -> Tensor:
         """Start the graph afresh at x."""
         root = x.detach().requires_grad_()
-        mark = getattr(x, "_xai", None)
-        if mark is not None:
-            root._xai = mark
+        if hasattr(x, STAGE):
+            leave(root, STAGE, mark_of(x))
         return self._standing_for(x, root)
 
     def _standing_for(self, x: Tensor, other: Tensor) -> Tensor:
@@ -228,11 +227,6 @@ class Trace(Handlers, TorchFunctionMode):
                 x.detach_()
         self._live.clear()
 
-    def _ruled(self, *operands) -> bool:
-        return self.rules is not None and any(
-            isinstance(x, Tensor) and x.requires_grad for x in operands
-        )
-
     # -- attention -------------------------------------------------------------------------------
 
     def _meet(self, probs: Tensor, value: Tensor) -> Tensor:
@@ -245,7 +239,8 @@ class Trace(Handlers, TorchFunctionMode):
             self._recent = probs
             output = self._product(probs, value)
             stop_following(output)
-            self.chains.pass_by(probs, output)
+            if self.chains is not None:
+                self.chains.pass_by(probs, output)
             return output
         index = self._count
         self._count += 1
@@ -264,7 +259,7 @@ class Trace(Handlers, TorchFunctionMode):
         if self.tokens is None:
             self.tokens = next((x for x in self._embeddings if x.size(1) == probs.size(-1)), None)
             self._embeddings.clear()
-        self.shapes.append((probs.shape[0], *probs.shape[-2:]))
+        self.shapes.append((probs.shape[0], probs.shape[-2], probs.shape[-1]))
         site = Site(index, caller_name(self._names), probs, value)
         site.call = self._calls - 1
         site.mixes_heads = mark_of(given)[0] == "talked"
@@ -272,11 +267,9 @@ class Trace(Handlers, TorchFunctionMode):
         self._queries, self._recent = site.queries, probs
         self._earlier_readout = self.readout
         weights = probs if probs.dtype == value.dtype else probs.to(value.dtype)
-        if self._ruled(weights, value):
-            # Two activations, even if one of them lies before the start of the graph.
-            output = self.rules.matmul(weights, value)
-        else:
-            output = weights @ value
+        rules = self._rules_of(weights, value)
+        # Two activations, even if one of them lies before the start of the graph.
+        output = weights @ value if rules is None else rules.matmul(weights, value)
         mark_site_output(output, site)
         if self.chains is not None:
             self.chains.meet(site, output)
@@ -299,7 +292,7 @@ class Trace(Handlers, TorchFunctionMode):
         if self._in_focus(query, key):
             self._count += 1
             self.shapes.append((query.shape[0], query.shape[-2], key.shape[-2]))
-        elif isinstance(output, Tensor):
+        elif isinstance(output, Tensor) and self.chains is not None:
             self.chains.pass_by(query, output)
         return output
 
@@ -312,21 +305,21 @@ class Trace(Handlers, TorchFunctionMode):
         """Meet a site whose samples and heads share the first dimension (DeBERTa, Bloom)."""
         heads = heads_within(probs)
         apart = probs.unflatten(0, (-1, heads))
-        apart._xai = mark_of(probs)
+        leave(apart, STAGE, mark_of(probs))
         output = self._meet(apart, value.unflatten(0, (-1, heads)))
         together = output.flatten(0, 1)
-        together._xai = mark_of(output)
+        leave(together, STAGE, mark_of(output))
         return together
 
     def _starts_at(self, index: int) -> bool:
         return self.graph == "last" or (self.graph == "sites" and index >= self.first_site)
 
     def _visit_pending(self) -> None:
-        if self._pending is not None:
+        if self._pending is not None and self.on_site is not None:
             self.on_site(self._pending)
             self._pending = None
 
-    def settle(self, logits: Tensor) -> None:
+    def settle(self, logits: Float[Tensor, "batch classes"]) -> None:
         """Finish the bookkeeping once the logits are known.
 
         Some models run a pooling probe whose result the logits do not use (HF SigLIP): such a last
