@@ -9,7 +9,7 @@ import sys
 
 import jaxtyping
 from beartype import BeartypeConf, beartype
-from beartype.roar import BeartypeCallHintViolation
+from beartype.roar import BeartypeCallHintParamViolation, BeartypeCallHintViolation
 
 # An int is a float, as for every type checker.
 CONF = BeartypeConf(is_pep484_tower=True)
@@ -23,13 +23,13 @@ def install() -> None:
     early = sorted(name for name in sys.modules if name.startswith("xai_lib"))
     assert not early, f"imported before their types could be checked: {early}"
     # What the import hook writes above every function and class. jaxtyping's own binds each call to
-    # its signature twice in Python, which would double the time of the tests.
+    # its signature in Python, which would double the time of the tests.
     jaxtyping.jaxtyped = lambda *, typechecker: checked
     jaxtyping.install_import_hook([f"xai_lib.{room}" for room in ROOMS], "beartype.beartype")
 
 
 def checked(target):
-    """Return a function, or a dataclass's class, whose calls are checked, in one scope of axes."""
+    """Return a function, or a dataclass, whose calls are checked, each in a scope of its axes."""
     if inspect.isclass(target):
         if "__dataclass_fields__" in vars(target):
             target.__init__ = checked(target.__init__)
@@ -40,18 +40,46 @@ def checked(target):
         return property(*(f and checked(f) for f in (target.fget, target.fset, target.fdel)))
     if not getattr(target, "__annotations__", None):
         return target
-    function = beartype(target, conf=CONF)
+    function = beartype(eager(target), conf=CONF)
 
     @functools.wraps(target)
     def call(*args, **kwargs):
         with SCOPE:
             try:
                 return function(*args, **kwargs)
-            except BeartypeCallHintViolation:
-                jaxtyping.print_bindings()
+            except BeartypeCallHintViolation as violation:
+                if not hasattr(violation, "met"):
+                    violation.met = True
+                    jaxtyping.print_bindings()
+                    if isinstance(violation, BeartypeCallHintParamViolation):
+                        refused(target, args, kwargs)
                 raise
 
     return call
+
+
+def eager(target):
+    """Return a function whose parameters are checked as it is called, a generator's too."""
+    if not inspect.isgeneratorfunction(target):
+        return target
+
+    @functools.wraps(target)
+    def start(*args, **kwargs):
+        return target(*args, **kwargs)
+
+    return start
+
+
+def refused(target, args, kwargs):
+    """Let a function speak for itself that refuses a wrong argument with an error of ours."""
+    from xai_lib.errors import XAIError
+
+    try:
+        target(*args, **kwargs)
+    except XAIError:
+        raise
+    except Exception:
+        return
 
 
 SCOPE = jaxtyping.jaxtyped("context")
