@@ -239,7 +239,7 @@ def test_published_counts(fraction, kept):
 
     sites = tuple(ScoredSite(i, f"site {i}", "text", i, "self", 4) for i in range(15))
     values = torch.randn(1, 60, generator=torch.Generator().manual_seed(0))
-    scores = HeadScores(sites, values, "random", "head", torch.tensor([0]), torch.zeros(1, 2))
+    scores = HeadScores(sites, values, "random", "head", torch.tensor([[0, -1]]), torch.zeros(1, 2))
     for counts, number in zip(("floor_kept", "floor_pruned"), kept, strict=True):
         for order, keeps in (("negative", "largest"), ("positive", "smallest")):
             keep = scores.kept(fraction, order, counts=counts)[0]

@@ -9,6 +9,7 @@ import typing
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas
 import pytest
 import torch
 import type_checks
@@ -16,6 +17,9 @@ from beartype.roar import BeartypeCallHintViolation
 
 import xai_lib
 from xai_lib.rules.gate import safe_divide
+
+# What is imported for its type alone, since its import takes long.
+LATE = {"pandas": pandas}
 
 
 def public_functions(room):
@@ -46,7 +50,7 @@ def bare_tensors(hint):
 def test_public_functions_say_what_they_take_and_return(room):
     lacking, shapeless = [], []
     for name, function in public_functions(room):
-        hints = typing.get_type_hints(function, include_extras=True)
+        hints = typing.get_type_hints(function, localns=LATE, include_extras=True)
         given = [p for p in inspect.signature(function).parameters if p not in ("self", "cls")]
         lacking += [f"{name}: {p}" for p in (*given, "return") if p not in hints]
         shapeless += [f"{name}: {p}" for p, hint in hints.items() if bare_tensors(hint)]

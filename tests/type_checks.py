@@ -75,7 +75,9 @@ def refused(target, args, kwargs):
     from xai_lib.errors import XAIError
 
     try:
-        target(*args, **kwargs)
+        result = target(*args, **kwargs)
+        if inspect.isgenerator(result):
+            next(result)
     except XAIError:
         raise
     except Exception:

@@ -77,7 +77,7 @@ def _keeping(model: nn.Module, left: dict[str, set[int]]) -> Smaller:
     config = copy.deepcopy(getattr(model, "config", None))
     state, removed = dict(model.state_dict()), {}
     for path, places in left.items():
-        total = len(model.get_submodule(path))
+        total = len(list(model.get_submodule(path).children()))
         own = path.rpartition(".")[2]
         field = next((f for f in (own, *FIELDS) if getattr(config, f, None) == total), None)
         if field is None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from difflib import get_close_matches
 
 import torch
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from xai_lib.errors import InputError
@@ -18,7 +19,9 @@ from xai_lib.tracing.sites import caller_name
 # A site: the number of its attention call in the pass, the name of the module that makes it (all of
 # its calls), or both (name, how-manieth call of this module).
 Key = int | str | tuple[str, int]
-Heads = Tensor | Sequence[int] | str
+Heads = Shaped[Tensor, "..."] | Sequence[int] | Set[int] | str
+# The same, once checked.
+Checked = Shaped[Tensor, "..."] | list[int] | str
 
 ADVICE = "xai.head_scores(model, inputs).table lists sites and heads."
 
@@ -55,7 +58,7 @@ class HeadPlan:
         return both
 
     def for_pass(
-        self, copies: int = 1, rows: Tensor | None = None, focus: str | None = None
+        self, copies: int = 1, rows: Shaped[Tensor, " rows"] | None = None, focus: str | None = None
     ) -> BoundMask:
         """Return the mask for one pass over `copies` of the batch, one after another.
 
@@ -76,7 +79,7 @@ class BoundMask(PassMask):
         self,
         plan: HeadPlan,
         copies: int,
-        rows: Tensor | None = None,
+        rows: Shaped[Tensor, " rows"] | None = None,
         focus: str | None = None,
         part: bool = False,
     ):
@@ -87,7 +90,9 @@ class BoundMask(PassMask):
         self._met: set[int] = set()
         self._alive: Tensor | None = None
 
-    def apply(self, number: int, probs: Tensor) -> Tensor:
+    def apply(
+        self, number: int, probs: Float[Tensor, "*samples_heads queries keys"]
+    ) -> Float[Tensor, "*samples_heads queries keys"]:
         """Return the probabilities of attention call `number`, masked."""
         name = caller_name(self.plan.names)
         keys = (number, name, (name, self._calls[name]))
@@ -168,7 +173,7 @@ def _is_count(x) -> bool:
     return isinstance(x, int) and not isinstance(x, bool) and x >= 0
 
 
-def _checked_heads(key: Key, heads) -> Heads:
+def _checked_heads(key: Key, heads: object) -> Checked:
     if isinstance(heads, Tensor):
         if heads.dim() not in (1, 2) or not heads.numel():
             raise InputError(
@@ -183,7 +188,7 @@ def _checked_heads(key: Key, heads) -> Heads:
         return heads.detach().clone()
     if isinstance(heads, str) and heads == "all":
         return heads
-    if isinstance(heads, str) or not isinstance(heads, Sequence | set | frozenset):
+    if isinstance(heads, str) or not isinstance(heads, Sequence | Set):
         raise InputError(
             f"The mask of {key!r} is {heads!r}; expected a list of heads to prune, 'all', or a "
             "tensor that multiplies the heads."
@@ -194,7 +199,7 @@ def _checked_heads(key: Key, heads) -> Heads:
     return heads
 
 
-def _factor(key: Key, wanted: Heads, heads: int) -> Tensor:
+def _factor(key: Key, wanted: Checked, heads: int) -> Tensor:
     """Return what multiplies the heads of a site."""
     if isinstance(wanted, Tensor):
         if wanted.shape[-1] not in (1, heads):
@@ -203,7 +208,8 @@ def _factor(key: Key, wanted: Heads, heads: int) -> Tensor:
                 f"heads: expected ({heads},) or (samples, {heads}), or 1 in place of the heads."
             )
         return wanted
-    if wanted == "all":
+    if isinstance(wanted, str):
+        # "all": no other word is let through.
         return torch.zeros(1)
     if wanted and wanted[-1] >= heads:
         raise InputError(

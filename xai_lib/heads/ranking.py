@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from xai_lib.errors import InputError, OptionError, unknown_name
 from xai_lib.tracing import HeadMask
 
 if TYPE_CHECKING:
-    from pandas import DataFrame
+    import pandas
 
 LEVELS = ("head", "layer")
 ORDERS = ("positive", "negative")
@@ -53,11 +54,11 @@ class HeadScores:
     """
 
     sites: tuple[ScoredSite, ...]
-    values: Tensor
+    values: Float[Tensor, "samples heads"]
     method: str
     level: str
-    target: Tensor
-    logits: Tensor
+    target: Int[Tensor, "samples 2"]
+    logits: Float[Tensor, "samples classes"]
     pairwise: bool = False
 
     @property
@@ -66,13 +67,13 @@ class HeadScores:
         return [1 if self.level == "layer" else site.heads for site in self.sites]
 
     @property
-    def candidates(self) -> Tensor:
+    def candidates(self) -> Bool[Tensor, " heads"]:
         """Which values may be pruned: bool (heads,)."""
         reached = torch.tensor([site.reached for site in self.sites])
         return reached.repeat_interleave(torch.tensor(self.widths))
 
     @property
-    def table(self) -> DataFrame:
+    def table(self) -> pandas.DataFrame:
         """One row a head in execution order; score is the mean over the samples."""
         import pandas as pd
 
@@ -86,7 +87,9 @@ class HeadScores:
         frame = pd.DataFrame(rows, columns=list(columns))
         return frame.drop(columns="head") if self.level == "layer" else frame
 
-    def grid(self, stream: str, unreached: bool = False) -> Tensor:
+    def grid(
+        self, stream: str, unreached: bool = False
+    ) -> Float[Tensor, "samples layers heads_of_site"]:
         """Return the scores of one stream, (samples, layers, heads), or (samples, layers, 1).
 
         Sites that the prediction does not depend on are left out, as published: the last layer of
@@ -147,7 +150,7 @@ class HeadScores:
         per_sample: bool = False,
         tied: bool = False,
         per_layer: bool = False,
-    ) -> Tensor:
+    ) -> Bool[Tensor, "rows heads"]:
         """Return which heads a mask keeps, bool (rows, heads): see `mask`."""
         if order not in ORDERS:
             raise unknown_name("order", order, ORDERS)

@@ -6,8 +6,10 @@ import copy
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
+from jaxtyping import Shaped
 from torch import Tensor, nn
 
 from xai_lib.errors import InputError, MethodNotApplicableError
@@ -15,13 +17,22 @@ from xai_lib.heads.ranking import ScoredSite
 from xai_lib.passes.loan import unwrap
 from xai_lib.tracing import HeadMask
 
-# What models call the linear maps of an attention: query, key, value and output, in that order.
+
+class Projections(NamedTuple):
+    """What a module calls the linear maps of its attention; output: None where it is elsewhere."""
+
+    query: str
+    key: str
+    value: str
+    output: str | None
+
+
 PROJECTIONS = (
-    ("q_proj", "k_proj", "v_proj", "o_proj"),
-    ("q_proj", "k_proj", "v_proj", "out_proj"),
-    ("query", "key", "value", None),
-    ("query_proj", "key_proj", "value_proj", None),
-    ("q_lin", "k_lin", "v_lin", "out_lin"),
+    Projections("q_proj", "k_proj", "v_proj", "o_proj"),
+    Projections("q_proj", "k_proj", "v_proj", "out_proj"),
+    Projections("query", "key", "value", None),
+    Projections("query_proj", "key_proj", "value_proj", None),
+    Projections("q_lin", "k_lin", "v_lin", "out_lin"),
 )
 FUSED = "qkv"
 
@@ -92,8 +103,7 @@ def size_of(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
-def _projections(module: nn.Module) -> tuple[str | None, ...] | None:
-    """Return the names of the query, key, value and output maps, None for one that is elsewhere."""
+def _projections(module: nn.Module) -> Projections | None:
     for names in PROJECTIONS:
         if all(isinstance(getattr(module, n, None), nn.Linear) for n in names if n is not None):
             return names
@@ -104,26 +114,19 @@ def _zero(module: nn.Module, name: str, gone: list[int], heads: int) -> None:
     """Let heads attend to values of zero."""
     names = _projections(module)
     fused = getattr(module, FUSED, None)
-    if names is None and not isinstance(fused, nn.Linear):
+    if names is not None:
+        value = getattr(module, names.value)
+        rows = value.out_features
+        if rows != getattr(module, names.query).out_features:
+            _zero_outputs(module, name, names.output, gone, heads)
+            return
+    elif isinstance(fused, nn.Linear):
+        value, rows = fused, fused.out_features // 3
+    else:
         raise MethodNotApplicableError(
             f"The value map of {name!r} ({type(module).__name__}) is not known, so its heads "
             "cannot be pruned for good. xai.prune_heads prunes them while a program runs."
         )
-    output = None if names is None or names[3] is None else getattr(module, names[3])
-    value = fused if names is None else getattr(module, names[2])
-    if names is not None and value.out_features != getattr(module, names[0]).out_features:
-        # Heads share their values (grouped queries), so that what they give is left out instead.
-        if output is None:
-            raise MethodNotApplicableError(
-                f"The heads of {name!r} share their values and its output map is not known, so "
-                "they cannot be pruned for good. xai.prune_heads prunes them while a program runs."
-            )
-        size = output.in_features // heads
-        with torch.no_grad():
-            for head in gone:
-                output.weight[:, head * size : (head + 1) * size] = 0
-        return
-    rows = value.out_features // 3 if names is None else value.out_features
     size = rows // heads
     start = value.out_features - rows
     with torch.no_grad():
@@ -134,16 +137,33 @@ def _zero(module: nn.Module, name: str, gone: list[int], heads: int) -> None:
                 value.bias[part] = 0
 
 
+def _zero_outputs(
+    module: nn.Module, name: str, output: str | None, gone: list[int], heads: int
+) -> None:
+    """Leave out what heads give that share their values with others (grouped queries)."""
+    if output is None:
+        raise MethodNotApplicableError(
+            f"The heads of {name!r} share their values and its output map is not known, so "
+            "they cannot be pruned for good. xai.prune_heads prunes them while a program runs."
+        )
+    joined = getattr(module, output)
+    size = joined.in_features // heads
+    with torch.no_grad():
+        for head in gone:
+            joined.weight[:, head * size : (head + 1) * size] = 0
+
+
 def _cut(
     model: nn.Module, pruned: Mapping[str, list[int]], heads: Mapping[str, int]
 ) -> tuple[nn.Module, dict, dict] | None:
     """Return a model of fewer heads, removed and zeroed ones; None where it cannot be expressed."""
     config = getattr(model, "config", None)
-    maps = {name: _projections(model.get_submodule(name)) for name in pruned}
-    alike = set(heads.values()) == {getattr(config, "num_attention_heads", None)}
+    found = {name: _projections(model.get_submodule(name)) for name in pruned}
+    maps = {name: names for name, names in found.items() if names is not None and names.output}
+    number = getattr(config, "num_attention_heads", None)
     groups = getattr(config, "num_key_value_heads", None)
-    alike = alike and groups in (None, config.num_attention_heads)
-    if not alike or any(names is None or None in names for names in maps.values()):
+    alike = set(heads.values()) == {number} and groups in (None, number)
+    if config is None or not alike or len(maps) < len(pruned):
         return None
     width = max(heads[name] - len(gone) for name, gone in pruned.items())
     total = next(iter(heads.values()))
@@ -159,15 +179,21 @@ def _cut(
         removed[name] = [h for h in gone if h not in filling]
         zeroed[name] = filling
         _keep_rows(state, name, maps[name], staying, total, [staying.index(h) for h in filling])
-    size = model.get_submodule(next(iter(pruned))).v_proj.out_features // total
+    first, names = next(iter(maps.items()))
+    size = getattr(model.get_submodule(first), names.value).out_features // total
     fewer = copy.deepcopy(config)
     fewer.num_attention_heads, fewer.head_dim = width, size
-    found = built(type(model), fewer, state, model)
-    return None if found is None else (found, _some(removed), _some(zeroed))
+    cut = built(type(model), fewer, state, model)
+    return None if cut is None else (cut, _some(removed), _some(zeroed))
 
 
 def _keep_rows(
-    state: dict[str, Tensor], name: str, maps, staying: list[int], total: int, filling: list[int]
+    state: dict[str, Tensor],
+    name: str,
+    maps: Projections,
+    staying: list[int],
+    total: int,
+    filling: list[int],
 ) -> None:
     for place, part in enumerate(maps):
         weight, bias = f"{name}.{part}.weight", f"{name}.{part}.bias"
@@ -179,7 +205,9 @@ def _keep_rows(
             state[key] = blocks.flatten(dim, dim + 1)
 
 
-def built(kind: type, config, state: dict[str, Tensor], like: nn.Module) -> nn.Module | None:
+def built(
+    kind: type[nn.Module], config: Any, state: dict[str, Shaped[Tensor, "..."]], like: nn.Module
+) -> nn.Module | None:
     """Return a model of this configuration with these weights, None where its shapes are others."""
     try:
         with torch.device("meta"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from xai_lib.errors import InputError
@@ -23,7 +23,7 @@ class HeadMask:
 
     def __init__(
         self,
-        keep: Mapping[int, Float[Tensor, "..."]],
+        keep: Mapping[int, Shaped[Tensor, "..."]],
         places: Mapping[int, tuple[str, int]] | None = None,
     ):
         self.keep = dict(keep)
