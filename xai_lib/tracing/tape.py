@@ -8,7 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from jaxtyping import Float, Shaped
 from torch import Tensor
+
+from xai_lib.tracing.marks import leave
+
+# The name of the mark: which operation made a tensor.
+MADE = "_xai_made"
 
 
 @dataclass(frozen=True)
@@ -19,7 +25,7 @@ class Operation:
     func: Callable
     args: tuple
     kwargs: dict
-    output: Tensor | tuple | list
+    output: Shaped[Tensor, "..."] | tuple | list
 
 
 class Tape:
@@ -32,27 +38,34 @@ class Tape:
         """Forget what came before another attention call."""
         self._operations.clear()
 
-    def note(self, name: str, func: Callable, args: tuple, kwargs: dict, output) -> None:
+    def note(self, name: str, func: Callable, args: tuple, kwargs: dict, output: object) -> None:
         """Record one operation, and on the tokens that it made which one made them."""
-        if isinstance(output, Tensor) and output.dim() == 3 and not hasattr(output, "_xai_made"):
-            output._xai_made = name
+        if isinstance(output, Tensor) and output.dim() == 3 and not hasattr(output, MADE):
+            leave(output, MADE, name)
         if isinstance(output, Tensor | tuple | list):
             self._operations.append(Operation(name, func, args, kwargs, output))
 
-    def end_of_block(self, start: Tensor) -> Tensor | None:
+    def end_of_block(
+        self, start: Float[Tensor, "*tokens_dim"]
+    ) -> Float[Tensor, "*tokens_dim"] | None:
         """Return the tokens that the last block gave, `start` being those that it took up.
 
         Blocks end alike: with a sum where they normalise first (ViT), with a norm where they do so
         last (BERT). None where nothing after the last attention call was made as `start` was.
         """
-        made = getattr(start, "_xai_made", None)
+        made = getattr(start, MADE, None)
         for operation in reversed(self._operations):
             x = operation.output
             if operation.name == made and isinstance(x, Tensor) and x.shape == start.shape:
                 return x
         return None
 
-    def again(self, root: Tensor, x: Tensor, end: Tensor) -> Tensor | None:
+    def again(
+        self,
+        root: Float[Tensor, "*tokens_dim"],
+        x: Float[Tensor, "*tokens_dim"],
+        end: Float[Tensor, "*scores"],
+    ) -> Float[Tensor, "*scores"] | None:
         """Return what `end` would be if x stood for `root`; None where it does not depend on it."""
         known: dict[int, Tensor] = {id(root): x}
         for operation in self._operations:
