@@ -26,6 +26,7 @@ from xai_lib.plots.panels import (
 from xai_lib.plots.style import DOUBLE, SINGLE, SMALL, looks, styled
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 VALUES = ("value", "low", "high")
@@ -151,11 +152,10 @@ def drawn_curves(
             line = line.sort_values("step")
             axes.fill_between(line["step"], line["low"], line["high"], color=drawn[label].colour,
                               alpha=0.15, linewidth=0)  # fmt: skip
-            axes.plot(line["step"], line["value"], label=label, **drawn[label].curve())
+            curve(axes, line, label, drawn[label].curve())
         for label, line in theirs.get(key, {}).items():
-            axes.plot(line["step"], line["value"], label=f"{label}, published",
-                      **dashed(drawn[label].colour))  # fmt: skip
-        axes.set_title(heading(key))
+            curve(axes, line, f"{label}, published", dashed(drawn[label].colour))
+        axes.set(title=heading(key), xlabel="", ylabel="")
         axes.grid(axis="y")
         if percent and not counted:
             axes.xaxis.set_major_formatter(PercentFormatter(1, symbol=""))
@@ -171,6 +171,14 @@ def drawn_curves(
             handles.append(Line2D([], [], **dashed("#555555")))
         lower.legend(handles, names, loc="upper center", ncols=per_row, borderpad=0, fontsize=SMALL)
     return figure
+
+
+def curve(axes: Axes, line: DataFrame, label: str, look: Mapping[str, object]) -> None:
+    """Draw the column `value` over `step`; its interval is known, so that none is estimated."""
+    import seaborn
+
+    seaborn.lineplot(line, x="step", y="value", ax=axes, label=label, legend=False, estimator=None,
+                     errorbar=None, **look)  # fmt: skip
 
 
 def dashed(colour: str) -> dict[str, object]:

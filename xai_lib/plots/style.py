@@ -45,6 +45,9 @@ RC = {
     "hatch.linewidth": 0.4,
     "legend.frameon": False,
     "figure.constrained_layout.use": True,
+    # Coloured text is patches side by side: seaborn's white edges would cut them up.
+    "patch.force_edgecolor": False,
+    "image.cmap": "viridis",
 }
 
 SOLID, DASHED, DASH_DOTTED, DOTTED = "-", (0, (4, 1.5)), (0, (5, 1.5, 1, 1.5)), (0, (1, 1.2))
@@ -157,9 +160,11 @@ def looks(labels: Iterable[str]) -> dict[str, Look]:
 def figure_style() -> Iterator[None]:
     """Draw in the project's style inside the block; the caller's rcParams stay as they are."""
     import matplotlib.style
+    import seaborn
 
-    # From matplotlib's defaults, since a user's own settings would otherwise show through.
-    with matplotlib.style.context(["default", RC]):
+    # From matplotlib's defaults, since a user's own settings would otherwise show through; then
+    # seaborn's theme for print, and what is ours.
+    with matplotlib.style.context(["default", seaborn.axes_style("ticks"), RC]):
         yield
 
 
