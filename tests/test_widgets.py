@@ -22,12 +22,20 @@ from small_vits import random_vit
 from support.catalogue import CATALOGUE
 
 import xai_lib as xai
-from xai_lib.errors import InputError, OptionError, TargetError, UnsupportedModelError
+from xai_lib.errors import (
+    InputError,
+    MethodNotApplicableError,
+    OptionError,
+    TargetError,
+    UnsupportedModelError,
+)
 from xai_lib.models import Processor
+from xai_lib.streams.patches import TokenLayout
+from xai_lib.streams.texts import TextLayout
 from xai_lib.widgets import session as session_module
 from xai_lib.widgets.choice import Choice
 from xai_lib.widgets.gallery import decoded, named_images, uploaded
-from xai_lib.widgets.reading import read
+from xai_lib.widgets.reading import _on_tokens, read
 from xai_lib.widgets.session import Session
 from xai_lib.widgets.sources import Images
 
@@ -166,6 +174,21 @@ def test_head_maps_where_layers_have_other_rows_than_the_readout(name):
     for site, maps in ((t.sites[0], reading.heads[0]), (t.sites[-1], reading.heads[-1])):
         expected = site.probs[0].mean(1)[:, -patches:].float()
         torch.testing.assert_close(maps[:, reading.layout.patches], expected)
+
+
+def test_keys_become_tokens_wherever_other_tokens_stand():
+    layout = TokenLayout(tokens=6, prefix=1, grid=(2, 2), size=(4, 4))
+    maps = torch.arange(1.0, 13).view(2, 6)
+    assert _on_tokens(layout, maps) is maps
+    patches = _on_tokens(layout, maps[:, 1:5])
+    assert torch.equal(patches, torch.nn.functional.pad(maps[:, 1:5], (1, 1)))
+    with pytest.raises(MethodNotApplicableError, match="other tokens than those of the image"):
+        _on_tokens(layout, maps[:, :3])
+    with pytest.raises(MethodNotApplicableError, match="grid"):
+        _on_tokens(TokenLayout(6, 0, None, (4, 4)), maps)
+    ids, whole = torch.zeros(1, 6), torch.ones(1, 6, dtype=torch.bool)
+    with pytest.raises(MethodNotApplicableError, match="other tokens than those of the text"):
+        _on_tokens(TextLayout(ids, whole, ~whole), maps[:, :3])
 
 
 def test_views_agree_with_explain_and_are_computed_once(model, processor, explained):

@@ -16,6 +16,7 @@ from xai_lib.streams.words import TextScores
 Head = tuple[int, int]
 
 
+# Tuples, since a session remembers by them.
 class Scored(NamedTuple):
     """An image by its name, and all texts that are scored with it."""
 

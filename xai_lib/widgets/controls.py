@@ -24,6 +24,7 @@ class Controls:
 
     def __init__(self, *columns: dict[str, w.Widget], **shown: w.Widget):
         self.message = w.HTML(layout=w.Layout(**WIDE))
+        # Only these are observed: what is shown changes because of them.
         self.inputs = {name: one for column in columns for name, one in column.items()}
         self._every = self.inputs | shown
         wide = w.Layout(flex="1 1 260px", min_width="240px", max_width="350px")
@@ -32,6 +33,7 @@ class Controls:
         self.box = w.VBox([row, self.message, *shown.values()])
 
     def __getattr__(self, name: str) -> Any:
+        # Copying asks for private names before `_every` is there.
         if name.startswith("_") or name not in self._every:
             raise AttributeError(name)
         return self._every[name]

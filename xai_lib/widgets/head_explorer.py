@@ -135,6 +135,7 @@ class HeadExplorer(Sheets):
         choice = replace(self.choice, **changes)
         if choice.fraction is not None:
             choice = replace(choice, pruned=self.ranked.by_fraction(choice))
+        # Scored before anything changes, so that a score that is refused changes nothing.
         self.ranked.scores(choice)
         self.choice = choice
 

@@ -62,6 +62,7 @@ def read(model: nn.Module, inputs) -> Reading:
         try:
             run = call.forward(graph="readout", keep=False, on_site=lambda s: maps.append(_of(s)))
             call.require_token_sites(run)
+            # The prediction reads the rows that its gradient reaches.
             seed = call.seed(call.targets[0], run.logits)
             rows = readout_rows(run.gradients([run.trace.readout], seed)[0], None)[0]
             layout = call.layout(run)

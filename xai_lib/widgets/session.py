@@ -125,6 +125,8 @@ class Session:
                 if not drawable(att):
                     raise MethodNotApplicableError("The model's patch grid could not be read.")
             except XAIError as error:
+                # A pruned model predicts also where a method refuses it; it is not remembered as
+                # what the whole one says.
                 whole = not choice.pruned
                 reading = self.reading(choice.source) if whole else read(self.model, inputs)
                 return View(*said, refusal=str(error), logits=reading.logits)
@@ -188,6 +190,7 @@ class Session:
             return choice.source, choice.layer, choice.head
         method = registry.all_methods()[choice.method]
         options = method.options | self.method_options(choice)
+        # The default of an option is the option, and a map that no class changes is one map.
         # Of a model that scores texts, even a map that no score changes is of the target's text.
         own = method.class_specific or self.reading(choice.source).several
         target = self.target(choice) if own else None
