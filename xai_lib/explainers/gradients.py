@@ -232,19 +232,21 @@ def _draws(call: Call, x: Tensor, samples: int, seed: int) -> Tensor:
 def _at_input(call: Call, seed: str = "one") -> tuple[Tensor, Tensor]:
     """Return ∂logit/∂x per target, (targets, batch, ...), and x."""
     run = call.forward(at_input=True, graph="as_is", keep=False)
-    grads = call.each_target(run, lambda s: run.gradients([run.features], s)[0], seed)
-    return grads, run.features
+    grads = call.each_target(run, lambda s: run.gradients([run.taken], s)[0], seed)
+    return grads, run.taken
 
 
 def _weighted_gradients(call: Call, copies: Iterator[tuple[Tensor, Tensor]]) -> Tensor:
     """Return Σ_k w_k ∂logit/∂x at each of the copies: (targets, batch, ...)."""
-    total: Tensor | float = 0.0
+    total: Tensor | None = None
     for batch, weights in copies:
         run = call.forward(batch.requires_grad_(), graph="as_is", keep=False)
-        grads = call.each_target(run, lambda seed, run=run: run.gradients([run.features], seed)[0])
-        undefined = run.undefined.view(-1, *[1] * (run.features.dim() - 1))
+        grads = call.each_target(run, lambda seed, run=run: run.gradients([run.taken], seed)[0])
+        undefined = run.undefined.view(-1, *[1] * (run.taken.dim() - 1))
         grads = grads.masked_fill(undefined, 0).unflatten(1, (len(weights), -1))
-        total = total + torch.einsum("k,tkb...->tb...", weights.to(grads), grads)
+        part = torch.einsum("k,tkb...->tb...", weights.to(grads), grads)
+        total = part if total is None else total + part
+    assert total is not None, "a path has at least one point"
     return total
 
 

@@ -185,15 +185,13 @@ def attnlrp(call: Call) -> Output:
 def to_input(call: Call, run: Run, propagate) -> Output:
     """Collect relevance at the token embeddings, where tokens stay apart, and at the pixels."""
     if not call.at_pixels:
-        return Output(
-            call.each_target(run, lambda seed: propagate([run.features], seed)[0].sum(-1))
-        )
+        return Output(call.each_target(run, lambda seed: propagate([run.taken], seed)[0].sum(-1)))
     layout, embedded = call.layout(run), run.trace.tokens
     shared = run.trace.is_shared(call.inputs.batch)
     has_tokens = shared and embedded is not None and layout.tokens >= embedded.shape[1]
 
     def explain(seed):
-        wanted = [run.features, *([embedded] if has_tokens else [])]
+        wanted = [run.taken, *([embedded] if has_tokens else [])]
         return [r.float() if r.dtype in HALF else r for r in propagate(wanted, seed)]
 
     found = [explain(call.seed(target, run.logits)) for target in call.targets]

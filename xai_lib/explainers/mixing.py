@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from xai_lib.errors import MethodNotApplicableError
@@ -18,9 +19,6 @@ from xai_lib.tracing import Chain, Site
 
 # R of one chain: by the stream that relevance comes from, (batch, rows, tokens of that stream).
 Relevance = dict[str, Tensor]
-
-# What the only sequence is called where no chains are told apart.
-TOKENS = "tokens"
 
 
 class Mixer:
@@ -83,6 +81,7 @@ class Mixer:
         if not self.chains:
             self.advance(C, site.residual is not None)
             return
+        assert site.query is not None and site.key is not None, "this trace follows no chains"
         (q, asked), (k, read) = site.query, site.key
         Rq, Rk = self.relevance(q, C, asked), self.relevance(k, C, read)
         _check_rows(site, C, Rq, Rk)
@@ -99,9 +98,11 @@ class Mixer:
         if not self.chains:
             self._arrange(site.queries, site.keys, site.residual is not None)
 
-    def of(self, site: Site, like: Tensor) -> Relevance:
-        """Return R of the chain that looks at `site`, after all sites: by stream."""
-        return self.relevance(site.query[0], like) if self.chains else {TOKENS: self.only}
+    @property
+    def sequence(self) -> Float[Tensor, "batch rows tokens"]:
+        """R of the only sequence, once a map has been mixed."""
+        assert self.only is not None, "no map has been mixed"
+        return self.only
 
     def relevance(self, chain: Chain, like: Tensor, version: int | None = None) -> Relevance:
         """Return R of `chain` after all sites before `version` (default: after all of them)."""
@@ -124,7 +125,7 @@ class Mixer:
         passes = self.aggregate and not (site.residual is None and site.skip is None)
         step = self._step(C, passes)
         # What cross-attention brought from other streams is not carried on where carry=False.
-        own = self._own(site.query[0])
+        own = self._own(site.looking)
         return R | {name: step @ part for name, part in R.items() if self.carry or name in own}
 
     def advance(self, C: Tensor, residual: bool = True) -> None:
@@ -164,7 +165,10 @@ class Mixer:
         rows, found = sum(count for _, _, count in chain.parts), {}
         start = 0
         for part, version, count in chain.parts:
-            for name, R in (self.relevance(part, like, version) if part else {}).items():
+            if part is None:
+                start += count
+                continue
+            for name, R in self.relevance(part, like, version).items():
                 if R.shape[1] != count:
                     raise MethodNotApplicableError(
                         f"{count} of the {R.shape[1]} tokens of stream {part.name!r} join another "

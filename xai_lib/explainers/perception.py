@@ -69,7 +69,7 @@ def bi_head(
         for site in run.sites[:start]:
             mixer.skip(site)
         maps = (_by_head_importance(s, g, kept, over) for s, g in zip(sites, grads, strict=True))
-        R = mixer.mix(sites, maps).only
+        R = mixer.mix(sites, maps).sequence
         return R, grads[-1], readout_rows(at_output, readout)
 
     found = [explain(call.seed(target, run.logits)) for target in call.targets]
@@ -114,7 +114,7 @@ def bi_token(
 
     def explain(seed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         grad, at_output = run.gradients([last.probs, last.output], seed)
-        return mixer.only, grad, readout_rows(at_output, readout)
+        return mixer.sequence, grad, readout_rows(at_output, readout)
 
     found = [explain(call.seed(target, run.logits)) for target in call.targets]
     return _with_feedback(call, found, steps, feedback, chunk)
@@ -122,7 +122,8 @@ def bi_token(
 
 def _present(call: Call) -> Tensor | None:
     """Return 1 for tokens, 0 for padding, (batch, 1, 1, keys); None where nothing is left out."""
-    return call.present[:, None, None] if call.embedded else None
+    present = call.present if call.embedded else None
+    return None if present is None else present[:, None, None]
 
 
 def _by_head_importance(site: Site, grad: Tensor, kept: Tensor | None, over) -> Tensor:

@@ -12,7 +12,6 @@ from xai_lib.explainers.mixing import Mixer
 from xai_lib.options import check_range
 from xai_lib.passes.call import Call, Run
 from xai_lib.passes.refusals import PIXEL_METHODS
-from xai_lib.streams.layouts import StreamsLayout
 from xai_lib.tracing import Chain, Site
 
 ABLATIONS = ("normalize", "self_in_cross", "aggregate", "carry")
@@ -102,7 +101,7 @@ class Reader:
         if not coupled:
             run = call.forward(graph="readout", keep=False, on_site=visit)
             reader = cls(call, run, start_layer=start_layer, readout=readout)
-            return reader, run.gradients([run.trace.readout], call.first_seed(run))
+            return reader, run.gradients([run.readout], call.first_seed(run))
         run = call.forward(graph="sites", first_site=start_layer)
         wanted = None if layer == -1 else layer
         reader = cls(call, run, start_layer=start_layer, readout=readout, layer=wanted)
@@ -123,17 +122,18 @@ class Reader:
         """
         if not self.coupled:
             return self.call.content(self.run)[:, None, None, : site.keys]
-        queries = self._present(site.query[0], site.queries)
-        keys = self._present(site.key[0], site.keys)
+        queries = self._present(site.looking, site.queries)
+        keys = self._present(site.seen, site.keys)
         return queries[:, None, :, None] & keys[:, None, None, :]
 
     def _present(self, chain: Chain | None, count: int) -> Tensor:
         """Return which of a chain's tokens are no padding, bool (batch, count)."""
         if chain is not None and chain.parts:
             return torch.cat([self._present(part, n) for part, _, n in chain.parts], 1)
-        layout: StreamsLayout = self.call.layout(self.run)
-        known = chain is not None and chain.name in layout.slices()
-        present = layout.layout(chain.name).present if known else None
+        layout = self.call.side_by_side(self.run)
+        present = None
+        if chain is not None and chain.name in layout.slices():
+            present = layout.layout(chain.name).present
         if present is None or present.shape[1] != count:
             like = self.run.logits
             return torch.ones(self.call.inputs.batch, count, dtype=torch.bool, device=like.device)
@@ -152,16 +152,16 @@ class Reader:
         at_outputs: the gradient at the output of each of `readers`. What several chains that the
         head reads count adds up.
         """
+        if not self.coupled:
+            return mean_of_rows(mixer.sequence, readout_rows(at_outputs[-1], self.readout))
         found: dict[str, Tensor] = {}
         for site, grad in self._heads(at_outputs):
             rows = readout_rows(grad, self.readout)
-            for name, R in mixer.of(site, grad).items():
+            for name, R in mixer.relevance(site.looking, grad).items():
                 part = mean_of_rows(R, rows)
                 found[name] = found[name] + part if name in found else part
-        if not self.coupled:
-            return next(iter(found.values()))
         some = next(iter(found.values()))
-        layout: StreamsLayout = self.call.layout(self.run)
+        layout = self.call.side_by_side(self.run)
         for name, where, _ in layout.parts:
             found.setdefault(name, some.new_zeros(len(some), where.stop - where.start))
         return torch.cat([found[name] for name, *_ in layout.parts], -1)
@@ -177,16 +177,16 @@ class Reader:
         if not self.coupled:
             number = check_range("layer", layer, -len(maps), len(maps) - 1, "-1 is the last.")
             return mean_of_rows(maps[number], readout_rows(at_outputs[-1], self.readout))
-        layout: StreamsLayout = self.call.layout(self.run)
+        layout = self.call.side_by_side(self.run)
         result = maps[0].new_zeros(maps[0].shape[0], layout.tokens)
         for last, grad in self._heads(at_outputs):
-            rows, chain = readout_rows(grad, None), last.query[0]
+            rows, chain = readout_rows(grad, None), last.looking
             for name, where, _ in layout.parts:
                 chosen = [
                     C[..., columns]
                     for site, C in zip(self.sites, maps, strict=True)
-                    if site.query[0] is chain
-                    and (columns := _columns(site.key[0], name, site.keys)) is not None
+                    if site.looking is chain
+                    and (columns := _columns(site.seen, name, site.keys)) is not None
                 ]
                 if chosen and chosen[-1].shape[-1] != where.stop - where.start:
                     raise MethodNotApplicableError(
@@ -198,25 +198,22 @@ class Reader:
                     result[:, where] += mean_of_rows(chosen[-1], rows)
         return result
 
-    def _heads(self, at_outputs: Sequence[Tensor]) -> list[tuple[Site | None, Tensor]]:
+    def _heads(self, at_outputs: Sequence[Tensor]) -> list[tuple[Site, Tensor]]:
         """Return the sites in whose rows the prediction is read, and the gradients there.
 
-        Of one sequence that is the last site, whose map need not be at hand; else the last site
-        with a gradient of each chain that nothing attends to afterwards.
+        That is the last site with a gradient of each chain that nothing attends to afterwards.
         """
-        if not self.coupled:
-            return [(None, at_outputs[-1])]
         last: dict[Chain, tuple[Site, Tensor]] = {}
         asked: dict[Chain, int] = {}
         for site, grad in zip(self.readers, at_outputs, strict=True):
             if not (grad != 0).any():
                 continue
-            last[site.query[0]] = site, grad
+            last[site.looking] = site, grad
             if site.kind == "cross":
                 # A stream that looks at itself besides others is read all the same.
-                others = [c for c in _within(site.key[0]) if c is not site.query[0]]
+                others = [c for c in _within(site.seen) if c is not site.looking]
                 asked |= dict.fromkeys(others, site.index)
-            for part, *_ in site.query[0].parts:
+            for part, *_ in site.looking.parts:
                 asked |= dict.fromkeys(_within(part), site.index)
         found = [pair for chain, pair in last.items() if asked.get(chain, -1) < pair[0].index]
         if not found:
@@ -252,7 +249,7 @@ def read_tokens(call: Call) -> Tensor:
     """Return bool (batch, tokens): the tokens whose last state the prediction reads."""
     run = call.forward(graph="readout", keep=False)
     call.require_token_sites(run)
-    (grad,) = run.gradients([run.trace.readout], call.first_seed(run))
+    (grad,) = run.gradients([run.readout], call.first_seed(run))
     return readout_rows(grad, None)
 
 

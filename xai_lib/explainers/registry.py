@@ -52,7 +52,7 @@ class Method:
 
     @property
     def summary(self) -> str:
-        return inspect.getdoc(self.function).split("\n")[0]
+        return (inspect.getdoc(self.function) or "").split("\n")[0]
 
     @property
     def citation(self) -> str:

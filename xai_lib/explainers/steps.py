@@ -14,8 +14,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
+from typing import Any, TypeVar
 
 from xai_lib.passes.call import Call
+
+# What a step is: what a departure puts in its place is of the same kind.
+Ours = TypeVar("Ours")
+Departing = TypeVar("Departing")
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,7 @@ class Departure:
 
     home: str
     step: str
-    value: object
+    value: Any
     when: Callable[[Call], bool]
     methods: str
     default: str
@@ -46,7 +51,7 @@ def departs(
     default: str = "",
     reference: str = "",
     when: Callable[[Call], bool] = lambda call: True,
-):
+) -> Callable[[Departing], Departing]:
     """Register a function, or a setting, as what published code does at `step`.
 
     methods, default, reference: its row of the table, where another departure does not tell it.
@@ -54,7 +59,7 @@ def departs(
 
     home = sys._getframe(1).f_globals["__name__"]
 
-    def register(value):
+    def register(value: Departing) -> Departing:
         _DEPARTURES.append(Departure(home, step, value, when, methods, default, reference))
         return value
 
@@ -74,7 +79,7 @@ def _load() -> None:
         import_module(f"{published.__name__}.{module}")
 
 
-def step(call: Call, name: str, ours):
+def step(call: Call, name: str, ours: Ours) -> Ours:
     """Return what to do at a step: ours, or under compat="reference" what published code does."""
     if not call.reference:
         return ours

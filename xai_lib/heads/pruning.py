@@ -54,7 +54,7 @@ def _masked_calls(model: nn.Module) -> Iterator[None]:
         trace = None
         # A copy of the model has these hooks as well, and is whole.
         if id(module) in own and not any(traces) and not pruned.is_traced(model):
-            plan = pruned.PLANS.get(model)
+            plan = pruned.PLANS[model]
             mask = plan.for_pass(1) if module is model else plan.for_part()
             trace = Trace(model, mask=mask, keep=False)
             trace.__enter__()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from xai_lib.errors import InputError, OptionError, unknown_name
@@ -28,7 +29,7 @@ COMPAT = (None, "reference")
 @torch.inference_mode(False)
 def head_scores(
     model: nn.Module,
-    inputs,
+    inputs: Float[Tensor, "..."] | Mapping,
     method: str = "grad_x_attention",
     target: Target = None,
     *,
@@ -153,7 +154,7 @@ class _Scorer:
         return self._of_stream(name, tokens)
 
     def _of_stream(self, name: str | None, tokens: int) -> Tensor:
-        present, samples = self.present.get(name), len(self.run.logits)
+        present, samples = self.present.get(name or ""), len(self.run.logits)
         if present is None or tuple(present.shape) != (samples, tokens):
             return self.run.logits.new_full((samples, 1), tokens)
         return present.sum(1, keepdim=True)
@@ -165,7 +166,7 @@ class _Scorer:
             ScoredSite(
                 site.index,
                 site.name,
-                stream if site.query is None else site.query[0].name,
+                stream if site.query is None else site.looking.name,
                 site.index if site.query is None else site.ordinal,
                 site.kind,
                 site.heads,
@@ -210,7 +211,7 @@ def _pairwise(model: nn.Module, inputs: Inputs, run: Run) -> bool:
     """Whether the samples that a pass has shown are images and their classes texts."""
     if not inputs.several or any(site.kind == "cross" for site in run.sites):
         return False
-    if any(site.query is not None and site.query[0].parts for site in run.sites):
+    if any(site.query is not None and site.looking.parts for site in run.sites):
         return False
     return inputs.in_pairs or scores_pairs(model, inputs, run.logits.detach())
 

@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import torch
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from xai_lib.errors import InputError, XAIError, unknown_name
@@ -26,10 +27,10 @@ from xai_lib.passes.refusals import (
     sequence_first,
     writes_in_place,
 )
-from xai_lib.streams.layouts import Layout
+from xai_lib.streams.layouts import Layout, StreamsLayout
+from xai_lib.streams.patches import TokenLayout
 from xai_lib.streams.prepare import Inputs
 from xai_lib.streams.stream import Stream
-from xai_lib.streams.texts import Words
 from xai_lib.tracing import Chains, Embeddings, Site, Tape, Trace
 
 # Half-precision relevance is seeded with this and divided by it at the end, since the shares of a
@@ -53,15 +54,28 @@ class Run:
     """
 
     trace: Trace
-    logits: Tensor
-    features: Tensor | None
+    logits: Float[Tensor, "rows classes"]
+    features: Float[Tensor, "rows ..."] | None
 
     @property
     def sites(self) -> list[Site]:
         return self.trace.sites
 
     @property
-    def undefined(self) -> Tensor:
+    def taken(self) -> Float[Tensor, "rows ..."]:
+        """The features, of a run that found or was given them."""
+        if self.features is None:
+            raise no_embeddings()
+        return self.features
+
+    @property
+    def readout(self) -> Float[Tensor, "rows tokens dim"]:
+        """The tokens that the head reads, of a run with graph="readout"."""
+        assert self.trace.readout is not None, "a run with another graph"
+        return self.trace.readout
+
+    @property
+    def undefined(self) -> Bool[Tensor, " rows"]:
         """Which rows (k·batch,) have a score that is no number, so that they have no gradient.
 
         On a path from zero CLIP without biases has such a point: it divides a vector by its length.
@@ -69,31 +83,40 @@ class Run:
         return ~self.logits.detach().isfinite().all(1)
 
     @property
-    def states(self) -> list[Tensor]:
+    def states(self) -> list[Float[Tensor, "batch tokens dim"]]:
         """The tokens (batch, tokens, dim) after every layer, of a run that was taped."""
         starts = [site.residual for site in self.sites]
-        end = None if starts[-1] is None else self.trace.tape.end_of_block(starts[-1])
-        found = [*starts[1:], end]
-        if any(x is None for x in found):
+        end = None if starts[-1] is None else self._tape.end_of_block(starts[-1])
+        found = [x for x in (*starts[1:], end) if x is not None]
+        if len(found) < len(starts):
             raise no_states()
         return found
 
-    def head(self, tokens: Tensor) -> Tensor:
+    @property
+    def _tape(self) -> Tape:
+        assert self.trace.tape is not None, "a run that was not taped"
+        return self.trace.tape
+
+    def head(self, tokens: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch classes"]:
         """Return the logits (batch, classes) that the model's own head gives to other `tokens`.
 
         tokens: (batch, tokens, dim), such as those after an earlier layer (`states`); the head is
         all that the model does after its last block: final norm, pooling, classifier.
         """
-        logits = self.trace.tape.again(self.states[-1], tokens, self.logits)
+        logits = self._tape.again(self.states[-1], tokens, self.logits)
         if logits is None:
             raise no_states()
         return logits
 
-    def gradients(self, tensors: Sequence[Tensor], seed: Tensor) -> list[Tensor]:
+    def gradients(
+        self, tensors: Sequence[Float[Tensor, "..."]], seed: Float[Tensor, "rows classes"]
+    ) -> list[Float[Tensor, "..."]]:
         """Return ∂⟨logits, seed⟩/∂t for each tensor, zero where t has no influence."""
         return self._backward(tensors, seed, relevance=False)
 
-    def relevances(self, tensors: Sequence[Tensor], seed: Tensor) -> list[Tensor]:
+    def relevances(
+        self, tensors: Sequence[Float[Tensor, "..."]], seed: Float[Tensor, "rows classes"]
+    ) -> list[Float[Tensor, "..."]]:
         """Return the relevance that the rules bring from the seeded logits to each tensor."""
         return self._backward(tensors, seed, relevance=True)
 
@@ -137,8 +160,10 @@ class Call:
     inputs: Inputs
     choose_targets: Callable[[Tensor], Tensor]
     reference: bool = False
-    targets: Tensor | None = field(default=None, init=False)
-    run: Run | None = field(default=None, init=False)
+    # Of the first run.
+    targets: Int[Tensor, "targets batch 2"] = field(init=False, repr=False)
+    run: Run = field(init=False, repr=False)
+    started: bool = field(default=False, init=False)
     # Which of the tensors before the first attention the embeddings of a text are.
     _place: int = field(default=-1, init=False)
     # Where the tokens of a run lie, and the run.
@@ -158,14 +183,15 @@ class Call:
         if not isinstance(start, int) or start >= 0:
             return options
         trace = self.forward(graph="as_is", keep=False).trace
-        chains = [len(chain.sites) for chain in trace.chains.found] if self.coupled else []
+        followed = trace.chains.found if trace.chains is not None and self.coupled else []
+        chains = [len(chain.sites) for chain in followed]
         depth = max(chains, default=len(trace.shapes))
         check_range("start_layer", start, -depth, depth - 1, "the first layer that counts.")
         return options | {"start_layer": depth + start}
 
     def forward(
         self,
-        features: Tensor | None = None,
+        features: Float[Tensor, "..."] | None = None,
         *,
         at_input: bool = False,
         on_site: Callable[[Site], None] | None = None,
@@ -196,11 +222,12 @@ class Call:
                 raise no_shared_tokens()
             if guards.objection:
                 object_to(guards)
-            on_site(site)
+            if on_site is not None:
+                on_site(site)
 
         plan, mask = pruned.PLANS.get(self.model), None
         if plan is not None:
-            confined = focus.name if inputs.fixed else None
+            confined = inputs.only.name if inputs.fixed else None
             mask = plan.for_pass(copies, inputs.rows, confined)
         trace = Trace(
             self.model,
@@ -240,8 +267,8 @@ class Call:
         starts = features is not None and features.requires_grad
         if trace.graph == "as_is" and starts and not logits.requires_grad:
             raise no_gradient()
-        if self.run is None:
-            self.run = run
+        if not self.started:
+            self.run, self.started = run, True
             if not torch.isfinite(logits).all():
                 raise InputError(
                     "The model's logits hold NaN or Inf: check its weights and inputs."
@@ -254,7 +281,7 @@ class Call:
         given = given.float() if wide else given
         return given.detach().requires_grad_() if at_input and features is None else given
 
-    def _embeddings(self, focus: Words, features: Tensor | None, at_input: bool) -> Embeddings:
+    def _embeddings(self, focus: Stream, features: Tensor | None, at_input: bool) -> Embeddings:
         words = focus.data.shape[1]
         if features is None:
             return Embeddings(focus.length, root=at_input, words=words)
@@ -271,14 +298,10 @@ class Call:
         return found if given is None else given
 
     @property
-    def features(self) -> Tensor:
+    def features(self) -> Float[Tensor, "batch ..."]:
         """The pixels, or the embeddings of the first run, outside any graph."""
-        focus = self.inputs.focus
-        if not focus.embeds:
-            return focus.data
-        if self.run.features is None:
-            raise no_embeddings()
-        return self.run.features.detach()
+        focus = self.inputs.only
+        return self.run.taken.detach() if focus.embeds else focus.data
 
     @property
     def at_pixels(self) -> bool:
@@ -293,18 +316,23 @@ class Call:
     @property
     def channel(self) -> int:
         """The dimension of the features to sum over for one number a pixel or token."""
-        return self.inputs.focus.channel
+        return self.inputs.only.channel
 
     @property
-    def present(self) -> Tensor | None:
+    def present(self) -> Bool[Tensor, "batch tokens"] | None:
         """Bool (batch, tokens), False for padding; None where there is none."""
         return None if self.inputs.focus is None else self.inputs.focus.present
 
-    def samples(self) -> list[Tensor]:
+    def samples(self) -> list[Shaped[Tensor, "..."]]:
         """Return the input of each sample alone, without padding."""
         return (self.inputs.focus or self.inputs.streams[0]).samples()
 
-    def seed(self, target: Tensor, logits: Tensor, kind: str = "one") -> Tensor:
+    def seed(
+        self,
+        target: Int[Tensor, "batch *sides"],
+        logits: Float[Tensor, "rows classes"],
+        kind: str = "one",
+    ) -> Float[Tensor, "rows classes"]:
         """Return rows that are 0 but at `target`, shaped as `logits` (k·batch, classes).
 
         target: (batch, 2) as `targets.resolve_pair` gives it, or (batch,) against nothing.
@@ -324,11 +352,13 @@ class Call:
             seed.scatter_add_(1, columns, values.gather(1, columns) * there)
         return seed
 
-    def first_seed(self, run: Run) -> Tensor:
+    def first_seed(self, run: Run) -> Float[Tensor, "rows classes"]:
         """Return the seed of the first target, for methods that explain all alike."""
         return self.seed(self.targets[0], run.logits)
 
-    def each_target(self, run: Run, explain: Callable[[Tensor], Tensor], seed="one") -> Tensor:
+    def each_target(
+        self, run: Run, explain: Callable[[Tensor], Tensor], seed: str = "one"
+    ) -> Float[Tensor, "targets ..."]:
         """Stack explain(seed) over the targets: (targets, batch, ...)."""
         return torch.stack([explain(self.seed(t, run.logits, seed)) for t in self.targets])
 
@@ -342,10 +372,22 @@ class Call:
         if self.inputs.known is not None:
             return self.inputs.known
         if self._laid is None or self._laid[0] is not run:
-            self._laid = run, self.inputs.focus.layout(run.trace)
+            self._laid = run, self.inputs.only.layout(run.trace)
         return self._laid[1]
 
-    def content(self, run: Run) -> Tensor:
+    def patches(self, run: Run) -> slice:
+        """Return where the patches are among the tokens of an image."""
+        layout = self.layout(run)
+        assert isinstance(layout, TokenLayout), "a view of another stream"
+        return layout.patches
+
+    def side_by_side(self, run: Run) -> StreamsLayout:
+        """Return where the tokens of several streams lie."""
+        layout = self.layout(run)
+        assert isinstance(layout, StreamsLayout), "a view of one stream"
+        return layout
+
+    def content(self, run: Run) -> Bool[Tensor, "*targets batch tokens"]:
         """Return bool (batch, tokens): which tokens hold content (patches, words)."""
         return self.layout(run).content_of(self.inputs.batch, run.logits.device)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from threading import Lock, RLock
 from weakref import WeakKeyDictionary
@@ -27,11 +27,12 @@ def unwrap(model: nn.Module) -> nn.Module:
         )
     while True:
         if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
-            model = model.module
-        elif isinstance(getattr(model, "_orig_mod", None), nn.Module):
-            model = model._orig_mod
+            inner = model.module
         else:
+            inner = getattr(model, "_orig_mod", None)
+        if not isinstance(inner, nn.Module):
             break
+        model = inner
     for name, module in model.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
             where = f"The model's part {name!r} is" if name else "The model is"
@@ -48,7 +49,7 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 
 @contextmanager
-def borrowed(model: nn.Module):
+def borrowed(model: nn.Module) -> Iterator[None]:
     """Put the model in eval mode with frozen parameters; give it back as it was, come what may.
 
     One thread at a time borrows a model. Inside, torch.compile runs eagerly and autocast is off.
@@ -60,7 +61,7 @@ def borrowed(model: nn.Module):
 
 
 @contextmanager
-def eager():
+def eager() -> Iterator[None]:
     """Let compiled modules run their Python code, which is what a trace can see."""
     stance = getattr(torch.compiler, "set_stance", None)
     with stance("force_eager") if stance else nullcontext():

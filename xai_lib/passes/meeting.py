@@ -16,6 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from xai_lib.errors import InputError, MethodNotApplicableError, XAIError
@@ -37,7 +38,7 @@ class Meeting:
     inputs: Inputs
     kind: str
     chains: tuple[Chain, ...]
-    logits: Tensor
+    logits: Float[Tensor, "batch classes"]
     pairwise: bool
     grid: tuple[int, int] | None
     patch: tuple[int, int] | None
@@ -52,9 +53,10 @@ class Meeting:
             probe = _is_probe(site)
             crossed.append(site.kind == "cross" and not probe)
             if probe:
-                probes.setdefault(site.query[0], set()).add(site.key[0])
+                probes.setdefault(site.looking, set()).add(site.seen)
 
-        trace = Trace(model, chains=Chains(), keep=False, on_site=meet)
+        followed = Chains()
+        trace = Trace(model, chains=followed, keep=False, on_site=meet)
         try:
             with torch.no_grad(), trace:
                 logits = inputs.scores(model)
@@ -68,8 +70,8 @@ class Meeting:
             ) from error
         # One learned query that looks at two streams is no probe of either.
         crossed.append(any(len(keys) > 1 for keys in probes.values()))
-        chains = tuple(chain for chain in trace.chains.found if chain.sites)
-        kind = "mingled" if trace.chains.mingled else _kind(chains, crossed)
+        chains = tuple(chain for chain in followed.found if chain.sites)
+        kind = "mingled" if followed.mingled else _kind(chains, crossed)
         pairwise = not any(crossed) and inputs.in_pairs
         if not pairwise and kind == "towers":
             pairwise = scores_pairs(model, inputs, logits)
@@ -95,13 +97,13 @@ class Meeting:
         """
         found = []
         for stream in self.inputs.streams:
-            name = stream.name
-            if name == "decoder" or self.chain(name) is None:
+            name, chain = stream.name, self.chain(stream.name)
+            if name == "decoder" or chain is None:
                 continue
             view = self.inputs.focused(name, pairwise=self.pairwise)
             if self.kind == "coupled":
                 # Other streams' sites may look at this one, so its tokens are not to be had there.
-                view = replace(view, known=self.layout(name, self.chain(name).tokens))
+                view = replace(view, known=self.layout(name, chain.tokens))
             found.append(view)
         if not found:
             raise MethodNotApplicableError("No input stream of this model is attended to.")
@@ -113,8 +115,9 @@ class Meeting:
         if stream is not None:
             return stream.layout_among(tokens, self._grid, self.patch)
         # A decoder that is given no words reads the text again, moved by a place.
-        echo = name == "decoder" and text is not None and tokens == text.length
-        return PlainLayout(tokens, text.present if echo else None)
+        if name == "decoder" and text is not None and tokens == text.length:
+            return PlainLayout(tokens, text.present)
+        return PlainLayout(tokens)
 
     @property
     def _grid(self) -> tuple[int, int] | None:
@@ -147,7 +150,9 @@ class Meeting:
         return StreamsLayout.side_by_side(found)
 
 
-def scores_pairs(model: nn.Module, inputs: Inputs, logits: Tensor) -> bool:
+def scores_pairs(
+    model: nn.Module, inputs: Inputs, logits: Float[Tensor, "samples classes"]
+) -> bool:
     """Whether the scores of two towers are those of every image with every text, by whatever name.
 
     As many rows as columns could also be classes; then another order of the texts tells.
@@ -177,7 +182,7 @@ def scores_pairs(model: nn.Module, inputs: Inputs, logits: Tensor) -> bool:
 
 def _is_probe(site: Site) -> bool:
     """Whether a site pools a stream by one learned query, as SigLIP does."""
-    return site.queries == 1 and site.query[0].name == "queries"
+    return site.queries == 1 and site.looking.name == "queries"
 
 
 def _kind(chains: tuple[Chain, ...], crossed: list[bool]) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Protocol
+from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
+from jaxtyping import Int
 from torch import Tensor, nn
 
 from xai_lib.tracing import HeadMask
@@ -16,7 +17,8 @@ from xai_lib.tracing import HeadMask
 class PassMask(HeadMask):
     """A head mask for the length of one pass; `check` objects to what the pass did not bear out."""
 
-    def check(self) -> None: ...
+    def check(self) -> None:
+        return
 
 
 class Plan(Protocol):
@@ -27,8 +29,12 @@ class Plan(Protocol):
     """
 
     def for_pass(
-        self, copies: int, rows: Tensor | None = None, focus: str | None = None
+        self, copies: int, rows: Int[Tensor, " rows"] | None = None, focus: str | None = None
     ) -> PassMask: ...
+
+    def for_part(self) -> PassMask: ...
+
+    def with_plan(self, other: Any) -> Plan: ...
 
 
 PLANS: WeakKeyDictionary[nn.Module, Plan] = WeakKeyDictionary()

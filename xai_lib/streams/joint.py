@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 import torch
+from jaxtyping import Shaped
 from torch import Tensor
 
 from xai_lib.streams.layouts import StreamsLayout
@@ -24,10 +25,11 @@ class Joint(Words):
     whole: StreamsLayout = field(kw_only=True)
     parts: tuple[Stream, ...] = field(kw_only=True)
 
-    def __post_init__(self):
-        self.length = self.whole.tokens
+    @property
+    def length(self) -> int:
+        return self.whole.tokens
 
-    def samples(self) -> list[Tensor]:
+    def samples(self) -> list[Shaped[Tensor, "..."]]:
         own = zip(*(stream.samples() for stream in self.parts), strict=True)
         return [torch.cat([part.flatten().double() for part in parts]) for parts in own]
 
@@ -37,7 +39,7 @@ class Joint(Words):
 
 def joined(inputs: Inputs, whole: StreamsLayout) -> Inputs:
     """Return a view of the one sequence that all streams are put into."""
-    ids = inputs.stream("text").data
+    ids = inputs.named("text").data
     batch, device = len(ids), ids.device
     present = torch.ones(batch, whole.tokens, dtype=torch.bool, device=device)
     special = torch.zeros_like(present)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from xai_lib.errors import MethodNotApplicableError
@@ -13,6 +14,7 @@ from xai_lib.errors import MethodNotApplicableError
 FIRST_TOKEN = ("keep", "zero", "min")
 
 
+@runtime_checkable
 class Layout(Protocol):
     """Where the tokens of one stream lie: how many there are, and which of them hold content.
 
@@ -29,9 +31,11 @@ class Layout(Protocol):
     def tokens(self) -> int: ...
 
     @property
-    def present(self) -> Tensor | None: ...
+    def present(self) -> Bool[Tensor, "rows tokens"] | None: ...
 
-    def content_of(self, batch: int, device) -> Tensor: ...
+    def content_of(
+        self, batch: int, device: torch.device
+    ) -> Bool[Tensor, "*targets_batch tokens"]: ...
 
 
 @dataclass(frozen=True)
@@ -42,13 +46,13 @@ class PlainLayout:
     """
 
     tokens: int
-    present: Tensor | None = None
+    present: Bool[Tensor, "batch tokens"] | None = None
 
     kind: ClassVar[str] = "tokens"
     stream: ClassVar[str] = "tokens"
     leads: ClassVar[bool] = False
 
-    def content_of(self, batch: int, device) -> Tensor:
+    def content_of(self, batch: int, device: torch.device) -> Bool[Tensor, "*targets_batch tokens"]:
         """Return bool (batch, tokens), True where no padding is known."""
         if self.present is not None:
             return self.present
@@ -67,7 +71,7 @@ class StreamsLayout:
     tokens: int
     parts: tuple[tuple[str, slice, Layout], ...]
     joint: bool = False
-    read: Tensor | None = None
+    read: Bool[Tensor, "batch tokens"] | None = None
 
     present: ClassVar[None] = None
 
@@ -103,7 +107,7 @@ class StreamsLayout:
         """Return the name of the first stream of a kind, None where there is none."""
         return next((name for name, _, layout in self.parts if layout.kind == kind), None)
 
-    def content_of(self, batch: int, device) -> Tensor:
+    def content_of(self, batch: int, device: torch.device) -> Bool[Tensor, "*targets_batch tokens"]:
         """Return bool (batch, tokens): what holds content in each stream; False between streams.
 
         (targets, batch, tokens) where each target has texts of its own.
@@ -115,11 +119,17 @@ class StreamsLayout:
             content[..., where] = found[name].unflatten(0, (-1, batch))
         return content if targets > 1 else content[0]
 
-    def reading(self, tokens: Tensor) -> StreamsLayout:
+    def reading(self, tokens: Bool[Tensor, "batch tokens"]) -> StreamsLayout:
         """Return this layout with what the head reads, bool (batch, tokens)."""
         return replace(self, read=tokens)
 
-    def finished(self, relevance: Tensor, first_token: str, *, padding: bool = False) -> Tensor:
+    def finished(
+        self,
+        relevance: Float[Tensor, "targets batch tokens"],
+        first_token: str,
+        *,
+        padding: bool = False,
+    ) -> Float[Tensor, "targets batch tokens"]:
         """Return relevance (targets, batch, tokens) with padding and first tokens as asked.
 
         Padding gets 0, unless padding=True keeps what the formula leaves there, as published.
@@ -141,11 +151,12 @@ class StreamsLayout:
                 relevance[..., where] = row
         if first_token == "keep" or not self.joint:
             return relevance
-        return self._read_replaced(relevance, first_token)
+        assert self.read is not None, "nobody found out which token the head reads"
+        return self._read_replaced(relevance, self.read, first_token)
 
-    def _read_replaced(self, relevance: Tensor, first_token: str) -> Tensor:
+    def _read_replaced(self, relevance: Tensor, read: Tensor, first_token: str) -> Tensor:
         """Replace what the one token gets that the head reads; where it reads several, none is."""
-        one = self.read & (self.read.sum(-1, keepdim=True) == 1)
+        one = read & (read.sum(-1, keepdim=True) == 1)
         tokens = relevance.clone()
         for _, where, part in self.parts:
             if part.present is not None:

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from xai_lib.errors import InputError, MethodNotApplicableError, UnsupportedModelError
-from xai_lib.streams.stream import Stream
+from xai_lib.streams.stream import Grid, Stream
 from xai_lib.tracing import Trace
 
 
@@ -28,9 +29,9 @@ class TokenLayout:
 
     tokens: int
     prefix: int
-    grid: tuple[int, int] | None
+    grid: Grid
     size: tuple[int, int]
-    patch: tuple[int, int] | None = None
+    patch: Grid = None
 
     kind: ClassVar[str] = "patches"
     stream: ClassVar[str] = "image"
@@ -38,10 +39,10 @@ class TokenLayout:
     present: ClassVar[None] = None
 
     @classmethod
-    def of(cls, trace: Trace, pixels: Tensor) -> TokenLayout:
+    def of(cls, trace: Trace, pixels: Float[Tensor, "batch channels height width"]) -> TokenLayout:
         """Read the layout from a finished trace of `pixels` (batch, channels, H, W)."""
         batch, first = pixels.shape[0], trace.shapes[0]
-        grid, size = trace.grid, tuple(pixels.shape[-2:])
+        grid, size = trace.grid, (pixels.shape[-2], pixels.shape[-1])
         patches = grid[0] * grid[1] if grid else first[2]
         if first[0] != batch:
             return cls(patches, 0, grid, size, trace.patch)
@@ -56,9 +57,15 @@ class TokenLayout:
         return cls(tokens, tokens - patches - behind, grid, size, trace.patch)
 
     @classmethod
-    def after(cls, tokens: int, grid, patch, pixels: Tensor) -> TokenLayout:
+    def after(
+        cls,
+        tokens: int,
+        grid: Grid,
+        patch: Grid,
+        pixels: Float[Tensor, "batch channels height width"],
+    ) -> TokenLayout:
         """Return the layout of a sequence whose last tokens are a grid of patches."""
-        size = tuple(pixels.shape[-2:])
+        size = pixels.shape[-2], pixels.shape[-1]
         if grid is None or grid[0] * grid[1] > tokens:
             return cls(tokens, 0, None, size)
         return cls(tokens, tokens - grid[0] * grid[1], grid, size, patch)
@@ -69,13 +76,13 @@ class TokenLayout:
         count = self.grid[0] * self.grid[1] if self.grid else self.tokens - self.prefix
         return slice(self.prefix, self.prefix + count)
 
-    def content_of(self, batch: int, device) -> Tensor:
+    def content_of(self, batch: int, device: torch.device) -> Bool[Tensor, "*targets_batch tokens"]:
         """Return bool (batch, tokens): True for patches."""
         content = torch.zeros(batch, self.tokens, dtype=torch.bool, device=device)
         content[:, self.patches] = True
         return content
 
-    def patch_sums(self, pixels: Tensor) -> Tensor:
+    def patch_sums(self, pixels: Float[Tensor, "*n height width"]) -> Float[Tensor, "*n tokens"]:
         """Sum a pixel map (..., H, W) over each patch: (..., tokens), 0 for prefix tokens.
 
         A prefix token has no pixels: its embedding does not depend on the input, so a method that
@@ -104,17 +111,17 @@ class Patches(Stream):
     channel: ClassVar[int] = -3
     advice: ClassVar[str] = "processor(image) makes inputs of the size it was built for."
 
-    def samples(self) -> list[Tensor]:
+    def samples(self) -> list[Shaped[Tensor, "..."]]:
         return list(self.data)
 
     def layout(self, trace: Trace) -> TokenLayout:
         return TokenLayout.of(trace, self.data)
 
-    def layout_among(self, tokens: int, grid, patch) -> TokenLayout:
+    def layout_among(self, tokens: int, grid: Grid, patch: Grid) -> TokenLayout:
         return TokenLayout.after(tokens, grid, patch, self.data)
 
 
-def check_pixels(model: nn.Module, pixels) -> None:
+def check_pixels(model: nn.Module, pixels: object) -> None:
     """Raise an InputError unless `pixels` is a finite float batch that fits the model."""
     if not isinstance(pixels, Tensor):
         raise InputError(

@@ -7,21 +7,23 @@ This is the one place that knows names of inputs. Which tokens attend to which i
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import torch
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from xai_lib.errors import InputError, OptionError, XAIError
 from xai_lib.streams.layouts import Layout, PlainLayout
 from xai_lib.streams.patches import Patches, check_pixels
 from xai_lib.streams.regions import Regions, check_regions
-from xai_lib.streams.stream import Stream
+from xai_lib.streams.stream import Grid, Stream
 from xai_lib.streams.targets import logits_of, scores_of
 from xai_lib.streams.texts import Words
 from xai_lib.tracing import Trace
+from xai_lib.tracing.marks import ORIGIN, leave
 
 # The inputs that tokens are made of, and the stream that they begin.
 SOURCES = {
@@ -47,17 +49,17 @@ COMPANIONS = {
 class Numbers(Stream):
     """A decoder's own tokens: an input that no question is asked about."""
 
-    present: Tensor | None = None
+    present: Bool[Tensor, "batch tokens"] | None = None
 
     kind: ClassVar[str] = "tokens"
 
-    def samples(self) -> list[Tensor]:
+    def samples(self) -> list[Shaped[Tensor, "..."]]:
         return list(self.data.unbind(0))
 
     def layout(self, trace: Trace) -> PlainLayout:
         return PlainLayout(self.data.shape[1])
 
-    def layout_among(self, tokens: int, grid, patch) -> PlainLayout:
+    def layout_among(self, tokens: int, grid: Grid, patch: Grid) -> PlainLayout:
         return PlainLayout(tokens)
 
 
@@ -84,7 +86,7 @@ class Inputs:
     position: int | None = None
     focus: Stream | None = None
     fixed: frozenset[str] = frozenset()
-    rows: Tensor | None = None
+    rows: Int[Tensor, " rows"] | None = None
     known: Layout | None = None
     in_pairs: bool = field(default=False, init=False)
     batch: int = field(init=False)
@@ -93,8 +95,7 @@ class Inputs:
 
     def __post_init__(self):
         self.batch = len((self.focus or self.streams[0]).data)
-        own = any(stream is self.focus for stream in self.streams)
-        self.chain = self.focus.name if own else None
+        self.chain = next((s.name for s in self.streams if s is self.focus), None)
         self.sizes = {stream.name: len(stream.data) for stream in self.streams}
 
     @property
@@ -107,6 +108,16 @@ class Inputs:
         """Return the stream of that name, None where there is none."""
         return next((stream for stream in self.streams if stream.name == name), None)
 
+    def named(self, name: str) -> Stream:
+        """Return the stream of that name, which there is."""
+        return next(stream for stream in self.streams if stream.name == name)
+
+    @property
+    def only(self) -> Stream:
+        """The stream in focus, of a view that looks at one."""
+        assert self.focus is not None, "a view of all streams together"
+        return self.focus
+
     def focused(self, name: str, *, pairwise: bool = False) -> Inputs:
         """Return a view of one stream, the others being constant.
 
@@ -116,18 +127,18 @@ class Inputs:
         fixed = frozenset(k for k in self.everything if k not in own) if pairwise else frozenset()
         return replace(self, focus=self.stream(name), fixed=fixed)
 
-    def texts_against(self, rows: Tensor) -> Inputs:
+    def texts_against(self, rows: Int[Tensor, " rows"]) -> Inputs:
         """Return a view of the texts `rows`, explained by the images they are paired with.
 
         Samples are texts then and classes images: no text's explanation mixes images.
         """
         view = self.focused("text", pairwise=True)
         extra = {k: x if k in view.fixed else x[rows] for k, x in self.extra.items()}
-        texts = view.focus.take(rows)
+        texts = view.only.take(rows)
         streams = tuple(texts if stream is view.focus else stream for stream in self.streams)
         return replace(view, streams=streams, extra=extra, focus=texts, rows=rows)
 
-    def run(self, model, features: Tensor | None = None):
+    def run(self, model: Callable, features: Float[Tensor, "..."] | None = None) -> Any:
         """Run the model, on `features` (k·batch, ...) in the place of the stream in focus.
 
         Features that the model makes itself are exchanged by the trace; all else is repeated k
@@ -147,7 +158,8 @@ class Inputs:
         if not self.several:
             return model(**given)
         for stream in self.streams:
-            given[stream.keyword]._xai_origin = stream.name
+            if stream.keyword is not None:
+                leave(given[stream.keyword], ORIGIN, stream.name)
         try:
             return model(**given)
         except RuntimeError as error:
@@ -159,15 +171,17 @@ class Inputs:
         rows = isinstance(x, Tensor) and x.dim() > 0 and x.shape[0] == self.batch
         return rows and name not in self.fixed
 
-    def scores(self, model, features: Tensor | None = None) -> Tensor:
+    def scores(
+        self, model: Callable, features: Float[Tensor, "..."] | None = None
+    ) -> Float[Tensor, "samples classes"]:
         """Run the model and return its (batch, classes) scores."""
         output = self.run(model, features)
         logits = logits_of(output, self.position)
         if self.several:
             self.in_pairs = self._in_pairs(output, logits)
             return logits if self.rows is None else logits.t()
-        if self.position is not None and self.focus.present is not None:
-            self._check_position(output)
+        if self.position is not None and self.only.present is not None:
+            self._check_position(self.position, self.only.present, scores_of(output))
         return logits
 
     def _in_pairs(self, output, logits: Tensor) -> bool:
@@ -175,22 +189,21 @@ class Inputs:
         named = (getattr(output, n, None) for n in ("logits_per_image", "itm_score"))
         return self.pairs_fit(logits) and any(x is not None for x in named)
 
-    def pairs_fit(self, logits: Tensor) -> bool:
+    def pairs_fit(self, logits: Float[Tensor, "samples classes"]) -> bool:
         """Return whether scores have a row for each image and a column for each text."""
         sizes = self.sizes
         if set(sizes) != {"image", "text"}:
             return False
         return tuple(logits.shape) == (sizes["image"], sizes["text"])
 
-    def _check_position(self, output) -> None:
+    def _check_position(self, position: int, present: Tensor, scores: Tensor | None) -> None:
         """Refuse a row of scores that belongs to padding: it is no prediction."""
-        present, scores = self.focus.present, scores_of(output)
-        if scores.dim() != 3 or scores.shape[1] != present.shape[1]:
+        if scores is None or scores.dim() != 3 or scores.shape[1] != present.shape[1]:
             return
-        absent = (~present[:, self.position]).nonzero().flatten().tolist()
+        absent = (~present[:, position]).nonzero().flatten().tolist()
         if absent:
             raise OptionError(
-                f"position {self.position} of text {absent[0]} is padding, so its scores are "
+                f"position {position} of text {absent[0]} is padding, so its scores are "
                 "no prediction. Choose a position that all texts have, or explain texts of "
                 "different length one by one; tokenizers can also pad on the left."
             )
@@ -207,7 +220,9 @@ class Inputs:
         return " and ".join(f"{count} of {name}" for name, count in self.sizes.items())
 
 
-def prepare(model: nn.Module, inputs, position: int | None = None) -> Inputs:
+def prepare(
+    model: nn.Module, inputs: Float[Tensor, "..."] | Mapping, position: int | None = None
+) -> Inputs:
     """Return the streams in `inputs`: a tensor of pixels, or what a processor or tokenizer returns.
 
     They look at all streams together where there are several inputs that tokens are made of, or an

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 from xai_lib.errors import InputError
-from xai_lib.streams.stream import Stream
+from xai_lib.streams.stream import Grid, Stream
 from xai_lib.tracing import Trace
 
 
@@ -21,8 +22,8 @@ class RegionLayout:
     where the model is given none. present: (batch, regions), False for padding.
     """
 
-    present: Tensor
-    boxes: Tensor | None = None
+    present: Bool[Tensor, "batch regions"]
+    boxes: Float[Tensor, "batch regions 4"] | None = None
 
     kind: ClassVar[str] = "regions"
     stream: ClassVar[str] = "regions"
@@ -32,7 +33,7 @@ class RegionLayout:
     def tokens(self) -> int:
         return self.present.shape[1]
 
-    def content_of(self, batch: int, device) -> Tensor:
+    def content_of(self, batch: int, device: torch.device) -> Bool[Tensor, "*targets_batch tokens"]:
         """Return bool (batch, regions): True for regions that are no padding."""
         return self.present
 
@@ -41,19 +42,19 @@ class RegionLayout:
 class Regions(Stream):
     """Image regions as `data`, features (batch, regions, dim)."""
 
-    present: Tensor = field(kw_only=True)
-    boxes: Tensor | None = field(default=None, kw_only=True)
+    present: Bool[Tensor, "batch regions"] = field(kw_only=True)
+    boxes: Float[Tensor, "batch regions 4"] | None = field(default=None, kw_only=True)
 
     kind: ClassVar[str] = "regions"
     advice: ClassVar[str] = "processor(question, features, boxes) makes inputs that fit."
 
-    def samples(self) -> list[Tensor]:
+    def samples(self) -> list[Shaped[Tensor, "..."]]:
         return [row[kept] for row, kept in zip(self.data, self.present, strict=True)]
 
     def layout(self, trace: Trace) -> RegionLayout:
         return RegionLayout(self.present, self.boxes)
 
-    def layout_among(self, tokens: int, grid, patch) -> RegionLayout:
+    def layout_among(self, tokens: int, grid: Grid, patch: Grid) -> RegionLayout:
         return RegionLayout(self.present, self.boxes)
 
 

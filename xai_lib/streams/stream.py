@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar, TypeVar
 
+from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 
 from xai_lib.streams.layouts import Layout
 from xai_lib.tracing import Trace
+
+Some = TypeVar("Some", bound="Stream")
+# Rows and columns of patches, or the height and width of one in pixels; None where unknown.
+Grid = tuple[int, int] | None
 
 
 @dataclass
@@ -25,16 +30,25 @@ class Stream(ABC):
 
     name: str
     keyword: str | None
-    data: Tensor
+    data: Shaped[Tensor, "batch ..."]
 
     kind: ClassVar[str]
     channel: ClassVar[int] = -1
     embeds: ClassVar[bool] = False
     advice: ClassVar[str] = "The processor of xai.load makes inputs that fit."
-    present = None
+    present: ClassVar[Bool[Tensor, "batch tokens"] | None] = None
+
+    @property
+    def length(self) -> int:
+        """The length of the sequence that the stream, or its embeddings, are."""
+        return self.data.shape[1]
+
+    def take(self: Some, rows: Int[Tensor, " rows"]) -> Some:
+        """Return the samples `rows`, with repetition."""
+        return replace(self, data=self.data[rows])
 
     @abstractmethod
-    def samples(self) -> list[Tensor]:
+    def samples(self) -> list[Shaped[Tensor, "..."]]:
         """Return the input of each sample alone, without padding."""
 
     @abstractmethod
@@ -42,7 +56,7 @@ class Stream(ABC):
         """Return where the tokens lie, once a pass over this stream has shown it."""
 
     @abstractmethod
-    def layout_among(self, tokens: int, grid, patch) -> Layout:
+    def layout_among(self, tokens: int, grid: Grid, patch: Grid) -> Layout:
         """Return where `tokens` tokens lie that a pass of several streams has shown.
 
         grid, patch: rows and columns of the pass's patches, and their size in pixels.

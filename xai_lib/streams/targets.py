@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from xai_lib.errors import OptionError, TargetError, UnsupportedModelError, unknown_name
 
-Target = None | int | str | tuple | Sequence | Tensor | np.ndarray | np.integer
+Target = None | int | str | Sequence | Int[Tensor, "..."] | np.ndarray | np.integer
 
 # Stands where nothing is explained against.
 NONE = -1
@@ -27,7 +28,9 @@ def class_names(model: nn.Module) -> tuple[str, ...] | None:
     return tuple(names) if names else None
 
 
-def resolve(target: Target, logits: Tensor, names: tuple[str, ...] | None) -> Tensor:
+def resolve(
+    target: Target, logits: Float[Tensor, "batch classes"], names: tuple[str, ...] | None
+) -> Int[Tensor, " batch"]:
     """Return class indices (batch,) for `target` (see `xai.explain`)."""
     batch, classes = logits.shape
     if target is None:
@@ -50,7 +53,9 @@ def resolve(target: Target, logits: Tensor, names: tuple[str, ...] | None) -> Te
     return torch.tensor(chosen, device=logits.device)
 
 
-def resolve_pair(target: Target, logits: Tensor, names: tuple[str, ...] | None) -> Tensor:
+def resolve_pair(
+    target: Target, logits: Float[Tensor, "batch classes"], names: tuple[str, ...] | None
+) -> Int[Tensor, "batch 2"]:
     """Return (batch, 2): the class that is explained, and the one it is explained against or NONE.
 
     A tuple (one, other) asks for the difference of two logits; in a list, for its sample.
@@ -74,7 +79,12 @@ def resolve_pair(target: Target, logits: Tensor, names: tuple[str, ...] | None) 
     return torch.stack([one, torch.full_like(one, NONE)], 1)
 
 
-def resolve_all(targets, target: Target, logits: Tensor, names) -> Tensor:
+def resolve_all(
+    targets: Target,
+    target: Target,
+    logits: Float[Tensor, "batch classes"],
+    names: tuple[str, ...] | None,
+) -> Int[Tensor, "targets batch 2"]:
     """Return (targets, batch, 2) for `targets=[...]`, or (1, batch, 2): see `resolve_pair`."""
     if targets is None:
         return resolve_pair(target, logits, names).unsqueeze(0)
@@ -121,7 +131,7 @@ def _index(target, classes: int, names: tuple[str, ...] | None) -> int:
 SCORES = ("logits", "logits_per_image", "question_answering_score", "itm_score", "itm_logits")
 
 
-def scores_of(output) -> Tensor | None:
+def scores_of(output: object) -> Float[Tensor, "..."] | None:
     """Return the tensor of scores in whatever the model returned, None where there is none."""
     logits = next((x for x in (getattr(output, n, None) for n in SCORES) if x is not None), None)
     if logits is None and isinstance(output, Mapping):
@@ -133,7 +143,7 @@ def scores_of(output) -> Tensor | None:
     return logits if isinstance(logits, Tensor) else None
 
 
-def logits_of(output, position: int | None = None) -> Tensor:
+def logits_of(output: object, position: int | None = None) -> Float[Tensor, "batch classes"]:
     """Return the (batch, classes) logits of whatever the model returned.
 
     position: which row of (batch, rows, classes) logits, such as a detector's query or the place of

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from xai_lib.errors import InputError, unknown_name
 from xai_lib.streams.layouts import Layout, PlainLayout
-from xai_lib.streams.stream import Stream
+from xai_lib.streams.stream import Grid, Stream
 from xai_lib.streams.words import REDUCTIONS, Span, TextScores, words_with_tokens
 from xai_lib.tracing import Trace
+
+# What transformers calls the method that gives a model's table of words.
+EMBEDDINGS = "get_input_embeddings"
 
 
 @dataclass(frozen=True)
@@ -26,9 +30,9 @@ class TextLayout:
     its one or two texts, None where only their ids are known.
     """
 
-    ids: Tensor
-    present: Tensor
-    special: Tensor
+    ids: Int[Tensor, "batch tokens"]
+    present: Bool[Tensor, "batch tokens"]
+    special: Bool[Tensor, "batch tokens"]
     pieces: tuple[tuple[str, ...], ...] | None = None
     offsets: tuple[tuple[Span, ...], ...] | None = None
     segments: tuple[tuple[int, ...], ...] | None = None
@@ -39,7 +43,14 @@ class TextLayout:
     leads: ClassVar[bool] = True
 
     @classmethod
-    def of(cls, ids, present, special, encodings, texts) -> TextLayout:
+    def of(
+        cls,
+        ids: Int[Tensor, "batch tokens"],
+        present: Bool[Tensor, "batch tokens"],
+        special: Bool[Tensor, "batch tokens"] | None,
+        encodings: Sequence | None,
+        texts: tuple[tuple[str, ...], ...] | None,
+    ) -> TextLayout:
         """Read the layout from a batch's ids, masks and encodings (of the `tokenizers` library).
 
         Without encodings nobody knows which tokens are special: then none is.
@@ -65,17 +76,20 @@ class TextLayout:
         return self.ids.shape[1]
 
     @property
-    def content(self) -> Tensor:
+    def content(self) -> Bool[Tensor, "batch tokens"]:
         """Bool (batch, tokens): True for tokens of the text, False for special ones and padding."""
         return self.present & ~self.special
 
-    def content_of(self, batch: int, device) -> Tensor:
+    def content_of(self, batch: int, device: torch.device) -> Bool[Tensor, "*targets_batch tokens"]:
         """Return `content`; the same question as to an image's layout."""
         return self.content
 
-    def token_scores(self, relevance: Tensor, specials: bool = False) -> list[TextScores]:
+    def token_scores(
+        self, relevance: Float[Tensor, "*targets batch tokens"], specials: bool = False
+    ) -> list[TextScores]:
         """Return each sample's tokens, in order, with their part of `relevance` (..., tokens)."""
-        self._require_texts()
+        if self.texts is None or not (self.pieces and self.offsets and self.segments):
+            raise _no_texts()
         found = []
         for i, texts in enumerate(self.texts):
             chosen = self.present[i] if specials else self.content[i]
@@ -92,7 +106,9 @@ class TextLayout:
             )
         return found
 
-    def word_scores(self, relevance: Tensor, reduce: str = "max") -> list[TextScores]:
+    def word_scores(
+        self, relevance: Float[Tensor, "*targets batch tokens"], reduce: str = "max"
+    ) -> list[TextScores]:
         """Return each sample's words: what stands between white space, with its pieces' score.
 
         A piece belongs to the words whose characters it shares; [UNK] too, since only its offsets
@@ -122,13 +138,13 @@ class TextLayout:
         places = self.present[sample].nonzero()[:, 0].tolist()
         return {place: number for number, place in enumerate(places)}
 
-    def _require_texts(self) -> None:
-        if self.texts is None or self.offsets is None:
-            raise InputError(
-                "The inputs came without their text or its offsets, or were changed after they "
-                "were tokenized, so there are no words: make them with the processor of xai.load, "
-                "or with xai_lib.models.TextProcessor(tokenizer) of a fast tokenizer."
-            )
+
+def _no_texts() -> InputError:
+    return InputError(
+        "The inputs came without their text or its offsets, or were changed after they were "
+        "tokenized, so there are no words: make them with the processor of xai.load, or with "
+        "xai_lib.models.TextProcessor(tokenizer) of a fast tokenizer."
+    )
 
 
 @dataclass
@@ -139,23 +155,17 @@ class Words(Stream):
     `tokenizers` library, and what a person wrote; None where only the numbers are known.
     """
 
-    present: Tensor = field(kw_only=True)
-    special: Tensor | None = field(default=None, kw_only=True)
+    present: Bool[Tensor, "batch tokens"] = field(kw_only=True)
+    special: Bool[Tensor, "batch tokens"] | None = field(default=None, kw_only=True)
     encodings: tuple | None = field(default=None, kw_only=True, repr=False)
     texts: tuple[tuple[str, ...], ...] | None = field(default=None, kw_only=True, repr=False)
-
-    # The length of the sequence whose embeddings are the features.
-    length: int = field(init=False)
 
     kind: ClassVar[str] = "words"
     embeds: ClassVar[bool] = True
     advice: ClassVar[str] = "processor(text) makes inputs that its tokenizer and length limit fit."
 
-    def __post_init__(self):
-        self.length = self.data.shape[1]
-
     @classmethod
-    def of(cls, model: nn.Module, inputs: Mapping, ids: Tensor) -> Words:
+    def of(cls, model: nn.Module, inputs: Mapping, ids: Int[Tensor, "batch tokens"]) -> Words:
         """Read and check `inputs` of the token numbers `ids`, as a tokenizer returns them."""
         mask = inputs.get("attention_mask")
         check_ids(model, ids, mask)
@@ -171,16 +181,16 @@ class Words(Stream):
         known = {"special": special, "encodings": encodings, "texts": texts}
         return cls("text", "input_ids", ids, present=present, **known)
 
-    def samples(self) -> list[Tensor]:
+    def samples(self) -> list[Shaped[Tensor, "..."]]:
         return [row[kept] for row, kept in zip(self.data, self.present, strict=True)]
 
     def layout(self, trace: Trace | None = None) -> TextLayout:
         return TextLayout.of(self.data, self.present, self.special, self.encodings, self.texts)
 
-    def layout_among(self, tokens: int, grid, patch) -> Layout:
+    def layout_among(self, tokens: int, grid: Grid, patch: Grid) -> Layout:
         return self.layout() if tokens == self.length else PlainLayout(tokens)
 
-    def take(self, rows: Tensor) -> Words:
+    def take(self, rows: Int[Tensor, " rows"]) -> Words:
         """Return the texts `rows`, with repetition."""
         numbers = rows.tolist()
 
@@ -210,7 +220,7 @@ def _encodings(inputs: Mapping, ids: Tensor) -> tuple[tuple | None, Tensor | Non
     return encodings if same.all() else None, added if same[added].all() else None
 
 
-def check_ids(model: nn.Module, ids, mask) -> None:
+def check_ids(model: nn.Module, ids: Any, mask: Any) -> None:
     """Raise an InputError unless `ids` is a batch of token numbers, and `mask` its 0/1 mask."""
     if not isinstance(ids, Tensor) or ids.dim() != 2 or ids.is_floating_point():
         found = f"{ids.dtype} {tuple(ids.shape)}" if isinstance(ids, Tensor) else type(ids).__name__
@@ -253,7 +263,7 @@ def _check_content(content: Tensor) -> None:
 
 def _check_vocabulary(model: nn.Module, ids: Tensor) -> None:
     try:
-        table = model.get_input_embeddings()
+        table = getattr(model, EMBEDDINGS)()
     except (AttributeError, NotImplementedError):
         return
     size = getattr(table, "num_embeddings", None)

@@ -7,6 +7,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from jaxtyping import Float
 from torch import Tensor
 
 # How the scores of a word's pieces become the word's; the papers take the maximum.
@@ -34,7 +35,7 @@ class TextScores:
     labels: tuple[str, ...]
     spans: tuple[Span, ...]
     segments: tuple[int, ...]
-    scores: Tensor = field(repr=False)
+    scores: Float[Tensor, "*targets units"] = field(repr=False)
 
     def __len__(self) -> int:
         return len(self.labels)

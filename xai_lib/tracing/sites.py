@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from xai_lib.tracing.marks import State
+from xai_lib.tracing.marks import Chain, State
 
 
 @dataclass
@@ -35,7 +35,7 @@ class Site:
     name: str
     probs: Float[Tensor, "... queries keys"]
     value: Float[Tensor, "... keys dim"]
-    output: Float[Tensor, "... queries dim"] | None = None
+    output: Float[Tensor, "... queries dim"]
     projection: Float[Tensor, "outputs inputs"] | None = None
     branch_scale: Float[Tensor, "..."] | None = None
     residual: Float[Tensor, "..."] | None = None
@@ -49,8 +49,19 @@ class Site:
     @property
     def kind(self) -> str:
         """Return "self", or "cross" where one chain looks at another."""
-        apart = self.query is not None and self.key is not None and self.query[0] is not self.key[0]
-        return "cross" if apart else "self"
+        return "self" if self.query is None or self.looking is self.seen else "cross"
+
+    @property
+    def looking(self) -> Chain:
+        """The chain whose tokens look, in a trace that follows chains."""
+        assert self.query is not None, "this trace follows no chains"
+        return self.query[0]
+
+    @property
+    def seen(self) -> Chain:
+        """The chain that they look at."""
+        assert self.key is not None, "this trace follows no chains"
+        return self.key[0]
 
     @property
     def sequence_first(self) -> bool:

@@ -260,22 +260,20 @@ class Trace(Handlers):
             self.tokens = next((x for x in self._embeddings if x.size(1) == probs.size(-1)), None)
             self._embeddings.clear()
         self.shapes.append((probs.shape[0], probs.shape[-2], probs.shape[-1]))
-        site = Site(index, caller_name(self._names), probs, value)
-        site.call = self._calls - 1
-        site.mixes_heads = mark_of(given)[0] == "talked"
-        self.mixes_heads |= site.mixes_heads
-        self._queries, self._recent = site.queries, probs
+        self._queries, self._recent = probs.size(-2), probs
         self._earlier_readout = self.readout
         weights = probs if probs.dtype == value.dtype else probs.to(value.dtype)
         rules = self._rules_of(weights, value)
         # Two activations, even if one of them lies before the start of the graph.
         output = weights @ value if rules is None else rules.matmul(weights, value)
+        site = Site(index, caller_name(self._names), probs, value, output, call=self._calls - 1)
+        site.mixes_heads = mark_of(given)[0] == "talked"
+        self.mixes_heads |= site.mixes_heads
         mark_site_output(output, site)
         if self.chains is not None:
             self.chains.meet(site, output)
         if self.graph == "readout":
-            output = self.readout = self._root(output)
-        site.output = output
+            output = self.readout = site.output = self._root(output)
         if self.embeddings is not None:
             self.embeddings.meet(site)
         self._visit_pending()

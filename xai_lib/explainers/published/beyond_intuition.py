@@ -72,7 +72,7 @@ def positions(call: Call, x: Tensor) -> Tensor:
             "compat='reference' of bi_head and bi_token follows code written for CLIP, and this "
             "model has no embedding of its text_config.vocab_size words; leave compat out."
         )
-    return x - words[size](call.inputs.focus.data).detach().to(x.dtype)
+    return x - words[size](call.inputs.only.data).detach().to(x.dtype)
 
 
 @departs(
@@ -90,8 +90,10 @@ def by_later_value_norm(call: Call, site: Site) -> Tensor:
     """
     layer, _, own = site.name.rpartition(".")
     try:
-        layer, attention = (call.model.get_submodule(n) for n in (layer, site.name))
-        values, output, norm = attention.v_proj, attention.out_proj, layer.layer_norm1
+        values = call.model.get_submodule(f"{site.name}.v_proj")
+        weight = call.model.get_parameter(f"{site.name}.out_proj.weight")
+        output = call.model.get_submodule(f"{site.name}.out_proj")
+        norm = call.model.get_submodule(f"{layer}.layer_norm1")
     except AttributeError as error:
         raise MethodNotApplicableError(
             "compat='reference' of bi_token follows code written for CLIP, and this model's "
@@ -99,8 +101,9 @@ def by_later_value_norm(call: Call, site: Site) -> Tensor:
         ) from error
     with torch.no_grad():
         z = site.residual
+        assert z is not None, "CLIP adds its attention to a stream"
         moved = values(norm(z + output(joined_heads(site.output))))
-        return weighted_by(head_mean(site), gemm.linear(moved, output.weight), z)
+        return weighted_by(head_mean(site), gemm.linear(moved, weight), z)
 
 
 @departs(
@@ -115,7 +118,7 @@ def min_max_together(call: Call, found: Tensor) -> Tensor:
 
     One target of one image is then as it is for a ViT.
     """
-    patches = call.layout(call.run).patches
+    patches = call.patches(call.run)
     found[..., patches] = min_max(found[..., patches].flatten()).view_as(found[..., patches])
     return found
 

@@ -67,7 +67,7 @@ def gradcam_of_image(
 ) -> Tensor:
     """Grad-CAM as published for ViT: of mean-pooled models over keys, one weight a sample."""
     (grad,), (site,) = grads, reader.sites
-    patches, probs = reader.call.layout(reader.run).patches, site.probs.detach()
+    patches, probs = reader.call.patches(reader.run), site.probs.detach()
     rows = readout_rows(at_outputs[-1], reader.readout)
     if _pooled(rows, patches):
         weight = grad[..., patches].mean((1, 3), keepdim=True)
@@ -90,7 +90,7 @@ def raw_attention(
 ) -> Tensor:
     """Raw attention as published, its patches min-maxed; of mean-pooled models over keys."""
     relevance = reader.last(maps, at_outputs, layer)
-    patches = reader.call.layout(reader.run).patches
+    patches = reader.call.patches(reader.run)
     if _pooled(readout_rows(at_outputs[-1], reader.readout), patches):
         relevance = maps[layer][..., patches].mean(-1)
     return min_max_patches(relevance, patches)

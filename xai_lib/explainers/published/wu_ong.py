@@ -105,9 +105,9 @@ class PublishedLRP:
         if self.variant == "quick":
             return _gradients(layer.projection.x, outputs, R)
         heads = layer.probs.shape[1]
-        apart = [x.detach().unflatten(-1, (heads, -1)).transpose(1, 2) for x in (R, *outputs)]
+        R, q, k, v = (x.detach().unflatten(-1, (heads, -1)).transpose(1, 2) for x in (R, *outputs))
         seen = layer.probs.detach() > 0
-        found = published_alpha_beta.attention(*apart, seen, self.alpha)
+        found = published_alpha_beta.attention(R, q, k, v, seen, self.alpha)
         return tuple(x.transpose(1, 2).flatten(2) for x in found)
 
 
@@ -133,5 +133,7 @@ def _arranged(run: Run, maps: list[Recorded]) -> tuple[list[Layer], list[Recorde
             )
         # What follows a layer is the next one, or the row of it that the head reads.
         after = run.sites[site.index + 1].residual if site.index + 1 < depth else head[0].x
-        layers.append(Layer(*found, site.probs, after))
+        assert after is not None, "every site of BERT's layout has a residual connection"
+        query, key, value, projection, up, down = found
+        layers.append(Layer(query, key, value, projection, up, down, site.probs, after))
     return layers, head
