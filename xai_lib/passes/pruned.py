@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 from weakref import WeakKeyDictionary
 
 from jaxtyping import Int
@@ -21,6 +21,7 @@ class PassMask(HeadMask):
         return
 
 
+@runtime_checkable
 class Plan(Protocol):
     """What is pruned; every pass gets a mask of its own, for `copies` of the batch.
 
