@@ -167,7 +167,7 @@ class Call:
     # Which of the tensors before the first attention the embeddings of a text are.
     _place: int = field(default=-1, init=False)
     # Where the tokens of a run lie, and the run.
-    _laid: tuple[Run, Layout] | None = field(default=None, init=False)
+    _laid: tuple[Run, Layout | StreamsLayout] | None = field(default=None, init=False)
 
     @property
     def coupled(self) -> bool:
@@ -367,7 +367,7 @@ class Call:
         size = max(1, samples // self.inputs.batch)
         return (slice(i, i + size) for i in range(0, count, size))
 
-    def layout(self, run: Run) -> Layout:
+    def layout(self, run: Run) -> Layout | StreamsLayout:
         """Return where the tokens of this call lie."""
         if self.inputs.known is not None:
             return self.inputs.known

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from xai_lib.errors import InputError, OptionError, XAIError
-from xai_lib.streams.layouts import Layout, PlainLayout
+from xai_lib.streams.layouts import Layout, PlainLayout, StreamsLayout
 from xai_lib.streams.patches import Patches, check_pixels
 from xai_lib.streams.regions import Regions, check_regions
 from xai_lib.streams.stream import Grid, Stream
@@ -87,7 +87,7 @@ class Inputs:
     focus: Stream | None = None
     fixed: frozenset[str] = frozenset()
     rows: Int[Tensor, " rows"] | None = None
-    known: Layout | None = None
+    known: Layout | StreamsLayout | None = None
     in_pairs: bool = field(default=False, init=False)
     batch: int = field(init=False)
     chain: str | None = field(init=False)
