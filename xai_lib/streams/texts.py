@@ -181,6 +181,10 @@ class Words(Stream):
         known = {"special": special, "encodings": encodings, "texts": texts}
         return cls("text", "input_ids", ids, present=present, **known)
 
+    @property
+    def length(self) -> int:
+        return self.data.shape[1]
+
     def samples(self) -> list[Shaped[Tensor, "..."]]:
         return [row[kept] for row, kept in zip(self.data, self.present, strict=True)]
 
