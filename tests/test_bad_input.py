@@ -259,10 +259,7 @@ def swin():
 @pytest.mark.parametrize("method", [m for m in METHODS if m != "random"])  # it reads no map
 def test_windowed_attention_refuses_token_maps_and_explains_pixels(swin, method):
     inputs = torch.randn(1, 3, 32, 32)
-    reaches_pixels = method in ("lrp", "lrp_alpha_beta", "attnlrp") or (
-        "grad" in method and "cam" not in method
-    )
-    if reaches_pixels:
+    if all_methods()[method].streams == "apart":
         found = xai.explain(swin, inputs, method, **METHODS[method])
         assert found.pixels.shape == (1, 32, 32)
         assert torch.isfinite(found.pixels).all()

@@ -39,13 +39,14 @@ def legrad(call: Call, *, start_layer: int = 0) -> Output:
             "tokens, or lets class tokens join, by an attention of its own; 'generic_attention' "
             "and 'transformer_attribution' follow it."
         )
-    layers = list(zip(run.sites, run.states, strict=True))[start_layer:]
+    # The last layer's tokens are those that the model gave its head.
+    layers = list(zip(run.sites, [*run.states, None], strict=True))[start_layer:]
     asking = call.present
 
     def explain(target: Tensor) -> Tensor:
         total = torch.zeros((), device=run.logits.device)
         for site, tokens in layers:
-            early = replace(run, logits=run.head(tokens))
+            early = run if tokens is None else replace(run, logits=run.head(tokens))
             (grad,) = early.gradients([site.probs], call.seed(target, early.logits))
             total = total + _mean_of_queries(positive_head_mean(grad), asking)
         return total / len(layers)

@@ -84,26 +84,22 @@ class Run:
 
     @property
     def states(self) -> list[Float[Tensor, "batch tokens dim"]]:
-        """The tokens (batch, tokens, dim) after every layer, of a run that was taped."""
-        starts = [site.residual for site in self.sites]
-        end = None if starts[-1] is None else self._tape.end_of_block(starts[-1])
-        found = [x for x in (*starts[1:], end) if x is not None]
-        if len(found) < len(starts):
+        """The tokens (batch, tokens, dim) after every layer but the last."""
+        found = [site.residual for site in self.sites[1:] if site.residual is not None]
+        if len(found) < len(self.sites) - 1:
             raise no_states()
         return found
-
-    @property
-    def _tape(self) -> Tape:
-        assert self.trace.tape is not None, "a run that was not taped"
-        return self.trace.tape
 
     def head(self, tokens: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch classes"]:
         """Return the logits (batch, classes) that the model's own head gives to other `tokens`.
 
-        tokens: (batch, tokens, dim), such as those after an earlier layer (`states`); the head is
-        all that the model does after its last block: final norm, pooling, classifier.
+        tokens: such as those after an earlier layer (`states`); the head is all that the model does
+        after its last block: final norm, pooling, classifier. Of a run that was taped.
         """
-        logits = self._tape.again(self.states[-1], tokens, self.logits)
+        tape, start = self.trace.tape, self.sites[-1].residual
+        assert tape is not None, "a run that was not taped"
+        end = None if start is None else tape.end_of_block(start)
+        logits = None if end is None else tape.again(end, tokens, self.logits)
         if logits is None:
             raise no_states()
         return logits

@@ -114,10 +114,12 @@ class StreamsLayout:
         """
         found = {name: part.content_of(batch, device) for name, _, part in self.parts}
         targets = max((len(part) // batch for part in found.values()), default=1)
-        content = torch.zeros(targets, batch, self.tokens, dtype=torch.bool, device=device)
+        shape = (targets, batch) if targets > 1 else (batch,)
+        content = torch.zeros(*shape, self.tokens, dtype=torch.bool, device=device)
         for name, where, _ in self.parts:
-            content[..., where] = found[name].unflatten(0, (-1, batch))
-        return content if targets > 1 else content[0]
+            rows = found[name].unflatten(0, (-1, batch))
+            content[..., where] = rows if targets > 1 else rows[0]
+        return content
 
     def reading(self, tokens: Bool[Tensor, "batch tokens"]) -> StreamsLayout:
         """Return this layout with what the head reads, bool (batch, tokens)."""

@@ -333,6 +333,8 @@ class Trace(Handlers):
         if self.embeddings is not None:
             self.embeddings.settle()
         self._visit_pending()
+        # What it refers to may refer to this trace, and nothing may wait for a garbage collector.
+        self.on_site = None
 
     def is_shared(self, batch: int) -> bool:
         """Return whether every attention map lies between the same tokens of one sample.
