@@ -30,8 +30,9 @@ $(DEV): pyproject.toml constraints.txt | $(BIN)/python
 report: $(WORKBOOK) ## render the notebooks of the embedded profile into reports/embedded
 	$(BIN)/xai report --profile embedded
 
-test: lint ## lint, then run all tests
-	$(PYTEST)
+test: lint ## lint, then run all tests; those that want the machine for themselves come last
+	$(PYTEST) -m "not alone"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m alone
 
 check: lint ## lint, then run the tests that are not slow: for every commit
 	$(PYTEST) -m "not slow"

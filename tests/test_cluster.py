@@ -149,6 +149,7 @@ def test_a_scheduler_that_goes_away_is_one_sentence(tmp_path, alone, scheduler):
     assert_same(evaluate(out=tmp_path / "run", **RUN), alone)
 
 
+@pytest.mark.alone
 def test_ctrl_c_in_a_terminal_reaches_workers_too_and_is_one_line(tmp_path):
     words = ["evaluate", RUN["evaluator"], "--out", str(tmp_path / "run"), "--cluster", "local:2"]
     for name in ("model", "dataset", "methods", "batch_size", "device"):
@@ -179,7 +180,7 @@ def test_a_run_begun_here_goes_on_there(tmp_path, alone):
 
 def test_no_scheduler_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr("xai_lib.runs.cluster.CONNECT_S", 1)
-    with pytest.raises(RunError, match=r"tcp://127.* dask scheduler"):
+    with pytest.raises(RunError, match=r"tcp://127.*`dask scheduler`"):
         evaluate(out=tmp_path / "run", cluster="tcp://127.0.0.1:9", **RUN)
 
 

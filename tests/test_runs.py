@@ -661,6 +661,7 @@ def test_a_full_disk_loses_nothing(tmp_path, finished):
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_killed_at_random_moments_a_run_equals_an_uninterrupted_one(tmp_path):
     """At least 20 times, some of them in the middle of writing a file."""
     done = subprocess.run(
