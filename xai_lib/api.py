@@ -69,8 +69,8 @@ def explain(
     with borrowed(model):
         question = _Question(model, given, chosen, options, target, targets, compat, first_token)
         layouts, relevance, pixels = question.answer()
-    relevance = layouts.finished(relevance, first_token, padding=compat == "reference")
-    content = layouts.content_of(relevance.shape[1], relevance.device)
+        relevance = layouts.finished(relevance, first_token, padding=compat == "reference")
+        content = layouts.content_of(relevance.shape[1], relevance.device)
 
     def public(x):
         x = None if x is None else x.detach()

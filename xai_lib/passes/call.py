@@ -368,7 +368,9 @@ class Call:
         if self.inputs.known is not None:
             return self.inputs.known
         if self._laid is None or self._laid[0] is not run:
-            self._laid = run, self.inputs.only.layout(run.trace)
+            focus = self.inputs.focus
+            assert focus is not None, "a view of all streams together says where they lie"
+            self._laid = run, focus.layout(run.trace)
         return self._laid[1]
 
     def patches(self, run: Run) -> slice:
