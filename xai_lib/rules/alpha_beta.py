@@ -116,10 +116,10 @@ def bilinear(
 
 
 def matmul(
-    relevance: Float[Tensor, "*batch rows columns"],
-    output: Float[Tensor, "*batch rows columns"],
-    a: Float[Tensor, "*batch rows inner"],
-    b: Float[Tensor, "*batch inner columns"],
+    relevance: Float[Tensor, "*#batch rows columns"],
+    output: Float[Tensor, "*#batch rows columns"],
+    a: Float[Tensor, "*#batch rows inner"],
+    b: Float[Tensor, "*#batch inner columns"],
     wanted: Sequence[bool],
     alpha: float,
     factor: float = 1.0,
@@ -179,11 +179,11 @@ class AlphaBeta(ZPlus):
 
     def matmul(
         self,
-        a: Float[Tensor, "*batch rows inner"],
-        b: Float[Tensor, "*batch inner columns"],
+        a: Float[Tensor, "*#batch rows inner"],
+        b: Float[Tensor, "*#batch inner columns"],
         factor: float = 1.0,
         share: float = 0.5,
-    ) -> Float[Tensor, "*batch rows columns"]:
+    ) -> Float[Tensor, "*#batch rows columns"]:
         rule = partial(matmul, alpha=self.alpha, factor=factor, part=share)
         product = a @ b
         return gate(self.switch, rule, product if factor == 1 else product * factor, a, b)

@@ -81,10 +81,10 @@ def bilinear(
 
 
 def matmul(
-    relevance: Float[Tensor, "*batch rows columns"],
-    output: Float[Tensor, "*batch rows columns"],
-    a: Float[Tensor, "*batch rows inner"],
-    b: Float[Tensor, "*batch inner columns"],
+    relevance: Float[Tensor, "*#batch rows columns"],
+    output: Float[Tensor, "*#batch rows columns"],
+    a: Float[Tensor, "*#batch rows inner"],
+    b: Float[Tensor, "*#batch inner columns"],
     wanted: Sequence[bool],
     factor: float = 1.0,
     part: float = 0.5,

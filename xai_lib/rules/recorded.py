@@ -56,11 +56,11 @@ class Recorder(AttnLRP):
 
     def matmul(
         self,
-        a: Float[Tensor, "*batch rows inner"],
-        b: Float[Tensor, "*batch inner columns"],
+        a: Float[Tensor, "*#batch rows inner"],
+        b: Float[Tensor, "*#batch inner columns"],
         factor: float = 1.0,
         share: float = 0.5,
-    ) -> Float[Tensor, "*batch rows columns"]:
+    ) -> Float[Tensor, "*#batch rows columns"]:
         return scaled_product(a, b, factor)
 
     def bilinear(

@@ -89,11 +89,11 @@ class ZPlus:
 
     def matmul(
         self,
-        a: Float[Tensor, "*batch rows inner"],
-        b: Float[Tensor, "*batch inner columns"],
+        a: Float[Tensor, "*#batch rows inner"],
+        b: Float[Tensor, "*#batch inner columns"],
         factor: float = 1.0,
         share: float = 0.5,
-    ) -> Float[Tensor, "*batch rows columns"]:
+    ) -> Float[Tensor, "*#batch rows columns"]:
         rule = partial(elementary.matmul, factor=factor, part=share)
         return gate(self.switch, rule, scaled_product(a, b, factor), a, b)
 
@@ -202,11 +202,11 @@ class AttnLRP:
 
     def matmul(
         self,
-        a: Float[Tensor, "*batch rows inner"],
-        b: Float[Tensor, "*batch inner columns"],
+        a: Float[Tensor, "*#batch rows inner"],
+        b: Float[Tensor, "*#batch inner columns"],
         factor: float = 1.0,
         share: float = 0.5,
-    ) -> Float[Tensor, "*batch rows columns"]:
+    ) -> Float[Tensor, "*#batch rows columns"]:
         product = scaled_product(a, b, factor)
         return product if share == 1 else _halve(product)
 
