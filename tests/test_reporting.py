@@ -323,4 +323,4 @@ def test_a_browser_shows_the_page_without_network(report, tmp_path):
                 page.screenshot(path=tmp_path / "page.png")
         browser.close()
     assert all(url.startswith(("file:", "data:")) for url in requests) and not errors
-    assert len(np.unique(np.asarray(Image.open(report / "page.png").convert("L")))) > 20
+    assert len(np.unique(np.asarray(Image.open(tmp_path / "page.png").convert("L")))) > 20
