@@ -23,7 +23,6 @@ from xai_lib.tracing.marks import State
 
 METHODS = ("grad_x_attention", "lrp", "taylor", "random")
 QUANTITIES = ("logit", "loss")
-COMPAT = (None, "reference")
 
 
 @torch.inference_mode(False)

@@ -16,6 +16,7 @@ from xai_lib.plots.sheet import PLAIN, Band, Panel, heat_panel, image_panel, she
 from xai_lib.plots.signs import sign_of
 from xai_lib.plots.style import DOUBLE, styled
 from xai_lib.plots.text.rows import LEVELS, TextRow, numbered
+from xai_lib.streams.targets import AGAINST
 from xai_lib.streams.words import TextScores
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
     from xai_lib.attribution import Attribution
 
-# The name of the stream of the text that another one is explained against.
-AGAINST = "against"
 COUNTED_AGAINST = "Relevance of the text that is explained against, with a minus sign."
 
 
