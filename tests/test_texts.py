@@ -85,7 +85,8 @@ def test_every_word_has_its_exact_characters(bert, make, text):
     relevance = torch.rand(2, layout.tokens)
     (words, _) = layout.word_scores(relevance)
     assert words.texts == (text,)
-    assert list(words.labels) == text.split() == [text[a:b] for a, b in words_of(text)]
+    assert list(words.labels) == [text[a:b] for a, b in words_of(text)]
+    assert "".join(words.labels) == "".join(text.split())
     assert [text[a:b] for a, b in words.spans] == list(words.labels)
     # The oracle gives every character its tokens' scores and takes the best of a word's.
     (tokens, _) = layout.token_scores(relevance)

@@ -155,9 +155,11 @@ class Attribution:
         return enlarged.reshape(*grid.shape[:-2], *size)
 
     def words(self, reduce: str = "max") -> list[TextScores]:
-        """Return the words of each text, what stands between white space, with their scores.
+        """Return the words of each text with their scores: what stands between white space.
 
-        A word's score is the "max" of its pieces' (as in the papers), their "sum" or their "mean".
+        Where a script has none between words they are its smallest units (`streams.words.words_of`:
+        a Chinese character), and words that were given one by one are these. A
+        word's score is the "max" of its pieces' (as in the papers), their "sum" or their "mean".
         """
         part = self._text()
         return part.layout.word_scores(part.relevance, reduce)

@@ -18,7 +18,7 @@ from xai_lib.evaluators.registry import evaluator
 from xai_lib.evaluators.specs import MethodSpec
 from xai_lib.evaluators.truth import agreement_with, classes_to_explain, deciding_words
 from xai_lib.statistics.metric import Metric
-from xai_lib.streams.words import REDUCTIONS, words_of
+from xai_lib.streams.words import REDUCTIONS, spaced_words_of
 
 COLUMNS = ("pointing", "mass", "auprc", "chance")
 NOTHING = {
@@ -108,7 +108,7 @@ def scores_of(found: Explained, sample: QuestionSample, stream: str) -> Float[np
     """Return the score of every region or word; words that the tokenizer drops get the least."""
     if stream == "image":
         return found.regions.numpy()
-    places = {span: place for place, span in enumerate(words_of(sample.question))}
+    places = {span: place for place, span in enumerate(spaced_words_of(sample.question))}
     known = found.words.scores.double().cpu().numpy()
     scores = np.full(len(places), known.min(initial=np.inf))
     for span, score in zip(found.words.spans, known, strict=True):

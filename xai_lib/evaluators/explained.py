@@ -19,7 +19,7 @@ from xai_lib.evaluators.batches import AnyBatch, QuestionBatch, TextBatch
 from xai_lib.evaluators.packing import PIXELS, REGION_MASK, ModelRow
 from xai_lib.evaluators.specs import MethodSpec
 from xai_lib.streams.prepare import takes_keyword
-from xai_lib.streams.words import REDUCTIONS, TextScores
+from xai_lib.streams.words import REDUCTIONS, Span, TextScores, spaced_words_of
 
 EXPLAIN = ("label", "predicted")
 STREAMS = ("image", "text")
@@ -111,15 +111,16 @@ def explained_rows(
     *,
     max_length: int | None = None,
     reduce: str = "max",
+    divide: Callable[[str], list[Span]] = spaced_words_of,
 ) -> list[Explained | str]:
     """Explain every text or question of a batch for `target` (None: its predicted class).
 
     Returns one entry a sample: its explanation, or the reason why there is none (an empty text, one
     too long for the model, no regions, NaN). max_length: cut texts after that many tokens, special
     ones included, as published pipelines do; None cuts nothing. reduce: how pieces' scores make a
-    word's. `subject.keep` gets the relevance of the tokens and then of the regions. What holds for
-    all (options, targets outside the model's classes, methods that the model has no use for) is
-    raised.
+    word's; divide: what the words of a text are. `subject.keep` gets the relevance of the tokens
+    and then of the regions. What holds for all (options, targets outside the model's classes,
+    methods that the model has no use for) is raised.
     """
     if reduce not in REDUCTIONS:
         raise unknown_name("reduce", reduce, REDUCTIONS)
@@ -133,7 +134,8 @@ def explained_rows(
         att = explain(subject.model, inputs, spec.name, target=chosen, **spec.options)
         seen = inputs[REGION_MASK].bool() if REGION_MASK in inputs else None
         whole = [_fits(subject, batch, i) for i in places]
-        entries = _entries(att, seen, [rows[i] for i in places], reduce, whole)
+        words = att.part("text").layout.word_scores(att.streams["text"], reduce, divide)
+        entries = _entries(att, seen, [rows[i] for i in places], words, whole)
         return [
             one if one.relevance.isfinite().all() else _not_finite(one, spec) for one in entries
         ]
@@ -152,7 +154,11 @@ def explained_rows(
 
 
 def _entries(
-    att: Attribution, seen: Tensor | None, rows: list[ModelRow], reduce: str, whole: list[bool]
+    att: Attribution,
+    seen: Tensor | None,
+    rows: list[ModelRow],
+    words: list[TextScores],
+    whole: list[bool],
 ) -> list[Explained]:
     text = att.part("text").layout
     regions = None if seen is None else att.streams["image"].double().cpu()
@@ -161,14 +167,14 @@ def _entries(
             row,
             text.special[i][text.present[i]].cpu(),
             tokens,
-            words,
+            own,
             None if regions is None else regions[i][seen[i].cpu()],
             att.logits[i].double().cpu(),
             int(att.target[i]),
             whole[i],
         )
-        for i, (row, tokens, words) in enumerate(
-            zip(rows, att.tokens(specials=True), att.words(reduce), strict=True)
+        for i, (row, tokens, own) in enumerate(
+            zip(rows, att.tokens(specials=True), words, strict=True)
         )
     ]
 

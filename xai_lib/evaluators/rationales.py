@@ -21,7 +21,7 @@ from xai_lib.evaluators.registry import evaluator
 from xai_lib.evaluators.removal import Removal, Setting, blanked, closed_up, mask_id, rising
 from xai_lib.evaluators.truth import classes_to_explain
 from xai_lib.statistics.metric import Metric
-from xai_lib.streams.words import REDUCTIONS, words_of
+from xai_lib.streams.words import REDUCTIONS, spaced_words_of
 
 KS = tuple(range(5, 85, 5))
 NOTHING_LEFT = "Without its first words this sample has no token left for the model to read"
@@ -158,7 +158,7 @@ def faithfulness(found: Explained, changed: Float[np.ndarray, "edits classes"]) 
 
 def tokens_of_words(found: Explained, text: str, places: Iterable[int]) -> Bool[Tensor, " tokens"]:
     """Return which tokens hold a character of the words at `places` of `text`, the first one."""
-    spans = words_of(text)
+    spans = spaced_words_of(text)
     letters = np.zeros(len(text) + 1, bool)
     for place in places:
         letters[slice(*spans[place])] = True

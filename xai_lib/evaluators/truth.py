@@ -16,7 +16,7 @@ from torch import Tensor
 from xai_lib.errors import OptionError
 from xai_lib.evaluators.batches import AnyBatch
 from xai_lib.evaluators.eraser.words import evidence_spans
-from xai_lib.streams.words import words_of
+from xai_lib.streams.words import spaced_words_of
 
 NUMBERS = ("pointing", "mass", "rank", "chance")
 
@@ -52,7 +52,7 @@ def agreement_with(
 
 def deciding_words(text: str, spans: Iterable[tuple[int, int]]) -> Bool[np.ndarray, " words"]:
     """Return which words of `text.split()` share a character with one of the character spans."""
-    found = np.zeros(len(words_of(text)), bool)
+    found = np.zeros(len(spaced_words_of(text)), bool)
     for start, end in evidence_spans(text, spans):
         found[start:end] = True
     return found

@@ -18,7 +18,7 @@ from xai_lib.evaluators.randomisation import cascade_of
 from xai_lib.evaluators.registry import evaluator
 from xai_lib.evaluators.specs import MethodSpec
 from xai_lib.statistics.metric import Metric
-from xai_lib.streams.words import REDUCTIONS
+from xai_lib.streams.words import REDUCTIONS, words_of
 
 UNITS = ("word", "token")
 COLUMNS = ("words", "scores", "units", "tokens", "explained", "predicted")
@@ -90,7 +90,13 @@ class WordScores(Evaluator):
 
     def _explained(self, subject: Subject, batch: TextBatch, spec: MethodSpec, target):
         return explained_rows(
-            subject, batch, spec, target, max_length=self.max_length, reduce=self.reduce
+            subject,
+            batch,
+            spec,
+            target,
+            max_length=self.max_length,
+            reduce=self.reduce,
+            divide=words_of,
         )
 
     def _rows(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -11,9 +11,17 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from xai_lib.errors import InputError, unknown_name
+from xai_lib.streams.encodings import Given, characters_of, encodings_of
 from xai_lib.streams.layouts import Layout, PlainLayout
 from xai_lib.streams.stream import Grid, Stream
-from xai_lib.streams.words import REDUCTIONS, Span, TextScores, words_with_tokens
+from xai_lib.streams.words import (
+    REDUCTIONS,
+    Span,
+    TextScores,
+    joined_words,
+    words_of,
+    words_with_tokens,
+)
 from xai_lib.tracing import Trace
 
 # What transformers calls the method that gives a model's table of words.
@@ -25,9 +33,10 @@ class TextLayout:
     """Which characters each token of a batch stands for.
 
     ids, present: (batch, tokens); present is False for padding. special: True for tokens that the
-    tokenizer adds, (batch, tokens). pieces, offsets, segments: per sample, of every token that is
-    no padding; None where the inputs came without a fast tokenizer's encodings. texts: per sample
-    its one or two texts, None where only their ids are known.
+    tokenizer adds or a person typed, (batch, tokens). pieces, offsets, segments: per sample, of
+    every token that is no padding; None where the inputs came without a fast tokenizer's encodings.
+    texts: per sample its one or two texts, None where only their ids are known. given: per sample
+    the words of these, where they were given one by one.
     """
 
     ids: Int[Tensor, "batch tokens"]
@@ -37,6 +46,7 @@ class TextLayout:
     offsets: tuple[tuple[Span, ...], ...] | None = None
     segments: tuple[tuple[int, ...], ...] | None = None
     texts: tuple[tuple[str, ...], ...] | None = None
+    given: tuple[Given, ...] | None = None
 
     kind: ClassVar[str] = "words"
     stream: ClassVar[str] = "text"
@@ -50,26 +60,33 @@ class TextLayout:
         special: Bool[Tensor, "batch tokens"] | None,
         encodings: Sequence | None,
         texts: tuple[tuple[str, ...], ...] | None,
+        given: tuple[Given, ...] | None = None,
     ) -> TextLayout:
         """Read the layout from a batch's ids, masks and encodings (of the `tokenizers` library).
 
-        Without encodings nobody knows which tokens are special: then none is.
+        Without encodings nobody knows which tokens are special: then none is. given: the words of
+        each text, where they were tokenized one by one.
         """
         special = torch.zeros_like(present) if special is None else special & present
         if encodings is None:
             return cls(ids, present, special, texts=texts)
+        known = texts or [None] * len(encodings), given or [None] * len(encodings)
+        found = [characters_of(*row) for row in zip(encodings, *known, strict=True)]
+        characters = [row for row in found if row is not None]
+        if len(characters) < len(encodings):
+            texts, given, characters = None, None, [e.offsets for e in encodings]
 
         kept = [row.nonzero()[:, 0].tolist() for row in present.cpu()]
 
-        def of_tokens(attribute: str):
-            rows = [getattr(e, attribute) for e in encodings]
+        def of_tokens(rows: Sequence[Sequence]) -> tuple[tuple, ...]:
             return tuple(
                 tuple(row[p] for p in places) for row, places in zip(rows, kept, strict=True)
             )
 
-        segments = tuple(tuple(s or 0 for s in row) for row in of_tokens("sequence_ids"))
-        pieces, offsets = of_tokens("tokens"), of_tokens("offsets")
-        return cls(ids, present, special, pieces, offsets, segments, texts)
+        segments = of_tokens([[s or 0 for s in e.sequence_ids] for e in encodings])
+        pieces = of_tokens([e.tokens for e in encodings])
+        offsets = of_tokens(characters)
+        return cls(ids, present, special, pieces, offsets, segments, texts, given)
 
     @property
     def tokens(self) -> int:
@@ -107,19 +124,27 @@ class TextLayout:
         return found
 
     def word_scores(
-        self, relevance: Float[Tensor, "*targets batch tokens"], reduce: str = "max"
+        self,
+        relevance: Float[Tensor, "*targets batch tokens"],
+        reduce: str = "max",
+        divide: Callable[[str], list[Span]] = words_of,
     ) -> list[TextScores]:
-        """Return each sample's words: what stands between white space, with its pieces' score.
+        """Return each sample's words with their pieces' score.
 
-        A piece belongs to the words whose characters it shares; [UNK] too, since only its offsets
-        count. Words without any piece (cut off by truncation, or of characters that the tokenizer
-        drops) are left out.
+        Words are those that were given one by one, or what `divide` finds in a text. A piece
+        belongs to the words whose characters it shares; [UNK] too, since only its offsets count.
+        Words without any piece (cut off by truncation, or of characters that the tokenizer drops)
+        are left out.
         """
         if reduce not in REDUCTIONS:
             raise unknown_name("reduce", reduce, REDUCTIONS)
         found = []
-        for tokens in self.token_scores(relevance):
-            words, members = words_with_tokens(tokens)
+        for i, tokens in enumerate(self.token_scores(relevance)):
+            if self.given is None:
+                spans = [divide(text) for text in tokens.texts]
+            else:
+                spans = [joined_words(words)[1] for words in self.given[i]]
+            words, members = words_with_tokens(tokens, spans)
             scores = [REDUCTIONS[reduce](tokens.scores[..., places]) for places in members]
             empty = tokens.scores[..., :0]
             found.append(
@@ -143,7 +168,8 @@ def _no_texts() -> InputError:
     return InputError(
         "The inputs came without their text or its offsets, or were changed after they were "
         "tokenized, so there are no words: make them with the processor of xai.load, or with "
-        "xai_lib.models.TextProcessor(tokenizer) of a fast tokenizer."
+        "xai_lib.models.TextProcessor(tokenizer) of a fast tokenizer; words one by one with "
+        "processor(words, is_split_into_words=True)."
     )
 
 
@@ -152,13 +178,15 @@ class Words(Stream):
     """A text as `data`, token numbers (batch, tokens); the features are their embeddings.
 
     special: what the tokenizer added, or None where that is not known. encodings, texts: of the
-    `tokenizers` library, and what a person wrote; None where only the numbers are known.
+    `tokenizers` library, and what a person wrote; None where only the numbers are known. given: the
+    words of each text, where a person gave them one by one.
     """
 
     present: Bool[Tensor, "batch tokens"] = field(kw_only=True)
     special: Bool[Tensor, "batch tokens"] | None = field(default=None, kw_only=True)
     encodings: tuple | None = field(default=None, kw_only=True, repr=False)
     texts: tuple[tuple[str, ...], ...] | None = field(default=None, kw_only=True, repr=False)
+    given: tuple[Given, ...] | None = field(default=None, kw_only=True, repr=False)
 
     kind: ClassVar[str] = "words"
     embeds: ClassVar[bool] = True
@@ -170,15 +198,15 @@ class Words(Stream):
         mask = inputs.get("attention_mask")
         check_ids(model, ids, mask)
         present = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask.bool()
-        encodings, added = _encodings(inputs, ids)
+        encodings, added = encodings_of(inputs, ids)
         special = inputs.get("special_tokens_mask")
         special = added if special is None else special.bool()
         if special is not None:
             _check_content(present & ~special)
-        texts = getattr(inputs, "texts", None)
+        texts, given = (getattr(inputs, name, None) for name in ("texts", "given_words"))
         if texts is not None and len(texts) != ids.shape[0]:
-            texts = None
-        known = {"special": special, "encodings": encodings, "texts": texts}
+            texts = given = None
+        known = {"special": special, "encodings": encodings, "texts": texts, "given": given}
         return cls("text", "input_ids", ids, present=present, **known)
 
     @property
@@ -189,7 +217,8 @@ class Words(Stream):
         return [row[kept] for row, kept in zip(self.data, self.present, strict=True)]
 
     def layout(self, trace: Trace | None = None) -> TextLayout:
-        return TextLayout.of(self.data, self.present, self.special, self.encodings, self.texts)
+        known = self.encodings, self.texts, self.given
+        return TextLayout.of(self.data, self.present, self.special, *known)
 
     def layout_among(self, tokens: int, grid: Grid, patch: Grid) -> Layout:
         return self.layout() if tokens == self.length else PlainLayout(tokens)
@@ -208,20 +237,8 @@ class Words(Stream):
             special=None if self.special is None else self.special[rows],
             encodings=chosen(self.encodings),
             texts=chosen(self.texts),
+            given=chosen(self.given),
         )
-
-
-def _encodings(inputs: Mapping, ids: Tensor) -> tuple[tuple | None, Tensor | None]:
-    """Return a fast tokenizer's encodings of `ids`, and which tokens it added; None if unknown.
-
-    Inputs that were sorted, cut or edited after tokenizing are not what their encodings describe.
-    """
-    encodings = tuple(getattr(inputs, "encodings", None) or ())
-    if [len(e.ids) for e in encodings] != [ids.shape[1]] * ids.shape[0]:
-        return None, None
-    added = torch.tensor([e.special_tokens_mask for e in encodings], device=ids.device).bool()
-    same = ids == torch.tensor([e.ids for e in encodings], device=ids.device)
-    return encodings if same.all() else None, added if same[added].all() else None
 
 
 def check_ids(model: nn.Module, ids: Any, mask: Any) -> None:

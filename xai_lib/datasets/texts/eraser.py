@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from xai_lib.datasets.base import TextDataset
 from xai_lib.errors import InputError
-from xai_lib.streams.words import Span, words_of
+from xai_lib.streams.words import Span, spaced_words_of
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def annotation_of(data: TextDataset, index: int) -> Annotation:
     if hasattr(data, "annotation"):
         return data.annotation(index)
     sample = data[index]
-    words = words_of(sample.text)
+    words = spaced_words_of(sample.text)
     groups = []
     for start, end in sample.rationale or ():
         inside = [n for n, (first, last) in enumerate(words) if first < end and last > start]
@@ -70,7 +70,7 @@ def rationale_of(annotation: Annotation, text: str) -> tuple[Span, ...]:
 
     Raises InputError for evidence that ends after the last word.
     """
-    words = words_of(text)
+    words = spaced_words_of(text)
     merged: list[list[int]] = []
     for start, end in annotation.spans:
         if end > len(words):

@@ -8,14 +8,14 @@ import numpy as np
 import torch
 
 from xai_lib.errors import InputError
-from xai_lib.streams.words import TextScores, words_of
+from xai_lib.streams.words import TextScores, spaced_words_of
 
 SPECIAL = ("[CLS]", "[SEP]", "[UNK]", "[PAD]")
 
 
 def evidence_spans(text: str, spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     """Return the words that share a character with each character span, as (start, end) places."""
-    words, found = words_of(text), []
+    words, found = spaced_words_of(text), []
     for first, last in spans:
         inside = [n for n, (start, end) in enumerate(words) if first < end and start < last]
         if inside:
@@ -28,7 +28,7 @@ def document_scores(text: str, words: TextScores) -> dict[int, float]:
 
     Words that truncation cut off, or of characters that the tokenizer drops, have none.
     """
-    places = {span: place for place, span in enumerate(words_of(text))}
+    places = {span: place for place, span in enumerate(spaced_words_of(text))}
     entries = zip(words.spans, words.segments, words.scores.double().tolist(), strict=True)
     return {places[span]: max(score, 0.0) for span, segment, score in entries if segment == 0}
 
