@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from xai_lib.errors import UnsupportedModelError
+from xai_lib.passes.checkpointing import stepped_around
 
 HALF = (torch.float16, torch.bfloat16)
 
@@ -52,7 +53,8 @@ def unwrap(model: nn.Module) -> nn.Module:
 def borrowed(model: nn.Module) -> Iterator[None]:
     """Put the model in eval mode with frozen parameters; give it back as it was, come what may.
 
-    One thread at a time borrows a model. Inside, torch.compile runs eagerly and autocast is off.
+    One thread at a time borrows a model. Inside, torch.compile runs eagerly, checkpointed parts run
+    as plain calls and autocast is off.
     """
     with _LOCKS_LOCK:
         lock = _LOCKS.setdefault(model, RLock())
@@ -62,9 +64,12 @@ def borrowed(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def eager() -> Iterator[None]:
-    """Let compiled modules run their Python code, which is what a trace can see."""
+    """Let compiled modules run their Python code, which is what a trace can see.
+
+    Checkpointed ones run it once, with a graph.
+    """
     stance = getattr(torch.compiler, "set_stance", None)
-    with stance("force_eager") if stance else nullcontext():
+    with stance("force_eager") if stance else nullcontext(), stepped_around():
         yield
 
 

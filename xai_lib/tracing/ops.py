@@ -68,7 +68,7 @@ ROUTING = frozenset(
         *("masked_fill", "unfold", "fold", "pixel_unshuffle", "pixel_shuffle", "detach"),
         # The largest takes all.
         *("max_pool2d", "max_pool1d", "max_pool2d_with_indices"),
-        *("requires_grad_", "as_tensor", "identity", "tril", "triu", "cpu", "cuda", "alias"),
+        *("requires_grad", "as_tensor", "identity", "tril", "triu", "cpu", "cuda", "alias"),
     )
 )
 
