@@ -1,0 +1,1 @@
+"""What methods say of every transformer family of timm and transformers, in random form."""
