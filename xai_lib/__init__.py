@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 _HOME = {
     "Attribution": "attribution",
     "evaluate": "runs",
+    "examine": "api",
     "explain": "api",
     "explain_long": "long_texts",
     "head_scores": "heads",

@@ -1,4 +1,4 @@
-"""The two entry points: `explain` a prediction, `trace` a forward pass."""
+"""The entry points: `explain` a prediction, `examine` a model, `trace` a forward pass."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from xai_lib.attribution import Attribution
-from xai_lib.errors import unknown_name
+from xai_lib.errors import MethodNotApplicableError, UnsupportedModelError, unknown_name
 from xai_lib.explainers import registry
+from xai_lib.explainers.advice import advised
 from xai_lib.explainers.reading import read_tokens
 from xai_lib.passes.call import Call
+from xai_lib.passes.examination import Examination, examined, fully_examined
 from xai_lib.passes.loan import borrowed, eager, unwrap
 from xai_lib.passes.meeting import Meeting
 from xai_lib.passes.refusals import coupled_streams, merged_tokens, mingled_streams
@@ -35,6 +37,7 @@ def explain(
     position: int | None = None,
     compat: str | None = None,
     first_token: str = "keep",
+    check: bool = True,
     **options,
 ) -> Attribution:
     """Explain a model's predictions: how much each token counts for the target's logit.
@@ -57,6 +60,8 @@ def explain(
     first_token: "keep" what the first token ([CLS]) gets, or make it "zero" or the row's "min", as
     the published text pipelines do; in one sequence of text and image (VisualBERT), the token that
     the head reads. Padding always gets 0.
+    check: examine the model at the first call with inputs of a shape (`examine`), and refuse what
+    rests on an assumption that does not hold; what was measured is in `att.checks`.
     Raises InputError, TargetError, OptionError, UnsupportedModelError, MethodNotApplicableError.
     """
     if compat not in COMPAT:
@@ -67,8 +72,20 @@ def explain(
     model = unwrap(model)
     given = prepare(model, inputs, position)
     with borrowed(model):
-        question = _Question(model, given, chosen, options, target, targets, compat, first_token)
-        layouts, relevance, pixels = question.answer()
+        examination = examined(model, given) if check else None
+
+        def ask(method: registry.Method, options: dict) -> _Question:
+            wanted = target, targets, compat, first_token
+            return _Question(model, given, method, options, *wanted, examination)
+
+        question = ask(chosen, options)
+        try:
+            layouts, relevance, pixels = question.answer()
+        except (MethodNotApplicableError, UnsupportedModelError) as refusal:
+            known = registry.all_methods()
+            raise advised(
+                refusal, method, known, lambda name: ask(known[name], {}).answer()
+            ) from refusal
         relevance = layouts.finished(relevance, first_token, padding=compat == "reference")
         content = layouts.content_of(relevance.shape[1], relevance.device)
 
@@ -90,7 +107,22 @@ def explain(
         pixels=public(pixels),
         class_names=question.names or None,
         against=public(against) if (against >= 0).any() else None,
+        checks=({} if examination is None else examination.numbers()) | question.checks,
     )
+
+
+@torch.inference_mode(False)
+def examine(model: nn.Module, inputs, *, position: int | None = None) -> Examination:
+    """Measure what methods take for granted of a model, on the model and on these inputs.
+
+    Returns a table: assumption, what was measured, bound, verdict, and the methods that need it.
+    `explain` asks the same at its first call; here every check is made. inputs, position: as there.
+    Raises InputError and UnsupportedModelError as `explain` does.
+    """
+    model = unwrap(model)
+    given = prepare(model, inputs, position)
+    with borrowed(model):
+        return fully_examined(model, given)
 
 
 class _Question:
@@ -100,7 +132,10 @@ class _Question:
     they meet (`Meeting`): all together, or each on its own and the answers side by side.
     """
 
-    def __init__(self, model, inputs, method, options, target, targets, compat, first_token):
+    def __init__(
+        self, model, inputs, method, options, target, targets, compat, first_token, examination
+    ):
+        self.examination, self.checks = examination, {}
         self.model, self.inputs, self.method, self.options = model, inputs, method, options
         self.reads = first_token != "keep"
         self.reference = compat == "reference"
@@ -115,6 +150,8 @@ class _Question:
             layout = call.layout(call.run)
             return StreamsLayout.side_by_side({layout.stream: layout}), relevance, pixels
         meeting = Meeting.of(self.model, self.inputs)
+        if self.examination is not None:
+            self.examination.compare_scores(meeting.logits, lambda: self.inputs.scores(self.model))
         if meeting.pairwise:
             # A text is its own name; the configuration's labels are of other classes.
             texts = self.inputs.stream("text").texts or ()
@@ -177,7 +214,8 @@ class _Question:
 
     def _ask(self, view: Inputs, choose) -> tuple[Tensor, Tensor | None, Call]:
         """Put the question to the method for one view of the inputs."""
-        call = Call(self.model, view, choose, reference=self.reference)
+        single = None if self.inputs.several else self.examination
+        call = Call(self.model, view, choose, self.reference, single, self.checks)
         output = self.method.function(call, **call.resolved(self.options))
         layout, relevance = call.layout(call.run), output.relevance
         if relevance is None:

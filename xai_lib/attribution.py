@@ -39,6 +39,7 @@ class Attribution:
     inputs: the explained pixels (batch, channels, H, W), token numbers (batch, tokens), or of
     several streams the dict of all inputs.
     against: (batch,) the classes that the targets are explained against, None where there are none.
+    checks: what was measured of the model and of the answer (`xai.examine`), as shares: 0 is exact.
     """
 
     relevance: Tensor
@@ -52,6 +53,7 @@ class Attribution:
     pixels: Tensor | None = field(default=None, repr=False)
     class_names: tuple[str, ...] | None = field(default=None, repr=False)
     against: Tensor | None = None
+    checks: dict[str, float] = field(default_factory=dict, repr=False)
 
     @property
     def streams(self) -> dict[str, Tensor]:

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from xai_lib.errors import InputError, XAIError, unknown_name
 from xai_lib.options import check_range
 from xai_lib.passes import pruned
+from xai_lib.passes.examination import Examination
 from xai_lib.passes.loan import HALF, in_float32
+from xai_lib.passes.probes import SAMPLES
 from xai_lib.passes.refusals import (
     is_about_writing,
     is_ours,
@@ -56,6 +58,7 @@ class Run:
     trace: Trace
     logits: Float[Tensor, "rows classes"]
     features: Float[Tensor, "rows ..."] | None
+    examination: Examination | None = None
 
     @property
     def sites(self) -> list[Site]:
@@ -108,7 +111,13 @@ class Run:
         self, tensors: Sequence[Float[Tensor, "..."]], seed: Float[Tensor, "rows classes"]
     ) -> list[Float[Tensor, "..."]]:
         """Return ∂⟨logits, seed⟩/∂t for each tensor, zero where t has no influence."""
-        return self._backward(tensors, seed, relevance=False)
+        found = self._backward(tensors, seed, relevance=False)
+        # Rules may change the graph of the gradient itself (attnlrp).
+        if self.examination is not None and self.trace.rules is None:
+            for tensor, gradient in zip(tensors, found, strict=True):
+                if tensor is self.features:
+                    self.examination.compare_gradient(tensor, gradient, seed)
+        return found
 
     def relevances(
         self, tensors: Sequence[Float[Tensor, "..."]], seed: Float[Tensor, "rows classes"]
@@ -156,6 +165,9 @@ class Call:
     inputs: Inputs
     choose_targets: Callable[[Tensor], Tensor]
     reference: bool = False
+    examination: Examination | None = field(default=None, repr=False)
+    # What a method measures of its own answer, such as how far a sum is from what it should be.
+    checks: dict[str, float] = field(default_factory=dict, repr=False)
     # Of the first run.
     targets: Int[Tensor, "targets batch 2"] = field(init=False, repr=False)
     run: Run = field(init=False, repr=False)
@@ -259,7 +271,7 @@ class Call:
             raise sequence_first()
         if embeddings is not None:
             features = self._found(embeddings, features, at_input)
-        run = Run(trace, logits, features)
+        run = Run(trace, logits, features, self.examination)
         starts = features is not None and features.requires_grad
         if trace.graph == "as_is" and starts and not logits.requires_grad:
             raise no_gradient()
@@ -269,6 +281,9 @@ class Call:
                 raise InputError(
                     "The model's logits hold NaN or Inf: check its weights and inputs."
                 )
+            if self.examination is not None and not inputs.several:
+                few = inputs.first(SAMPLES)
+                self.examination.compare_scores(logits, lambda: few.scores(self.model))
             self.targets = self.choose_targets(logits.detach())
         return run
 
@@ -398,6 +413,8 @@ class Call:
             raise no_shared_tokens()
         if run.trace.guards.objection:
             object_to(run.trace.guards)
+        if self.examination is not None:
+            self.examination.require_tokens(self.layout(run))
 
     def require_distributions(self, run: Run) -> None:
         """Refuse models whose attention maps are no distributions over tokens."""

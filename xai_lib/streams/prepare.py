@@ -127,6 +127,15 @@ class Inputs:
         fixed = frozenset(k for k in self.everything if k not in own) if pairwise else frozenset()
         return replace(self, focus=self.stream(name), fixed=fixed)
 
+    def first(self, count: int) -> Inputs:
+        """Return a view of the first samples, of inputs of one stream."""
+        if self.focus is None or self.several or self.batch <= count:
+            return self
+        rows = torch.arange(count, device=self.focus.data.device)
+        stream = self.focus.take(rows)
+        extra = {k: x[:count] if self._repeats(k, x) else x for k, x in self.extra.items()}
+        return replace(self, streams=(stream,), extra=extra, focus=stream)
+
     def texts_against(self, rows: Int[Tensor, " rows"]) -> Inputs:
         """Return a view of the texts `rows`, explained by the images they are paired with.
 

@@ -46,6 +46,8 @@ class Guards:
         self.unconnected = False
         self.irregular = False
         self.convolved = False
+        # How many patches the last convolution made, and how many tokens stand before them.
+        self.patches = 0
         self.offset: int | None = None
         self._mixings: list[Mixing] = []
 
@@ -91,11 +93,14 @@ class Guards:
                 leave(output, PATCHES, True)
             return
         parts = list(args[0])
-        place = next((i for i, x in enumerate(parts) if hasattr(x, PATCHES)), None)
-        if place is None:
+        dim = kwargs.get("dim", args[1] if len(args) > 1 else 0)
+        followed = [i for i, x in enumerate(parts) if hasattr(x, PATCHES)]
+        if not followed:
             return
         leave(output, PATCHES, True)
-        dim = kwargs.get("dim", args[1] if len(args) > 1 else 0)
         if output.dim() == 3 and dim % 3 != 2:
+            # Registers may be put between a class token and the patches that it was joined to.
+            place = max(followed, key=lambda i: parts[i].shape[dim])
             before = sum(x.shape[dim] for x in parts[:place])
-            self.offset = before + (self.offset or 0)
+            alone = parts[place].shape[dim] == self.patches
+            self.offset = before + (0 if alone else self.offset or 0)

@@ -154,6 +154,7 @@ class Handlers(TorchFunctionMode, ABC):
         elif weight.dim() == 4:
             self.grid = output.shape[-2], output.shape[-1]
             self.patch = (weight.shape[-2], weight.shape[-1]) if first else None
+            self.guards.patches = output.shape[-2:].numel()
             leave(output, PATCHES, True)
         if rules is None:
             return output

@@ -1,0 +1,169 @@
+"""What a plain pass of the model tells about it: its scores, its gradient, and who reads whom.
+
+One forward pass under a `Watch` and two backward passes over its graph. Nothing of the engine that
+is checked takes part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from xai_lib.streams.prepare import Inputs
+from xai_lib.tracing.watch import Watch
+
+# So many samples of a batch are looked at: what a model does with its tokens, it does with each.
+SAMPLES = 2
+
+
+@dataclass
+class Plain:
+    """One plain pass of the model over the first samples of its inputs, and what it showed.
+
+    scores: (samples, classes). root: the leaf that the graph begins with, pixels or the embeddings
+    of words; None where no such tensor was seen.
+    """
+
+    scores: Float[Tensor, "samples classes"]
+    root: Float[Tensor, "samples ..."] | None
+    watch: Watch
+    _blocked: bool = field(default=False, init=False)
+    _arrived: dict[int, Tensor] = field(default_factory=dict, init=False)
+    _at_patches: Tensor | None = field(default=None, init=False)
+
+    @classmethod
+    def of(cls, model: nn.Module, inputs: Inputs) -> Plain:
+        """Run the model as it is."""
+        few = inputs.first(SAMPLES) if not inputs.several else inputs
+        focus, leaf, features = few.focus, None, None
+        watch = Watch(focus.data if focus is not None and focus.embeds else None)
+        if focus is not None and not focus.embeds:
+            leaf = focus.data.detach().clone().requires_grad_()
+            # A copy, so that a model may write into it.
+            features = leaf.clone()
+        with watch:
+            scores = few.scores(model, features)
+        found = cls(scores, watch.root if leaf is None else leaf, watch)
+        for number, spot in enumerate(watch.spots):
+            if spot.output.requires_grad:
+                spot.output.register_hook(found._hook(number))
+        if watch.patches is not None and watch.patches.requires_grad:
+            watch.patches.register_hook(found._note_at_patches)
+        return found
+
+    def _note_at_patches(self, gradient: Tensor) -> None:
+        if self._blocked:
+            self._at_patches = gradient.detach()
+
+    def _hook(self, number: int):
+        def arrive(gradient: Tensor) -> Tensor | None:
+            if not self._blocked:
+                return None
+            known = self._arrived.get(number)
+            self._arrived[number] = gradient.detach() if known is None else known + gradient
+            # What tokens hand each other in attention is allowed: nothing goes further that way.
+            return torch.zeros_like(gradient)
+
+        return arrive
+
+    @contextmanager
+    def _blocking(self) -> Iterator[None]:
+        self._blocked = True
+        self._arrived.clear()
+        try:
+            yield
+        finally:
+            self._blocked = False
+
+    def gradient(
+        self, seed: Float[Tensor, "samples classes"]
+    ) -> Float[Tensor, "samples ..."] | None:
+        """Return ∂⟨scores, seed⟩/∂root, None where nothing leads there."""
+        if self.root is None or not self.scores.requires_grad:
+            return None
+        (found,) = torch.autograd.grad(
+            self.scores, [self.root], seed.to(self.scores), retain_graph=True, allow_unused=True
+        )
+        return None if found is None else found.detach()
+
+    def probe(self) -> Probe | None:
+        """Send random cotangents back from the rows of half of the tokens, and see where they go.
+
+        They start at what every attention call reads, and at the last tokens; attention itself lets
+        none through. All that arrives must lie in the rows of the same tokens.
+        """
+        spots = [spot for spot in self.watch.spots if spot.value.requires_grad]
+        if not spots or self.root is None:
+            return None
+        count = spots[0].tokens
+        generator = torch.Generator().manual_seed(0)
+        longest = max(spot.tokens for spot in spots)
+        # Some of the tokens and not all, whatever the draw.
+        chosen = torch.zeros(longest, dtype=torch.bool)
+        chosen[torch.randperm(longest, generator=generator)[: max(1, longest // 2)]] = True
+        starts = [(spot.value, spot.keys) for spot in spots if spot.tokens == count]
+        last = self.watch.last
+        if last is not None and count in last.shape[:2]:
+            starts.append((last, _axis(last, count, len(self.scores))))
+        cotangents = [_cotangent(x, axis, chosen[:count], generator) for x, axis in starts]
+        with self._blocking():
+            (at_root,) = torch.autograd.grad(
+                [x for x, _ in starts],
+                [self.root],
+                cotangents,
+                retain_graph=True,
+                allow_unused=True,
+            )
+        leaks = {
+            number: _share(gradient, self.watch.spots[number].queries, chosen[:count])
+            for number, gradient in sorted(self._arrived.items())
+            if self.watch.spots[number].looking == count
+        }
+        at_root = None if at_root is None else at_root.detach()
+        return Probe(count, chosen[:count], at_root, self._at_patches, leaks)
+
+
+@dataclass
+class Probe:
+    """Where the cotangents of the tokens `chosen` went, bool (tokens,).
+
+    at_root: the gradient that arrived at the pixels or embeddings. at_patches: at what the last
+    convolution before the tokens gave. leaks: of each attention call by
+    number, which share of the largest gradient at its output lay in the rows of other tokens.
+    """
+
+    tokens: int
+    chosen: Bool[Tensor, " tokens"]
+    at_root: Float[Tensor, "samples ..."] | None
+    at_patches: Float[Tensor, "samples dim rows columns"] | None
+    leaks: dict[int, float]
+
+    def at_words(self) -> float | None:
+        """Return the share at the embeddings of other words, None where they are no rows."""
+        at = self.at_root
+        if at is None or at.dim() != 3 or at.shape[1] != self.tokens:
+            return None
+        return _share(at, 1, self.chosen)
+
+
+def _axis(x: Tensor, tokens: int, samples: int) -> int:
+    return 0 if x.shape[0] == tokens and x.shape[1] == samples != tokens else 1
+
+
+def _cotangent(x: Tensor, axis: int, chosen: Tensor, generator: torch.Generator) -> Tensor:
+    shape = [1] * x.dim()
+    shape[axis] = len(chosen)
+    noise = torch.randn(x.shape, generator=generator).to(x)
+    return noise * chosen.to(x).view(shape)
+
+
+def _share(gradient: Tensor, axis: int, chosen: Tensor) -> float:
+    """Return the largest gradient in the other rows, as a share of the largest of all."""
+    sizes = gradient.detach().abs().movedim(axis, 0).flatten(1).amax(1).cpu()
+    largest = float(sizes.max())
+    return float(sizes[~chosen].max()) / largest if largest > 0 and (~chosen).any() else 0.0
