@@ -249,7 +249,7 @@ class Call:
         guards = trace.guards
         try:
             with nullcontext() if plan is None else pruned.traced(self.model), trace:
-                logits = inputs.scores(model, features)
+                logits = trace.current(inputs.scores(model, features))
             trace.settle(logits)
             if mask is not None:
                 mask.check()

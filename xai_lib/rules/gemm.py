@@ -41,7 +41,9 @@ def linear(
         kernel = _onednn_linear()
     if kernel is None or x.numel() == 0:
         return F.linear(x, weight, bias)
-    return kernel(x, weight, bias, "none", [], "")
+    output = kernel(x, weight, bias, "none", [], "")
+    # The kernel gives a view of a matrix, into which a model that writes `y += x` may not write.
+    return torch.ops.aten._unsafe_view(output, output.shape)
 
 
 def transposed(

@@ -6,16 +6,26 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+# Tensors that were written to out of place, by their id, and what stands for them since.
+Replaced = dict[int, tuple[Shaped[Tensor, "..."], object]]
 
-def substituted(args: tuple, replaced: dict[int, tuple[Shaped[Tensor, "..."], object]]) -> tuple:
+
+def current(x: object, replaced: Replaced) -> object:
+    """Return what stands for x now: itself, unless it was written to out of place."""
+    while isinstance(x, Tensor) and id(x) in replaced:
+        x = replaced[id(x)][1]
+    return x
+
+
+def substituted(args: tuple, replaced: Replaced) -> tuple:
     """Return args with every tensor that was written to out of place exchanged for its result."""
 
-    def current(x):
-        while isinstance(x, Tensor) and id(x) in replaced:
-            x = replaced[id(x)][1]
-        return x
+    def exchanged(value: object) -> object:
+        if type(value) in (list, tuple):
+            return type(value)(current(x, replaced) for x in value)
+        return current(value, replaced)
 
-    return tuple(type(a)(map(current, a)) if type(a) in (list, tuple) else current(a) for a in args)
+    return tuple(map(exchanged, args))
 
 
 def feeds(x: Shaped[Tensor, "..."] | None, logits: Float[Tensor, "..."]) -> bool:

@@ -245,7 +245,9 @@ class Handlers(TorchFunctionMode, ABC):
         """The Euclidean length of feature vectors, as the operations that it is short for."""
         output = func(*args, **kwargs)
         x = args[0]
-        euclidean = kwargs.get("p", kwargs.get("ord", args[1] if len(args) > 1 else 2)) in (2, None)
+        kind = kwargs.get("p", kwargs.get("ord", args[1] if len(args) > 1 else 2))
+        # Of a vector, Frobenius' norm is its length.
+        euclidean = kind in (2, None, "fro")
         if not self._rules_of(x):
             return output
         if not euclidean or output.shape != (*x.shape[:-1], 1):

@@ -39,6 +39,13 @@ def leave(x: Shaped[Tensor, "..."], name: str, value: object) -> None:
     setattr(x, name, value)
 
 
+def hand_over(x: Shaped[Tensor, "..."], other: Shaped[Tensor, "..."]) -> None:
+    """Leave all marks of x on `other`, which is the same numbers in another place."""
+    for name in (STAGE, CHAIN, ORIGIN, MINGLED, PATCHES, AFTER):
+        if hasattr(x, name):
+            leave(other, name, getattr(x, name))
+
+
 def state_of(x: object) -> State | None:
     """Return (chain, version) of a tensor, None where it belongs to no chain."""
     return getattr(x, CHAIN, None)

@@ -36,7 +36,10 @@ POOLS = dict.fromkeys(
     "pool",
 )
 
-LENGTHS = dict.fromkeys(("norm", "vector_norm", "linalg_vector_norm"), "length")
+LENGTHS = dict.fromkeys(
+    ("norm", "vector_norm", "linalg_vector_norm", "linalg_norm"),
+    "length",
+)
 
 # Dividing by a constant is scaling; dividing by an activation is a normalisation.
 SCALES = dict.fromkeys(("div", "truediv", "true_divide", "divide"), "divide")
@@ -79,6 +82,10 @@ REORDERING = frozenset(
 )
 
 
+# In place, but not of numbers.
+SETTINGS = ("requires_grad", "detach", "retain_grad", "rename", "share_memory", "resize")
+
+
 @cache
 def bare_name(func: Callable) -> str:
     """Return the operation's name without underscores: `Tensor.__iadd__` is "add"."""
@@ -98,6 +105,16 @@ def out_of_place(func: Callable) -> Callable | None:
     """
     name = getattr(func, "__name__", "")
     bare = name.rstrip("_")
-    if name != bare + "_" or name.startswith("_") or bare not in KINDS:
+    known = bare in KINDS or (bare in ROUTING and bare not in SETTINGS)
+    if name != bare + "_" or name.startswith("_") or not known:
         return None
     return getattr(torch.Tensor, bare, None)
+
+
+@cache
+def writes(func: Callable) -> bool:
+    """Whether `func` changes the numbers of its first operand: `x[i] = y`, `x.fill_(0)`."""
+    name = getattr(func, "__name__", "")
+    if name == "__setitem__":
+        return True
+    return name.endswith("_") and not name.startswith("_") and bare_name(func) not in SETTINGS

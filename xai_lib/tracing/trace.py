@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
+from torch.autograd.function import BackwardCFunction
 from torch.nn import functional as F
 
 from xai_lib.errors import UnsupportedModelError
@@ -22,12 +23,12 @@ from xai_lib.tracing.follow import (
     mark_site_output,
     stop_following,
 )
-from xai_lib.tracing.graph import feeds, substituted
+from xai_lib.tracing.graph import current, feeds, substituted
 from xai_lib.tracing.guards import Guards
 from xai_lib.tracing.handlers import Handlers
-from xai_lib.tracing.marks import AFTER, STAGE, leave, mark_of, state_of
+from xai_lib.tracing.marks import AFTER, STAGE, hand_over, leave, mark_of, state_of
 from xai_lib.tracing.masks import HeadMask
-from xai_lib.tracing.ops import KINDS, ROUTING, bare_name, out_of_place
+from xai_lib.tracing.ops import KINDS, ROUTING, bare_name, out_of_place, writes
 from xai_lib.tracing.sites import Site, caller_name
 from xai_lib.tracing.sources import note_source
 from xai_lib.tracing.tape import Tape
@@ -112,6 +113,8 @@ class Trace(Handlers):
         kwargs = dict(kwargs or {})
         if self._replaced:
             args = substituted(args, self._replaced)
+            values = substituted(tuple(kwargs.values()), self._replaced)
+            kwargs = dict(zip(kwargs, values, strict=True))
         name = bare_name(func)
         if name == "addmm" and len(args) == 3 and not kwargs:
             # x W + b, as GPT-2 writes its linear maps.
@@ -125,6 +128,11 @@ class Trace(Handlers):
             output = self._run(name, kind, pure, args, kwargs)
             self._replaced[id(args[0])] = (args[0], output)
         else:
+            if writes(func) and args and _must_not_change(args[0]):
+                copy = args[0].clone()
+                hand_over(args[0], copy)
+                self._replaced[id(args[0])] = (args[0], copy)
+                args = copy, *args[1:]
             output = self._run(name, kind, func, args, kwargs)
         if self.tape is not None:
             self.tape.note(name, pure or func, args, kwargs, output)
@@ -317,6 +325,12 @@ class Trace(Handlers):
             self.on_site(self._pending)
             self._pending = None
 
+    def current(self, x: Shaped[Tensor, "..."]) -> Shaped[Tensor, "..."]:
+        """Return what stands for x at the end of the pass, if the model has written into it."""
+        found = current(x, self._replaced)
+        assert isinstance(found, Tensor), "what stands for a tensor is one"
+        return found
+
     def settle(self, logits: Float[Tensor, "batch classes"]) -> None:
         """Finish the bookkeeping once the logits are known.
 
@@ -349,3 +363,13 @@ class Trace(Handlers):
                 return False
             rows = {keys} if joined or queries == keys else {keys, queries}
         return True
+
+
+def _must_not_change(x: object) -> bool:
+    """Whether autograd allows no writing into x, or a rule keeps it: then a copy is written to.
+
+    That is where a graph starts, and what an `autograd.Function` such as ours gives.
+    """
+    if not isinstance(x, Tensor) or not x.requires_grad:
+        return False
+    return x.is_leaf or isinstance(x.grad_fn, BackwardCFunction)
