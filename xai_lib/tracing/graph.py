@@ -21,8 +21,9 @@ def substituted(args: tuple, replaced: Replaced) -> tuple:
     """Return args with every tensor that was written to out of place exchanged for its result."""
 
     def exchanged(value: object) -> object:
-        if type(value) in (list, tuple):
-            return type(value)(current(x, replaced) for x in value)
+        if isinstance(value, list | tuple) and type(value) in (list, tuple):
+            found = [current(x, replaced) for x in value]
+            return found if isinstance(value, list) else tuple(found)
         return current(value, replaced)
 
     return tuple(map(exchanged, args))
