@@ -9,7 +9,7 @@ import torch
 from xai_lib.evaluators import Batch, MethodSpec, Subject
 from xai_lib.evaluators.maps import Maps
 from xai_lib.models import Processor
-from xai_lib.streams.targets import logits_of
+from xai_lib.streams.outputs import logits_of
 
 SPEC = MethodSpec("chosen", "transformer_attribution")
 

@@ -14,7 +14,7 @@ from xai_lib.errors import OptionError
 from xai_lib.evaluators import Batch, QuestionBatch, Subject, TextBatch, create, parse_methods_of
 from xai_lib.evaluators.measures import area
 from xai_lib.models import Processor
-from xai_lib.streams.targets import logits_of
+from xai_lib.streams.outputs import logits_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -13,7 +13,7 @@ from xai_lib.errors import OptionError
 from xai_lib.evaluators import QuestionBatch, Subject, create, parse_methods
 from xai_lib.evaluators.measures import accuracies, area, credits_of
 from xai_lib.evaluators.removal import kept_regions, kept_tokens
-from xai_lib.streams.targets import logits_of
+from xai_lib.streams.outputs import logits_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

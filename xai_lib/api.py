@@ -9,7 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from xai_lib.attribution import Attribution
-from xai_lib.errors import MethodNotApplicableError, UnsupportedModelError, unknown_name
+from xai_lib.errors import (
+    MethodNotApplicableError,
+    TargetError,
+    UnsupportedModelError,
+    unknown_name,
+)
 from xai_lib.explainers import registry
 from xai_lib.explainers.advice import advised
 from xai_lib.explainers.reading import read_tokens
@@ -18,9 +23,11 @@ from xai_lib.passes.examination import Examination, examined, fully_examined
 from xai_lib.passes.loan import borrowed, eager, unwrap
 from xai_lib.passes.meeting import Meeting
 from xai_lib.passes.refusals import coupled_streams, merged_tokens, mingled_streams
+from xai_lib.streams.labels import class_names
 from xai_lib.streams.layouts import FIRST_TOKEN, Layout, StreamsLayout
+from xai_lib.streams.outputs import Choice, choice_of, without_padding
 from xai_lib.streams.prepare import Inputs, prepare
-from xai_lib.streams.targets import AGAINST, NONE, Target, class_names, resolve_all
+from xai_lib.streams.targets import AGAINST, NONE, Target, resolve_all
 from xai_lib.tracing import Trace
 
 COMPAT = (None, "reference")
@@ -35,6 +42,8 @@ def explain(
     *,
     targets=None,
     position: int | None = None,
+    output: Choice = None,
+    part: str | None = None,
     compat: str | None = None,
     first_token: str = "keep",
     check: bool = True,
@@ -55,6 +64,9 @@ def explain(
     tuple (one, other) for why one rather than the other (the difference of their logits), or a list
     with one of these per sample. targets=[...]: several for every sample, sharing a forward pass.
     position: of (batch, rows, classes) logits, the row to explain (a detector's query, a token).
+    output: of a model that returns several tensors, the name or number of the one that holds the
+    scores; part: "start" or "end" of the answer to a question, whose classes are the text's tokens
+    (short for output="start_logits"). Models that name their scores, as transformers do, need none.
     compat: "reference" reproduces the published code where it differs from its paper
     (docs/conventions.md lists each case).
     first_token: "keep" what the first token ([CLS]) gets, or make it "zero" or the row's "min", as
@@ -70,7 +82,7 @@ def explain(
         raise unknown_name("first_token", first_token, FIRST_TOKEN)
     chosen = registry.find(method, options)
     model = unwrap(model)
-    given = prepare(model, inputs, position)
+    given = prepare(model, inputs, position, choice_of(output, part))
     with borrowed(model):
         examination = examined(model, given) if check else None
 
@@ -93,7 +105,7 @@ def explain(
         x = None if x is None else x.detach()
         return x if targets is not None or x is None else x[0]
 
-    found, logits = question.targets, question.logits
+    found, logits = question.targets, question.scored(question.logits)
     against = found[..., 1]
     return Attribution(
         relevance=public(relevance),
@@ -112,15 +124,18 @@ def explain(
 
 
 @torch.inference_mode(False)
-def examine(model: nn.Module, inputs, *, position: int | None = None) -> Examination:
+def examine(
+    model: nn.Module, inputs, *, position: int | None = None, output: Choice = None
+) -> Examination:
     """Measure what methods take for granted of a model, on the model and on these inputs.
 
     Returns a table: assumption, what was measured, bound, verdict, and the methods that need it.
-    `explain` asks the same at its first call; here every check is made. inputs, position: as there.
+    `explain` asks the same at its first call; here every check is made. inputs, position,
+    output: as there.
     Raises InputError and UnsupportedModelError as `explain` does.
     """
     model = unwrap(model)
-    given = prepare(model, inputs, position)
+    given = prepare(model, inputs, position, choice_of(output, None))
     with borrowed(model):
         return fully_examined(model, given)
 
@@ -208,9 +223,30 @@ class _Question:
 
     def _choose(self, logits: Tensor) -> Tensor:
         targets, target = self._wanted
+        if self.inputs.scores_tokens:
+            return self._choose_token(logits)
         if self.names is None:
-            self.names = class_names(self.model)
+            self.names = class_names(self.model, logits.shape[1])
         return resolve_all(targets, target, logits, self.names or None)
+
+    def scored(self, logits: Tensor) -> Tensor:
+        """Return the scores, -inf for tokens that are padding where tokens are what is scored."""
+        text = self.inputs.stream("text")
+        present = None if text is None else text.present
+        return without_padding(logits, present) if self.inputs.scores_tokens else logits
+
+    def _choose_token(self, logits: Tensor) -> Tensor:
+        """Choose where an answer begins or ends: at a token of the text, which is no padding."""
+        targets, target = self._wanted
+        logits = self.scored(logits)
+        found = resolve_all(targets, target, logits, None)
+        chosen = logits.expand(len(found), *logits.shape).gather(2, found.clamp(min=0))
+        if not chosen.isfinite().all():
+            raise TargetError(
+                f"target is {target if targets is None else targets!r}, and a token of that number "
+                "is padding, which is no answer; expected one of the text's own."
+            )
+        return found
 
     def _ask(self, view: Inputs, choose) -> tuple[Tensor, Tensor | None, Call]:
         """Put the question to the method for one view of the inputs."""

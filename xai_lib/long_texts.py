@@ -13,9 +13,11 @@ from xai_lib.attribution import Attribution
 from xai_lib.errors import InputError, OptionError, unknown_name
 from xai_lib.options import check_range
 from xai_lib.passes.loan import borrowed, unwrap
+from xai_lib.streams.labels import class_names
 from xai_lib.streams.layouts import StreamsLayout
+from xai_lib.streams.outputs import PARTS, choice_of, logits_of
 from xai_lib.streams.prepare import takes_keyword
-from xai_lib.streams.targets import Target, class_names, logits_of, resolve
+from xai_lib.streams.targets import Target, resolve
 from xai_lib.streams.texts import TextLayout
 
 MERGES = ("mean", "max", "sum")
@@ -70,11 +72,12 @@ def explain_long(
     places = [slice(i, i + step) for i in range(0, len(windows), step)]
     batches = [_batch(tokenizer, windows[part]).to(device) for part in places]
     with borrowed(model), torch.no_grad():
-        seen = torch.cat([logits_of(model(**_taken(model, batch))) for batch in batches])
+        seen = torch.cat([_scores(model, batch, options) for batch in batches])
     counts = torch.bincount(torch.tensor(owners, device=device)).to(seen.dtype)
     sums = seen.new_zeros(len(listed), seen.shape[1])
     logits = sums.index_add_(0, torch.tensor(owners, device=device), seen) / counts[:, None]
-    chosen = resolve(target, logits, class_names(model))
+    names = class_names(model, logits.shape[1])
+    chosen = resolve(target, logits, names)
 
     layout = _layout([document for document, _ in cuts], listed, device)
     found: list[list[list[Tensor]]] = [[[] for _ in document.ids] for document, _ in cuts]
@@ -98,7 +101,7 @@ def explain_long(
         options=options | {"window": size, "overlap": shared, "merge": merge},
         layouts=StreamsLayout.side_by_side({layout.stream: layout}),
         inputs=layout.ids,
-        class_names=class_names(model),
+        class_names=names,
     )
 
 
@@ -159,6 +162,16 @@ _FIELDS = {
     "special_tokens_mask": "special_tokens_mask",
     "token_type_ids": "type_ids",
 }
+
+
+def _scores(model: nn.Module, batch, options: dict) -> Tensor:
+    choice = choice_of(options.get("output"), options.get("part"))
+    if choice in PARTS.values():
+        raise OptionError(
+            "An answer begins and ends at a token of one window, so that windows have no mean "
+            "score: explain the window that holds the answer, with xai.explain(..., part=)."
+        )
+    return logits_of(model(**_taken(model, batch)), None, choice, len(batch["input_ids"]))
 
 
 def _taken(model: nn.Module, batch) -> dict:

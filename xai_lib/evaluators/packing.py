@@ -16,7 +16,7 @@ from xai_lib.evaluators.base import Subject
 from xai_lib.heads import prune_heads
 from xai_lib.heads.ranking import ScoredSite
 from xai_lib.passes.loan import borrowed
-from xai_lib.streams.targets import logits_of
+from xai_lib.streams.outputs import logits_of
 from xai_lib.tracing import Chains, HeadMask, Trace
 
 # What a model takes of one sample: (tokens,), (regions,), (regions, numbers), or (3, H, W).

@@ -16,8 +16,10 @@ from xai_lib.heads.ranking import LEVELS, HeadScores, ScoredSite
 from xai_lib.passes.call import Call, Run
 from xai_lib.passes.loan import borrowed, unwrap
 from xai_lib.passes.meeting import scores_pairs
+from xai_lib.streams.labels import class_names
+from xai_lib.streams.outputs import Choice, choice_of
 from xai_lib.streams.prepare import Inputs, prepare
-from xai_lib.streams.targets import Target, class_names, resolve_all
+from xai_lib.streams.targets import Target, resolve_all
 from xai_lib.tracing import Site
 from xai_lib.tracing.marks import State
 
@@ -37,6 +39,7 @@ def head_scores(
     quantity: str = "logit",
     compat: str | None = None,
     position: int | None = None,
+    output: Choice = None,
     seed: int | Sequence[int] = 0,
 ) -> HeadScores | dict[str, HeadScores]:
     """Score every attention head, or layer, of any model that can be explained.
@@ -54,7 +57,7 @@ def head_scores(
     methods=[...]: several, which share the forward pass; returns {method: scores}.
     target: as in `xai.explain`; quantity: y is the target's "logit", or the cross-entropy "loss" of
     the target as label. level="layer": the mean over the heads of each attention call (published).
-    inputs, position: as in `xai.explain`; models of several streams take the inputs of all.
+    inputs, position, output: as in `xai.explain`; models of several streams take the inputs of all.
     The gradient scores take one forward pass and one backward pass to the attention probabilities.
     Raises InputError, TargetError, OptionError, UnsupportedModelError, MethodNotApplicableError.
     """
@@ -72,12 +75,11 @@ def head_scores(
     if quantity == "loss" and isinstance(target, tuple):
         raise OptionError("A loss has one label for each sample: target is a pair of classes.")
     model = unwrap(model)
-    given = prepare(model, inputs, position)
-    names = class_names(model)
+    given = prepare(model, inputs, position, choice_of(output, None))
     call = Call(
         model,
         given,
-        lambda logits: resolve_all(None, target, logits, names),
+        lambda logits: resolve_all(None, target, logits, class_names(model, logits.shape[1])),
         reference=compat == "reference",
     )
     rules = rule_set(call, "zplus", 1.0) if "lrp" in wanted else None

@@ -240,7 +240,7 @@ def _key(model: nn.Module, inputs: Inputs) -> Hashable:
     )
     own = [str(s.data.dtype) + str(tuple(s.data.shape)) for s in inputs.streams]
     weights = next((str(p.dtype) for p in model.parameters()), "")
-    return (weights, inputs.position, *own, *shapes)
+    return (weights, inputs.position, inputs.output, *own, *shapes)
 
 
 def _examine(model: nn.Module, inputs: Inputs) -> Examination:

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from xai_lib.errors import InputError, OptionError, XAIError
 from xai_lib.streams.layouts import Layout, PlainLayout, StreamsLayout
+from xai_lib.streams.outputs import PARTS, TURNED, Choice, chosen, outputs_of, rows_of
 from xai_lib.streams.patches import Patches, check_pixels
 from xai_lib.streams.regions import Regions, check_regions
 from xai_lib.streams.stream import Grid, Stream
-from xai_lib.streams.targets import logits_of, scores_of
 from xai_lib.streams.texts import Words
 from xai_lib.tracing import Trace
 from xai_lib.tracing.marks import ORIGIN, leave
@@ -69,7 +69,9 @@ class Inputs:
 
     streams: in order. extra: all other inputs, which reach the model as they came. several: whether
     a pass has chains of tokens to follow, of several streams or of an encoder and its decoder.
-    position: the row of (batch, rows, classes) scores that is explained. focus: the stream whose
+    position: the row of (batch, rows, classes) scores that is explained. output: which of several
+    outputs the scores are (`outputs.chosen`); found_output: the path of the one that they were.
+    asked: what the model is asked for beside the inputs. focus: the stream whose
     features a method takes, the others being constant; None looks at all together. fixed: inputs
     that belong to all samples together (the texts that an image is compared with). rows: where
     texts are explained by the images they are paired with, samples being texts and classes images,
@@ -84,11 +86,14 @@ class Inputs:
     dtype: torch.dtype
     several: bool = False
     position: int | None = None
+    output: Choice = None
+    asked: dict[str, Any] = field(default_factory=dict)
     focus: Stream | None = None
     fixed: frozenset[str] = frozenset()
     rows: Int[Tensor, " rows"] | None = None
     known: Layout | StreamsLayout | None = None
     in_pairs: bool = field(default=False, init=False)
+    found_output: str = field(default="", init=False)
     batch: int = field(init=False)
     chain: str | None = field(init=False)
     sizes: dict[str, int] = field(init=False)
@@ -162,8 +167,9 @@ class Inputs:
         if focus is not None and not focus.embeds:
             own = focus.data if features is None else features
             if focus.keyword is None:
-                return model(own)
+                return model(own, **self.asked)
             given[focus.keyword] = own
+        given = self.asked | given
         if not self.several:
             return model(**given)
         for stream in self.streams:
@@ -185,20 +191,36 @@ class Inputs:
     ) -> Float[Tensor, "samples classes"]:
         """Run the model and return its (batch, classes) scores."""
         output = self.run(model, features)
-        logits = logits_of(output, self.position)
+        self.found_output, scores = chosen(output, self.output)
         if self.several:
-            self.in_pairs = self._in_pairs(output, logits)
+            whole = None if self.fixed or len(set(self.sizes.values())) > 1 else self.batch
+            logits = rows_of(scores, self.position, whole if scores.dim() < 2 else None)
+            self.in_pairs = self._in_pairs(output, scores)
             return logits if self.rows is None else logits.t()
+        copies = 1 if features is None else len(features) // self.batch
+        logits = rows_of(scores, self.position, copies * self.batch)
         if self.position is not None and self.only.present is not None:
-            self._check_position(self.position, self.only.present, scores_of(output))
+            self._check_position(self.position, self.only.present, scores)
         return logits
 
-    def _in_pairs(self, output, logits: Tensor) -> bool:
+    def _in_pairs(self, output: object, scores: Tensor) -> bool:
+        found = outputs_of(output)
+        if found.get(TURNED) is scores:
+            raise OptionError(
+                f"output is {TURNED!r}: samples are images and classes texts, so these scores are "
+                "those of 'logits_per_image', turned. Leave output out; target= chooses a text."
+            )
         # BLIP's itm_score is of this kind without its matching head, which attends to the image.
-        named = (getattr(output, n, None) for n in ("logits_per_image", "itm_score"))
-        return self.pairs_fit(logits) and any(x is not None for x in named)
+        named = (found.get(name) for name in ("logits_per_image", "itm_score"))
+        return self.pairs_fit(scores) and any(x is scores for x in named)
 
-    def pairs_fit(self, logits: Float[Tensor, "samples classes"]) -> bool:
+    @property
+    def scores_tokens(self) -> bool:
+        """Whether the last scores were of the tokens of a text: where an answer begins or ends."""
+        named = self.found_output.rpartition(".")[2], self.output
+        return any(name in PARTS.values() for name in named)
+
+    def pairs_fit(self, logits: Float[Tensor, "..."]) -> bool:
         """Return whether scores have a row for each image and a column for each text."""
         sizes = self.sizes
         if set(sizes) != {"image", "text"}:
@@ -230,7 +252,10 @@ class Inputs:
 
 
 def prepare(
-    model: nn.Module, inputs: Float[Tensor, "..."] | Mapping, position: int | None = None
+    model: nn.Module,
+    inputs: Float[Tensor, "..."] | Mapping,
+    position: int | None = None,
+    output: Choice = None,
 ) -> Inputs:
     """Return the streams in `inputs`: a tensor of pixels, or what a processor or tokenizer returns.
 
@@ -243,7 +268,7 @@ def prepare(
         inputs = {"pixel_values": inputs}
     if not isinstance(inputs, Mapping):
         _check_modality(model, "pixel_values", "input_ids")
-        return _of_pixels(model, inputs, {}, None, position)
+        return _of_pixels(model, inputs, {}, None, position, output)
     main = [name for name in SOURCES if name in inputs]
     several = len(main) > 1 or (decodes and bool(main))
     if not several and main not in (["input_ids"], ["pixel_values"]):
@@ -254,7 +279,7 @@ def prepare(
     extra = {k: v for k, v in inputs.items() if k not in main}
     if main == ["pixel_values"] and not several:
         keyword = "pixel_values" if takes_keyword(model, "pixel_values") else None
-        return _of_pixels(model, inputs["pixel_values"], extra, keyword, position)
+        return _of_pixels(model, inputs["pixel_values"], extra, keyword, position, output)
     _check_kinds(main)
     own = {name: _fresh(inputs[name]) for name in main}
     streams: list[Stream] = []
@@ -273,6 +298,8 @@ def prepare(
         dtype=_dtype(model, streams),
         several=several,
         position=position,
+        output=output,
+        asked=_asked(model),
         focus=None if several else streams[0],
     )
     if min(found.sizes.values()) == 0:
@@ -280,15 +307,31 @@ def prepare(
     return found
 
 
-def _of_pixels(model: nn.Module, pixels, extra: dict, keyword: str | None, position) -> Inputs:
+def _of_pixels(
+    model: nn.Module, pixels, extra: dict, keyword: str | None, position, output
+) -> Inputs:
     """Return the inputs of an image model."""
     _check_device(model, pixels, "inputs")
     check_pixels(model, pixels)
     _check_extra(model, extra, keyword, "pixel_values")
     stream = Patches("image", keyword, _fresh(pixels))
     return Inputs(
-        streams=(stream,), extra=extra, dtype=pixels.dtype, position=position, focus=stream
+        streams=(stream,),
+        extra=extra,
+        dtype=pixels.dtype,
+        position=position,
+        output=output,
+        asked=_asked(model),
+        focus=stream,
     )
+
+
+def _asked(model: nn.Module) -> dict[str, Any]:
+    """Return what makes a model of transformers name its outputs where its config does not."""
+    named = getattr(getattr(model, "config", None), "return_dict", None)
+    parameters = inspect.signature(model.forward).parameters.values()
+    free = any(p.kind is p.VAR_KEYWORD or p.name == "return_dict" for p in parameters)
+    return {"return_dict": True} if named is False and free else {}
 
 
 def _seen(model: nn.Module, name: str, inputs: dict, boxes: Tensor | None) -> Stream:

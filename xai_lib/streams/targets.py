@@ -1,15 +1,15 @@
-"""The scores of a model, and which of them to explain: by number, by name, one against another."""
+"""Which of the scores to explain: by number, by name, one against another."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
-from xai_lib.errors import OptionError, TargetError, UnsupportedModelError, unknown_name
+from xai_lib.errors import TargetError, unknown_name
 
 Target = None | int | str | Sequence | Int[Tensor, "..."] | np.ndarray | np.integer
 
@@ -17,15 +17,6 @@ Target = None | int | str | Sequence | Int[Tensor, "..."] | np.ndarray | np.inte
 NONE = -1
 # The stream of the texts that others are explained against.
 AGAINST = "against"
-
-
-def class_names(model: nn.Module) -> tuple[str, ...] | None:
-    """Return the model's own class names: a HF config's id2label, a timm config's label_names."""
-    id2label = getattr(getattr(model, "config", None), "id2label", None)
-    if id2label:
-        return tuple(str(id2label[key]) for key in sorted(id2label, key=int))
-    names = (getattr(model, "pretrained_cfg", None) or {}).get("label_names")
-    return tuple(names) if names else None
 
 
 def resolve(
@@ -125,54 +116,3 @@ def _index(target, classes: int, names: tuple[str, ...] | None) -> int:
             f"target is {target}; the model has {classes} classes: expected 0 to {classes - 1}."
         )
     return target
-
-
-# What models call the scores that are explained, the first that is there.
-SCORES = ("logits", "logits_per_image", "question_answering_score", "itm_score", "itm_logits")
-
-
-def scores_of(output: object) -> Float[Tensor, "..."] | None:
-    """Return the tensor of scores in whatever the model returned, None where there is none."""
-    logits = next((x for x in (getattr(output, n, None) for n in SCORES) if x is not None), None)
-    if logits is None and isinstance(output, Mapping):
-        logits = output.get("logits")
-    if logits is None and isinstance(output, tuple | list) and output:
-        logits = output[0]
-    if logits is None and isinstance(output, Tensor):
-        logits = output
-    return logits if isinstance(logits, Tensor) else None
-
-
-def logits_of(output: object, position: int | None = None) -> Float[Tensor, "batch classes"]:
-    """Return the (batch, classes) logits of whatever the model returned.
-
-    position: which row of (batch, rows, classes) logits, such as a detector's query or the place of
-    a token; negative ones count from the end.
-    """
-    logits = scores_of(output)
-    if isinstance(logits, Tensor) and logits.dim() == 3 and position is not None:
-        return _row(logits, position)
-    if position is not None and isinstance(logits, Tensor):
-        raise OptionError(
-            f"position is {position!r}, but the model returned {tuple(logits.shape)} scores: one "
-            "row per sample, so there is nothing to choose. Leave position out."
-        )
-    if not isinstance(logits, Tensor) or logits.dim() != 2:
-        found = "no logits" if logits is None else f"a tensor of shape {tuple(logits.shape)}"
-        raise UnsupportedModelError(
-            f"The model returned {type(output).__name__} with {found}; expected (batch, classes) "
-            "logits. Put a classification head on a backbone, e.g. a small nn.Module around it; of "
-            "(batch, rows, classes) logits choose a row with position=..."
-        )
-    return logits
-
-
-def _row(logits: Tensor, position: int | None) -> Tensor:
-    rows = logits.shape[1]
-    if not isinstance(position, int) or isinstance(position, bool) or not -rows <= position < rows:
-        raise OptionError(
-            f"The model returned {tuple(logits.shape)} scores: {rows} rows for each sample (tokens "
-            f"or detection queries), and position is {position!r}; expected an integer from "
-            f"{-rows} to {rows - 1} that says which of them to explain."
-        )
-    return logits[:, position]

@@ -16,8 +16,9 @@ from xai_lib.explainers import registry
 from xai_lib.explainers.signs import ATTENTION
 from xai_lib.heads import prune_heads
 from xai_lib.plots import sign_of
+from xai_lib.streams.labels import class_names
 from xai_lib.streams.layouts import StreamsLayout
-from xai_lib.streams.targets import class_names, resolve
+from xai_lib.streams.targets import resolve
 from xai_lib.widgets.choice import Choice, Head, Source, View, drawable
 from xai_lib.widgets.reading import Reading, read
 from xai_lib.widgets.sources import Sources
@@ -36,7 +37,7 @@ class Session:
     def __init__(self, model: nn.Module, sources: Sources, options: dict | None = None):
         """Take the names of the classes from the sources, else from the model."""
         self.model, self.sources, self.options = model, sources, options or {}
-        self._names = tuple(class_names(model) or ())
+        self._names: dict[int, tuple[str, ...]] = {}
         self._readings: OrderedDict[Source, Reading] = OrderedDict()
         self._views: OrderedDict[tuple, View] = OrderedDict()
 
@@ -67,7 +68,12 @@ class Session:
 
     def class_names(self, source: Source) -> tuple[str, ...]:
         """Return the names of the classes, or none; the texts, where these are the classes."""
-        return tuple(self.sources.classes(source)) or self._names
+        classes, of_source = len(self.reading(source).logits), self.sources.classes(source)
+        if len(of_source) == classes:
+            return tuple(of_source)
+        if classes not in self._names:
+            self._names[classes] = class_names(self.model, classes) or ()
+        return self._names[classes]
 
     def class_name(self, source: Source, index: int) -> str:
         """Return the name of a class, or "class 7" where it has none."""

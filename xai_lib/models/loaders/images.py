@@ -13,6 +13,7 @@ from torch import nn
 from xai_lib.errors import CheckpointError, UnsupportedModelError
 from xai_lib.files.weights import PREPROCESSOR_NAME, check_weights, read_json
 from xai_lib.models.processors.image import Processor
+from xai_lib.streams.labels import class_names
 
 
 def load_hf_folder(folder: Path) -> tuple[nn.Module, Processor]:
@@ -72,12 +73,11 @@ def image_processor(folder: Path, model: nn.Module) -> Processor:
         mean, std = (0.0,) * 3, (1.0,) * 3
     # The processor computes (factor * byte - mean) / std; ours starts at byte / 255.
     scale = 255 * facts.get("rescale_factor", 1 / 255) if facts.get("do_rescale", True) else 255
-    labels = getattr(model.config, "id2label", None) or {}
     return Processor(
         _size(facts, model, folder),
         tuple(float(value) / scale for value in mean),
         tuple(float(value) / scale for value in std),
-        tuple(str(labels[index]) for index in sorted(labels)),
+        class_names(model, model.config.num_labels) or (),
     )
 
 

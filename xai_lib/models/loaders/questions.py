@@ -77,6 +77,6 @@ def answers_of(config: PreTrainedConfig) -> tuple[str, ...]:
     """
     labels = config.id2label or {}
     count = config.num_qa_labels if config.model_type == "lxmert" else len(labels)
-    if len(labels) != count:
+    if set(labels) != set(range(count)):
         return ()
     return tuple(str(labels[index]) for index in sorted(labels))

@@ -12,6 +12,7 @@ from xai_lib.errors import CheckpointError, UnsupportedModelError
 from xai_lib.files.weights import TOKENIZER_NAMES, check_weights
 from xai_lib.models.loaders.images import pretrained, quiet, sentence
 from xai_lib.models.processors.text import NO_LIMIT, TextProcessor
+from xai_lib.streams.labels import class_names
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedTokenizerBase
@@ -29,8 +30,7 @@ def load_text_folder(folder: Path) -> tuple[nn.Module, TextProcessor]:
 
     model = pretrained(AutoModelForSequenceClassification, folder, "text classifier")
     agree(tokenizer, model, folder)
-    labels = model.config.id2label or {}
-    names = tuple(str(labels[index]) for index in sorted(labels))
+    names = class_names(model, model.config.num_labels) or ()
     return model, TextProcessor(tokenizer, names, max_tokens(model, tokenizer))
 
 
