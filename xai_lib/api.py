@@ -253,9 +253,10 @@ class _Question:
         single = None if self.inputs.several else self.examination
         call = Call(self.model, view, choose, self.reference, single, self.checks)
         output = self.method.function(call, **call.resolved(self.options))
-        layout, relevance = call.layout(call.run), output.relevance
+        relevance = output.relevance
         if relevance is None:
-            relevance = layout.patch_sums(output.pixels)
+            relevance = call.patch_sums(output.pixels)
+        layout = call.layout(call.run)
         if relevance.shape[1:] != (call.targets.shape[1], layout.tokens):
             raise merged_tokens(self.method.name, relevance.shape[-1], layout.tokens)
         return relevance, output.pixels, call

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from xai_lib.errors import MethodNotApplicableError, OptionError, unknown_name
 from xai_lib.files.writing import saveable, written
 from xai_lib.streams.layouts import Layout, StreamsLayout
+from xai_lib.streams.patches import TokenLayout
 from xai_lib.streams.prepare import SOURCES
 from xai_lib.streams.words import TextScores
 
@@ -35,7 +36,9 @@ class Attribution:
     target: (batch,) class indices, or (targets, batch). logits: (batch, classes).
     content: (batch, tokens), False for class, distillation, register and padding tokens, and for
     what a tokenizer adds to a text; (targets, batch, tokens) where targets have texts of their own.
-    pixels: (batch, H, W) for methods that reach the input of an image model, else None.
+    pixels: (batch, H, W) for methods that reach the input of an image model, else None. Where such
+    a model's tokens have no known place in the image, `grid` is the image's size, `patches` and
+    `heatmap()` are the pixels, and so is relevance, one by one, of methods that sum them.
     inputs: the explained pixels (batch, channels, H, W), token numbers (batch, tokens), or of
     several streams the dict of all inputs.
     against: (batch,) the classes that the targets are explained against, None where there are none.
@@ -119,12 +122,26 @@ class Attribution:
         part = self._of_kind(
             "patches", "A text has no patches; att.words() and att.tokens() are what you want."
         )
+        if part.layout.grid is None and part.pixels is not None:
+            return part._at_pixels()
         if part.layout.grid is None:
             raise MethodNotApplicableError(
-                "The model's patch grid could not be read from its first convolution; "
-                "use att.relevance, or att.pixels where the method has them."
+                "No place in the image is known of this model's tokens, so there is no grid of "
+                "patches; use att.relevance, or a method that reaches the pixels, such as "
+                "'gradient_x_input'."
             )
         return part
+
+    def _at_pixels(self) -> Attribution:
+        """Return the attribution of an image pixel by pixel."""
+        assert self.pixels is not None, "a method that does not reach the pixels"
+        layout = TokenLayout.of_pixels((self.pixels.shape[-2], self.pixels.shape[-1]))
+        return replace(
+            self,
+            relevance=self.pixels.flatten(-2),
+            content=layout.content_of(len(self.content), self.content.device),
+            layouts=StreamsLayout.side_by_side({next(iter(self.streams)): layout}),
+        )
 
     def _text(self) -> Attribution:
         return self._of_kind(

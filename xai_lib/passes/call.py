@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
@@ -387,6 +387,20 @@ class Call:
             assert focus is not None, "a view of all streams together says where they lie"
             self._laid = run, focus.layout(run.trace)
         return self._laid[1]
+
+    def patch_sums(
+        self, pixels: Float[Tensor, "targets batch height width"]
+    ) -> Float[Tensor, "targets batch tokens"]:
+        """Sum what a method found at the pixels over each patch.
+
+        Where no token's pixels are known, the pixels are laid out one by one instead.
+        """
+        layout = self.layout(self.run)
+        assert isinstance(layout, TokenLayout), "a view of another stream"
+        if layout.grid is None:
+            layout = TokenLayout.of_pixels((pixels.shape[-2], pixels.shape[-1]))
+            self.inputs = replace(self.inputs, known=layout)
+        return layout.patch_sums(pixels)
 
     def patches(self, run: Run) -> slice:
         """Return where the patches are among the tokens of an image."""

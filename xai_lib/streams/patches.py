@@ -44,7 +44,8 @@ class TokenLayout:
         batch, first = pixels.shape[0], trace.shapes[0]
         grid, size = trace.grid, (pixels.shape[-2], pixels.shape[-1])
         patches = grid[0] * grid[1] if grid else first[2]
-        if first[0] != batch:
+        if first[0] != batch or trace.guards.irregular:
+            # Windows, beside the samples or in a dimension of their own (Twins).
             return cls(patches, 0, grid, size, trace.patch)
         tokens = first[2]
         for _, queries, keys in trace.shapes:
@@ -69,6 +70,14 @@ class TokenLayout:
         if grid is None or grid[0] * grid[1] > tokens:
             return cls(tokens, 0, None, size)
         return cls(tokens, tokens - grid[0] * grid[1], grid, size, patch)
+
+    @classmethod
+    def of_pixels(cls, size: tuple[int, int]) -> TokenLayout:
+        """Return the layout of an image (height, width) whose tokens have no known place in it.
+
+        Then what a method found at the pixels is not summed: each pixel is a patch of its own.
+        """
+        return cls(size[0] * size[1], 0, size, size, (1, 1))
 
     @property
     def patches(self) -> slice:
