@@ -18,13 +18,13 @@ from xai_lib.passes.loan import HALF, in_float32
 from xai_lib.passes.probes import SAMPLES
 from xai_lib.passes.refusals import (
     is_about_writing,
-    is_ours,
     no_attention,
     no_embeddings,
     no_gradient,
     no_shared_tokens,
     no_states,
     not_distributions,
+    not_intercepted,
     object_to,
     sequence_first,
     writes_in_place,
@@ -253,18 +253,15 @@ class Call:
             trace.settle(logits)
             if mask is not None:
                 mask.check()
-        except RuntimeError as error:
-            if isinstance(error, XAIError) or not is_about_writing(error):
+        except Exception as error:
+            if isinstance(error, XAIError | torch.cuda.OutOfMemoryError):
                 raise
-            raise writes_in_place() from error
-        except (AssertionError, ValueError, IndexError) as error:
-            if isinstance(error, XAIError) or is_ours(error):
-                raise
-            given = (focus or inputs.streams[0]).data if features is None else features
-            raise InputError(
-                f"The model refused inputs of shape {tuple(given.shape)}: {error} "
-                f"{(focus or Stream).advice}"
-            ) from error
+            plain = self._refusal(model, features)
+            if plain is not None:
+                raise plain from error
+            if is_about_writing(error):
+                raise writes_in_place() from error
+            raise not_intercepted(self.model, error) from error
         if not trace.shapes:
             raise no_attention(self.model)
         if getattr(rules, "per_sample", False) and any(s.sequence_first for s in trace.sites):
@@ -286,6 +283,24 @@ class Call:
                 self.examination.compare_scores(logits, lambda: few.scores(self.model))
             self.targets = self.choose_targets(logits.detach())
         return run
+
+    def _refusal(self, model: Callable, features: Tensor | None) -> XAIError | None:
+        """Return the error for inputs with which the model's plain pass fails as well, or None."""
+        stream = self.inputs.focus or self.inputs.streams[0]
+        try:
+            with torch.no_grad():
+                self.inputs.scores(model, features)
+        except XAIError as error:
+            return error
+        except torch.cuda.OutOfMemoryError:
+            return None
+        except Exception as error:
+            given = stream.data if features is None else features
+            return InputError(
+                f"The model refused inputs of shape {tuple(given.shape)}: {error} "
+                f"{stream.advise(self.model)}"
+            )
+        return None
 
     def _given(self, focus: Stream, features: Tensor | None, at_input: bool, wide: bool) -> Tensor:
         given = focus.data if features is None else features

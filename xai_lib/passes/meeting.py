@@ -66,7 +66,7 @@ class Meeting:
                 raise
             raise InputError(
                 f"The model refused inputs with {inputs.counted()}: {error} "
-                "The processor of xai.load makes inputs that fit."
+                f"{(inputs.stream('image') or inputs.streams[0]).advise(model)}"
             ) from error
         # One learned query that looks at two streams is no probe of either.
         crossed.append(any(len(keys) > 1 for keys in probes.values()))

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
-from pathlib import Path
-
 from torch import nn
 
 from xai_lib.errors import MethodNotApplicableError, UnsupportedModelError
@@ -111,7 +108,7 @@ def object_to(guards: Guards) -> None:
         raise MethodNotApplicableError(f"{guards.objection}; {PIXEL_METHODS}.")
 
 
-def is_about_writing(error: RuntimeError) -> bool:
+def is_about_writing(error: Exception) -> bool:
     """Whether autograd complains of a tensor that was written to."""
     return "in-place" in str(error) or "inplace" in str(error)
 
@@ -124,7 +121,9 @@ def writes_in_place() -> UnsupportedModelError:
     )
 
 
-def is_ours(error: Exception) -> bool:
-    """Whether the error was raised by this package's code, not by the model's."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return Path(frames[-1].filename).is_relative_to(Path(__file__).parents[1])
+def not_intercepted(model: nn.Module, error: Exception) -> UnsupportedModelError:
+    """The model runs by itself and not under a trace."""
+    return UnsupportedModelError(
+        f"{type(model).__name__} runs by itself but not while its operations are intercepted "
+        f"({type(error).__name__}: {error}), so it cannot be explained; the traceback has the cause."
+    )

@@ -123,6 +123,9 @@ class Patches(Stream):
     def samples(self) -> list[Shaped[Tensor, "..."]]:
         return list(self.data)
 
+    def advise(self, model: nn.Module) -> str:
+        return misfit(model, self.data) or self.advice
+
     def layout(self, trace: Trace) -> TokenLayout:
         return TokenLayout.of(trace, self.data)
 
@@ -131,7 +134,10 @@ class Patches(Stream):
 
 
 def check_pixels(model: nn.Module, pixels: object) -> None:
-    """Raise an InputError unless `pixels` is a finite float batch that fits the model."""
+    """Raise an InputError unless `pixels` is a finite float batch.
+
+    Whether they fit the model, in channels, size and type, a pass shows; see `misfit`.
+    """
     if not isinstance(pixels, Tensor):
         raise InputError(
             f"inputs is {type(pixels).__name__}; expected a float tensor (batch, channels, height, "
@@ -154,32 +160,36 @@ def check_pixels(model: nn.Module, pixels: object) -> None:
             f"inputs has dtype {pixels.dtype}; expected floating point, normalised as the model "
             "was trained. processor(image) does both."
         )
-    parameter = next((p for p in model.parameters() if p.is_floating_point()), None)
-    if parameter is not None and parameter.dtype != pixels.dtype:
-        raise InputError(
-            f"The model's weights are {parameter.dtype} and inputs is {pixels.dtype}. "
-            f"Cast one: inputs.to({parameter.dtype})."
-        )
     if not torch.isfinite(pixels).all():
         raise InputError(
             "inputs holds NaN or Inf pixels; expected finite numbers. Look at the image and at its "
             "normalisation (a standard deviation of 0 divides by zero)."
         )
-    _check_size(model, pixels)
 
 
-def _check_size(model: nn.Module, pixels: Tensor) -> None:
-    """Check channels and size where the model's first convolution or its config states them."""
+def misfit(model: nn.Module, pixels: Float[Tensor, "batch channels height width"]) -> str | None:
+    """Return what may be the reason why the model refuses these pixels, None where nothing shows.
+
+    Guessed from its weights' type and its first convolution, which need not be what the pixels
+    meet: a model may cast them, enlarge them or repeat grey three times.
+    """
+    parameter = next((p for p in model.parameters() if p.is_floating_point()), None)
+    if parameter is not None and parameter.dtype != pixels.dtype:
+        return (
+            f"The model's weights are {parameter.dtype} and inputs is {pixels.dtype}. "
+            f"Cast one: inputs.to({parameter.dtype})."
+        )
     conv = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
     if conv is not None and pixels.shape[1] != conv.in_channels:
-        raise InputError(
+        return (
             f"inputs has {pixels.shape[1]} channels; the model expects {conv.in_channels}. "
             "Convert the image, e.g. image.convert('RGB')."
         )
     if conv is not None and any(
         n < k for n, k in zip(pixels.shape[-2:], conv.kernel_size, strict=True)
     ):
-        raise InputError(
+        return (
             f"inputs is {tuple(pixels.shape[-2:])} pixels, smaller than one patch "
             f"{tuple(conv.kernel_size)}. Resize the image; processor(image) does."
         )
+    return None

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, TypeVar
 
 from jaxtyping import Bool, Int, Shaped
-from torch import Tensor
+from torch import Tensor, nn
 
 from xai_lib.streams.layouts import Layout
 from xai_lib.tracing import Trace
@@ -46,6 +46,10 @@ class Stream(ABC):
     def take(self: Some, rows: Int[Tensor, " rows"]) -> Some:
         """Return the samples `rows`, with repetition."""
         return replace(self, data=self.data[rows])
+
+    def advise(self, model: nn.Module) -> str:
+        """Return what to do where the model has refused the data."""
+        return self.advice
 
     @abstractmethod
     def samples(self) -> list[Shaped[Tensor, "..."]]:
