@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from xai_lib.errors import MethodNotApplicableError, OptionError, unknown_name
 from xai_lib.files.writing import saveable, written
@@ -162,16 +161,17 @@ class Attribution:
     def heatmap(self, size: int | tuple[int, int] | None = None) -> Tensor:
         """Return `patches` enlarged bilinearly (corners not aligned) to the input's size or `size`.
 
-        Shape (batch, H, W), in the units of the method; nothing is normalised or clamped.
+        Each lies over the pixels that it was computed from; pixels of no patch (cut off by the
+        model, or at the border of an image that is no multiple of the patch) have 0, and
+        `att.layout.cells.covered` says which these are. Shape (batch, H, W), in the units of the
+        method; nothing is normalised or clamped.
         """
         part = self._image()
         grid = part.patches
         size = part.layout.size if size is None else (size, size) if isinstance(size, int) else size
         if not isinstance(size, tuple | list) or len(size) != 2 or min(size) < 1:
             raise OptionError(f"size is {size!r}; expected a positive integer or (height, width).")
-        maps = grid.reshape(-1, 1, *grid.shape[-2:])
-        enlarged = F.interpolate(maps, size=tuple(size), mode="bilinear", align_corners=False)
-        return enlarged.reshape(*grid.shape[:-2], *size)
+        return part.layout.cells.enlarged(grid, (int(size[0]), int(size[1])))
 
     def words(self, reduce: str = "max") -> list[TextScores]:
         """Return the words of each text with their scores: what stands between white space.

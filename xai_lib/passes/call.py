@@ -29,6 +29,7 @@ from xai_lib.passes.refusals import (
     sequence_first,
     writes_in_place,
 )
+from xai_lib.passes.stem import look
 from xai_lib.streams.layouts import Layout, StreamsLayout
 from xai_lib.streams.patches import TokenLayout
 from xai_lib.streams.prepare import Inputs
@@ -311,6 +312,12 @@ class Call:
         words = focus.data.shape[1]
         if features is None:
             return Embeddings(focus.length, root=at_input, words=words)
+        written = getattr(focus, "written", None)
+        if written is not None:
+            # What another stream put there is no part of this one, and stays as it is.
+            copies = len(features) // len(written)
+            own = self.features.repeat(copies, 1, 1)
+            features = torch.where(written.repeat(copies, 1).unsqueeze(-1), own, features)
         return Embeddings(focus.length, supply=features, place=self._place)
 
     def _found(self, embeddings: Embeddings, given: Tensor | None, at_input: bool) -> Tensor | None:
@@ -400,6 +407,7 @@ class Call:
         if self._laid is None or self._laid[0] is not run:
             focus = self.inputs.focus
             assert focus is not None, "a view of all streams together says where they lie"
+            look(self.model, self.inputs)
             self._laid = run, focus.layout(run.trace)
         return self._laid[1]
 

@@ -21,6 +21,8 @@ from torch import Tensor, nn
 
 from xai_lib.errors import InputError, MethodNotApplicableError, XAIError
 from xai_lib.passes import pruned
+from xai_lib.passes.stem import look
+from xai_lib.passes.written import without_written
 from xai_lib.streams.joint import joined
 from xai_lib.streams.layouts import Layout, PlainLayout, StreamsLayout
 from xai_lib.streams.prepare import COMPANIONS, Inputs
@@ -32,7 +34,7 @@ class Meeting:
     """How the streams of `inputs` meet.
 
     kind: see above. chains: the sequences that attend. logits: (batch, classes). pairwise: classes
-    are the other stream. grid, patch: of the image, where there is one.
+    are the other stream. grid, patch: of the image, where there is one. model: the borrowed one.
     """
 
     inputs: Inputs
@@ -42,10 +44,12 @@ class Meeting:
     pairwise: bool
     grid: tuple[int, int] | None
     patch: tuple[int, int] | None
+    model: nn.Module
 
     @classmethod
     def of(cls, model: nn.Module, inputs: Inputs) -> Meeting:
         """Run the model once and look."""
+        look(model, inputs)
         crossed: list[bool] = []
         probes: dict[Chain, set[Chain]] = {}
 
@@ -77,7 +81,7 @@ class Meeting:
             pairwise = scores_pairs(model, inputs, logits)
         if not pairwise and len(set(inputs.sizes.values())) > 1:
             raise inputs.unpaired()
-        return cls(inputs, kind, chains, logits, pairwise, trace.grid, trace.patch)
+        return cls(inputs, kind, chains, logits, pairwise, trace.grid, trace.patch, model)
 
     def chain(self, name: str) -> Chain | None:
         """Return the chain of a stream, its own or the part of a joint one, or None."""
@@ -104,6 +108,8 @@ class Meeting:
             if self.kind == "coupled":
                 # Other streams' sites may look at this one, so its tokens are not to be had there.
                 view = replace(view, known=self.layout(name, chain.tokens))
+            if self.kind == "mingled":
+                view = without_written(self.model, view)
             found.append(view)
         if not found:
             raise MethodNotApplicableError("No input stream of this model is attended to.")

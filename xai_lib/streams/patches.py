@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -12,8 +12,31 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from xai_lib.errors import InputError, MethodNotApplicableError, UnsupportedModelError
+from xai_lib.streams.cells import Cells
 from xai_lib.streams.stream import Grid, Stream
 from xai_lib.tracing import Trace
+
+
+@dataclass(frozen=True)
+class Stem:
+    """What was measured of how a model makes patches, up to its first attention (`passes.stem`).
+
+    grid: rows and columns of the last convolution. cells: the pixels that each of its places
+    depends on, None where they cannot be told. keys: the tokens that the first attention reads.
+    first: the place of the first patch among these, None where that could not be measured. ordered:
+    False where the patches stand there in another order than row by row.
+    """
+
+    grid: tuple[int, int]
+    cells: Cells | None
+    keys: int
+    first: int | None
+    ordered: bool = True
+
+    @property
+    def readable(self) -> bool:
+        """Whether patches have pixels of their own and stand in the order of the image."""
+        return self.cells is not None and self.ordered
 
 
 @dataclass(frozen=True)
@@ -21,10 +44,11 @@ class TokenLayout:
     """tokens = prefix + rows·columns for a plain ViT.
 
     `grid` (rows, columns) is the output of the patch embedding's convolution, `patch` its kernel
-    size; `prefix` counts the class, distillation and register tokens before the patches, found by
-    following the patches to where other tokens join them (models may append theirs instead). A
-    model that merges its patches on the way (Swin) has no token row of its own: its tokens are the
-    patches of its first grid.
+    size, `cells` the pixels of each patch; `prefix` counts the class, distillation and register
+    tokens before the patches (models may append theirs instead). Place and pixels are measured
+    (`Stem`); where that was not possible, they follow from sizes and from where other tokens join
+    the patches. A model that merges its patches on the way (Swin) has no token row of its own: its
+    tokens are the patches of its first grid.
     """
 
     tokens: int
@@ -32,6 +56,7 @@ class TokenLayout:
     grid: Grid
     size: tuple[int, int]
     patch: Grid = None
+    measured: Cells | None = None
 
     kind: ClassVar[str] = "patches"
     stream: ClassVar[str] = "image"
@@ -39,14 +64,21 @@ class TokenLayout:
     present: ClassVar[None] = None
 
     @classmethod
-    def of(cls, trace: Trace, pixels: Float[Tensor, "batch channels height width"]) -> TokenLayout:
+    def of(
+        cls,
+        trace: Trace,
+        pixels: Float[Tensor, "batch channels height width"],
+        stem: Stem | None = None,
+    ) -> TokenLayout:
         """Read the layout from a finished trace of `pixels` (batch, channels, H, W)."""
         batch, first = pixels.shape[0], trace.shapes[0]
         grid, size = trace.grid, (pixels.shape[-2], pixels.shape[-1])
         patches = grid[0] * grid[1] if grid else first[2]
+        if stem is not None and stem.grid != grid:
+            stem = None
         if first[0] != batch or trace.guards.irregular:
             # Windows, beside the samples or in a dimension of their own (Twins).
-            return cls(patches, 0, grid, size, trace.patch)
+            return cls(patches, 0, grid, size, trace.patch)._as_measured(stem)
         tokens = first[2]
         for _, queries, keys in trace.shapes:
             if queries < keys and keys == first[2] + queries:
@@ -54,8 +86,11 @@ class TokenLayout:
         if tokens < patches:
             return cls(tokens, 0, None, size)
         offset, others = trace.guards.offset, first[2] - patches
+        if stem is not None and stem.first is not None and stem.keys == first[2]:
+            offset = stem.first
         behind = others - offset if offset is not None and 0 <= offset <= others else 0
-        return cls(tokens, tokens - patches - behind, grid, size, trace.patch)
+        found = cls(tokens, tokens - patches - behind, grid, size, trace.patch)
+        return found._as_measured(stem)
 
     @classmethod
     def after(
@@ -64,12 +99,29 @@ class TokenLayout:
         grid: Grid,
         patch: Grid,
         pixels: Float[Tensor, "batch channels height width"],
+        stem: Stem | None = None,
     ) -> TokenLayout:
-        """Return the layout of a sequence whose last tokens are a grid of patches."""
+        """Return the layout of a sequence whose last tokens are a grid of patches.
+
+        Unless they were seen to stand elsewhere.
+        """
         size = pixels.shape[-2], pixels.shape[-1]
         if grid is None or grid[0] * grid[1] > tokens:
             return cls(tokens, 0, None, size)
-        return cls(tokens, tokens - grid[0] * grid[1], grid, size, patch)
+        if stem is not None and stem.grid != grid:
+            stem = None
+        prefix = tokens - grid[0] * grid[1]
+        if stem is not None and stem.first is not None and stem.keys == tokens:
+            prefix = stem.first
+        return cls(tokens, prefix, grid, size, patch)._as_measured(stem)
+
+    def _as_measured(self, stem: Stem | None) -> TokenLayout:
+        """Return the layout with measured cells; without a grid where patches have none."""
+        if stem is None:
+            return self
+        if not stem.readable:
+            return replace(self, grid=None, patch=None)
+        return replace(self, measured=stem.cells)
 
     @classmethod
     def of_pixels(cls, size: tuple[int, int]) -> TokenLayout:
@@ -85,6 +137,16 @@ class TokenLayout:
         count = self.grid[0] * self.grid[1] if self.grid else self.tokens - self.prefix
         return slice(self.prefix, self.prefix + count)
 
+    @property
+    def cells(self) -> Cells:
+        """The pixels of each patch; `cells.covered` says which belong to none."""
+        if self.grid is None:
+            raise MethodNotApplicableError(
+                "The model has no patch grid that could be read from its first convolution, so "
+                "no patch has pixels of its own; att.pixels is what you want."
+            )
+        return self.measured or Cells.tiles(self.grid, self.size, self.patch)
+
     def content_of(self, batch: int, device: torch.device) -> Bool[Tensor, "*targets_batch tokens"]:
         """Return bool (batch, tokens): True for patches."""
         content = torch.zeros(batch, self.tokens, dtype=torch.bool, device=device)
@@ -97,24 +159,18 @@ class TokenLayout:
         A prefix token has no pixels: its embedding does not depend on the input, so a method that
         distributes the output over the input leaves it nothing.
         """
-        if self.grid is None:
-            raise MethodNotApplicableError(
-                "The model has no patch grid that could be read from its first convolution, so "
-                "pixel relevance cannot be summed per token; att.pixels is what you want."
-            )
-        (rows, columns), (height, width) = self.grid, pixels.shape[-2:]
-        h, w = self.patch or (0, 0)
-        if not h or rows * h > height or columns * w > width:
-            # Overlapping or stacked convolutions: the grid's cells tile the image instead.
-            h, w = height // rows, width // columns
-        cropped = pixels[..., : rows * h, : columns * w]
-        sums = cropped.unflatten(-1, (columns, w)).unflatten(-3, (rows, h)).sum((-3, -1))
-        return F.pad(sums.flatten(-2), (self.prefix, self.tokens - self.patches.stop))
+        sums = self.cells.sums(pixels).flatten(-2)
+        return F.pad(sums, (self.prefix, self.tokens - self.patches.stop))
 
 
 @dataclass
 class Patches(Stream):
-    """An image as `data`, the pixels (batch, channels, H, W), which are the features."""
+    """An image as `data`, the pixels (batch, channels, H, W), which are the features.
+
+    stem: how the model makes patches of such pixels, once that was measured.
+    """
+
+    stem: Stem | None = None
 
     kind: ClassVar[str] = "patches"
     channel: ClassVar[int] = -3
@@ -127,10 +183,10 @@ class Patches(Stream):
         return misfit(model, self.data) or self.advice
 
     def layout(self, trace: Trace) -> TokenLayout:
-        return TokenLayout.of(trace, self.data)
+        return TokenLayout.of(trace, self.data, self.stem)
 
     def layout_among(self, tokens: int, grid: Grid, patch: Grid) -> TokenLayout:
-        return TokenLayout.after(tokens, grid, patch, self.data)
+        return TokenLayout.after(tokens, grid, patch, self.data, self.stem)
 
 
 def check_pixels(model: nn.Module, pixels: object) -> None:

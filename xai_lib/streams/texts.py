@@ -179,7 +179,8 @@ class Words(Stream):
 
     special: what the tokenizer added, or None where that is not known. encodings, texts: of the
     `tokenizers` library, and what a person wrote; None where only the numbers are known. given: the
-    words of each text, where a person gave them one by one.
+    words of each text, where a person gave them one by one. written: the places that the model
+    writes another stream into (LLaVA's image), which `present` leaves out; None where none are.
     """
 
     present: Bool[Tensor, "batch tokens"] = field(kw_only=True)
@@ -187,6 +188,7 @@ class Words(Stream):
     encodings: tuple | None = field(default=None, kw_only=True, repr=False)
     texts: tuple[tuple[str, ...], ...] | None = field(default=None, kw_only=True, repr=False)
     given: tuple[Given, ...] | None = field(default=None, kw_only=True, repr=False)
+    written: Bool[Tensor, "batch tokens"] | None = field(default=None, kw_only=True, repr=False)
 
     kind: ClassVar[str] = "words"
     embeds: ClassVar[bool] = True
@@ -238,6 +240,7 @@ class Words(Stream):
             encodings=chosen(self.encodings),
             texts=chosen(self.texts),
             given=chosen(self.given),
+            written=None if self.written is None else self.written[rows],
         )
 
 

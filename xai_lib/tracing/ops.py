@@ -68,7 +68,8 @@ ROUTING = frozenset(
         *("select", "narrow", "index_select", "gather", "take_along_dim", "cat", "concat"),
         *("concatenate", "stack", "hstack", "vstack", "roll", "flip", "contiguous", "clone"),
         *("to", "type", "type_as", "float", "double", "half", "bfloat16", "pad", "where"),
-        *("masked_fill", "unfold", "fold", "pixel_unshuffle", "pixel_shuffle", "detach"),
+        *("masked_fill", "masked_scatter", "unfold", "fold", "pixel_unshuffle", "pixel_shuffle"),
+        "detach",
         # The largest takes all, and of several the chosen ones.
         *("max_pool2d", "max_pool1d", "max_pool2d_with_indices", "max", "amax", "topk"),
         *("requires_grad", "as_tensor", "identity", "tril", "triu", "cpu", "cuda", "alias"),
