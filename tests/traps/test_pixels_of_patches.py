@@ -130,10 +130,14 @@ def test_convolutions_that_stand_on_each_other():
 @pytest.mark.parametrize("turn", [lambda x: x.rot90(1, (-2, -1)), lambda x: x.roll(3, -1)])
 def test_a_turned_image_has_no_map_of_patches(turn):
     """Rows of patches are no rows of the image: no heat map rather than a turned one."""
-    att = xai.explain(Before(turn), image(16, 16), "rollout")
+    att = xai.explain(Before(turn), image(16, 16), "rollout", check=False)
     assert att.relevance.shape == (2, 5)
     with pytest.raises(MethodNotApplicableError):
         att.heatmap()
+    # What reaches the pixels is given for each of these.
+    at_pixels = xai.explain(Before(turn), image(16, 16), "gradient_x_input", target=1, check=False)
+    expected = plain(Before(turn), image(16, 16), 1)
+    torch.testing.assert_close(at_pixels.heatmap(), expected, atol=1e-5, rtol=1e-4)
 
 
 def test_what_is_measured_leaves_the_model_and_the_random_numbers_as_they_were():
@@ -184,7 +188,9 @@ def _written(patches, register):
 @pytest.mark.parametrize("name", LEADS)
 def test_which_tokens_are_the_patches(name):
     lead, prefix = LEADS[name]
-    att = xai.explain(Pooled(lead).eval(), image(16, 16), "generic_attention", target=0)
+    # Without the check that each token is of its own patch: a mean is of all of them.
+    model = Pooled(lead).eval()
+    att = xai.explain(model, image(16, 16), "generic_attention", target=0, check=False)
     assert att.layout.prefix == prefix and att.grid == (4, 4)
 
 
@@ -199,7 +205,7 @@ def test_patches_in_another_order_have_no_map(order):
             patches = patches.unflatten(1, (4, 4)).transpose(1, 2).flatten(1, 2)
         return torch.cat([register, patches], 1)
 
-    att = xai.explain(Pooled(lead).eval(), image(16, 16), "rollout")
+    att = xai.explain(Pooled(lead).eval(), image(16, 16), "rollout", check=False)
     with pytest.raises(MethodNotApplicableError):
         att.heatmap()
 
