@@ -1,4 +1,4 @@
-"""Whether pixels fit is shown by the pass: a wrapper may repeat grey, cast, enlarge or split them."""
+"""Whether pixels fit is shown by the pass: wrappers repeat grey, cast, enlarge or split them."""
 
 import pytest
 import timm

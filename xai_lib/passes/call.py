@@ -245,6 +245,7 @@ class Call:
             embeddings=embeddings,
             chains=Chains(focus=inputs.chain) if inputs.several else None,
             tape=Tape() if taped else None,
+            samples=None if inputs.several else copies * inputs.batch,
             **options,
         )
         guards = trace.guards

@@ -125,5 +125,5 @@ def not_intercepted(model: nn.Module, error: Exception) -> UnsupportedModelError
     """The model runs by itself and not under a trace."""
     return UnsupportedModelError(
         f"{type(model).__name__} runs by itself but not while its operations are intercepted "
-        f"({type(error).__name__}: {error}), so it cannot be explained; the traceback has the cause."
+        f"({type(error).__name__}: {error}), so it cannot be explained; see the traceback."
     )

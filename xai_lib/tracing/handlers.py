@@ -23,12 +23,15 @@ from xai_lib.rules.linear import ConvMap
 from xai_lib.rules.linear import linear as ruled_linear
 from xai_lib.rules.rulesets import RuleSet, scaled_product
 from xai_lib.tracing.embeddings import Embeddings
-from xai_lib.tracing.follow import heads_within
+from xai_lib.tracing.forms import Form, adds_up, form_of
 from xai_lib.tracing.guards import Guards, Mixing
-from xai_lib.tracing.marks import PATCHES, STAGE, leave, mark_of
+from xai_lib.tracing.marks import PATCHES, STAGE, hand_over, leave, mark_of
 from xai_lib.tracing.masks import HeadMask
 from xai_lib.tracing.ops import bare_name
 from xai_lib.tracing.sources import common_source, is_own_mean
+
+# The stages of a tensor that holds attention probabilities.
+SHARES = ("probs", "talked")
 
 
 class Handlers(TorchFunctionMode, ABC):
@@ -43,6 +46,7 @@ class Handlers(TorchFunctionMode, ABC):
     embeddings: Embeddings | None
     mask: HeadMask | None
     fused: int
+    samples: int | None
     grid: tuple[int, int] | None
     patch: tuple[int, int] | None
     _count: int
@@ -59,8 +63,8 @@ class Handlers(TorchFunctionMode, ABC):
         """Run the product of attention probabilities and values, a site."""
 
     @abstractmethod
-    def _meet_flattened(self, probs: Tensor, value: Tensor) -> Tensor:
-        """The same where samples and heads share the first dimension."""
+    def _meet_folded(self, probs: Tensor, value: Tensor) -> Tensor:
+        """The same where samples and heads share the first dimension, or there is one head."""
 
     @abstractmethod
     def _pass_by(self, func: Callable[..., Any], args: tuple, kwargs: dict) -> Any:
@@ -114,7 +118,11 @@ class Handlers(TorchFunctionMode, ABC):
             probs = probs.masked_fill(~mask.any(-1, keepdim=True), 0.0)
         if dropout_p:
             probs = F.dropout(probs, dropout_p)
-        return self._meet(self._standing_for(query, probs), value)
+        return self._encounter(self._standing_for(query, probs), value)
+
+    def _encounter(self, probs: Tensor, value: Tensor) -> Tensor:
+        folded = probs.dim() == value.dim() == 3
+        return self._meet_folded(probs, value) if folded else self._meet(probs, value)
 
     def _module_attention(self, func, args, kwargs):
         asked = attention.wants_weights(*args, **kwargs)
@@ -166,8 +174,16 @@ class Handlers(TorchFunctionMode, ABC):
 
     def _matmul(self, func, args, kwargs):
         a, b = (*args, *kwargs.values())[:2]
-        if mark_of(a)[0] in ("probs", "talked") and a.dim() >= 3:
-            return self._meet_flattened(a, b) if heads_within(a) else self._meet(a, b)
+        if mark_of(a)[0] in SHARES and a.dim() >= 3:
+            return self._encounter(a, b)
+        if mark_of(b)[0] in SHARES and b.dim() >= 3 and adds_up(b, -2):
+            # A applied from the right: the transposed product.
+            probs = b.transpose(-1, -2)
+            hand_over(b, probs)
+            output = self._encounter(probs, a.transpose(-1, -2))
+            turned = output.transpose(-1, -2)
+            hand_over(output, turned)
+            return turned
         output = self._product(a, b)
         self.guards.product(a, b, output)
         return output
@@ -201,9 +217,10 @@ class Handlers(TorchFunctionMode, ABC):
     def _einsum(self, func, args, kwargs):
         equation, *operands = args
         operands = list(operands[0]) if isinstance(operands[0], list | tuple) else operands
-        marked = mark_of(operands[0])[0] in ("probs", "talked")
-        if marked and len(operands) == 2 and arguments.is_mixing(equation):
-            return self._meet(*operands)
+        if len(operands) == 2 and any(mark_of(x)[0] in SHARES for x in operands):
+            output = self._einsum_meeting(equation, *operands)
+            if output is not None:
+                return output
         rules = self._rules_of(*operands)
         if rules is None:
             output = func(equation, *operands, **kwargs)
@@ -215,6 +232,28 @@ class Handlers(TorchFunctionMode, ABC):
         if len(operands) == 2:
             self.guards.product(operands[0], operands[1], output)
         return output
+
+    def _einsum_meeting(self, equation: str, a: Tensor, b: Tensor) -> Tensor | None:
+        """Return what an einsum of probabilities and values gives; None for another purpose."""
+        if mark_of(a)[0] in SHARES and arguments.is_mixing(equation):
+            return self._encounter(a, b)
+        letters = form_of(equation)
+        if letters is None:
+            return None
+        first, second, wanted = letters
+        if mark_of(a)[0] not in SHARES:
+            a, b, first, second = b, a, second, first
+        form = Form.of(first, second, wanted)
+        if form is None or not adds_up(a, first.index(form.key)):
+            return None
+        form = form.led_by(self.samples, dict(zip(first, a.shape, strict=True)))
+        probs, value = form.arranged(a, b)
+        hand_over(a, probs)
+        hand_over(b, value)
+        output = self._encounter(probs, value)
+        restored = form.restored(output)
+        hand_over(output, restored)
+        return restored
 
     def _multiply(self, func, args, kwargs):
         output = func(*args, **kwargs)

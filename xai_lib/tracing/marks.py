@@ -32,6 +32,7 @@ Mark = tuple[str, object]
 # The names of the attributes.
 STAGE, CHAIN, ORIGIN = "_xai", "_xai_chain", "_xai_origin"
 MINGLED, PATCHES, AFTER = "_xai_mingled", "_xai_patches", "_xai_after"
+FOLDED = "_xai_folded"
 
 
 def leave(x: Shaped[Tensor, "..."], name: str, value: object) -> None:

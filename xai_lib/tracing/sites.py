@@ -29,6 +29,7 @@ class Site:
     query, key: the chain whose tokens look and the one they look at, each with its version, where
       the trace follows chains (`chains.Chains`); ordinal: the how-manieth site of its chain.
     call: the number of the attention call in the pass; those out of a trace's focus count as well.
+    guessed: whether heads were told from samples by their numbers alone.
     """
 
     index: int
@@ -45,6 +46,7 @@ class Site:
     key: State | None = None
     ordinal: int = 0
     call: int = 0
+    guessed: bool = False
 
     @property
     def kind(self) -> str:
@@ -70,6 +72,13 @@ class Site:
             return False
         shape, ours = tuple(self.residual.shape[:2]), (self.probs.shape[0], self.queries)
         return shape != ours and shape == ours[::-1]
+
+    @property
+    def is_window(self) -> bool:
+        """Whether what was taken for heads are windows: the projection takes them one by one."""
+        if not self.guessed or self.projection is None:
+            return False
+        return self.projection.shape[-1] != self.heads * self.value.shape[-1]
 
     @property
     def heads(self) -> int:

@@ -23,6 +23,7 @@ from xai_lib.tracing.follow import (
     mark_site_output,
     stop_following,
 )
+from xai_lib.tracing.forms import folded_heads, heads_first, note_folding
 from xai_lib.tracing.graph import current, feeds, substituted
 from xai_lib.tracing.guards import Guards
 from xai_lib.tracing.handlers import Handlers
@@ -61,6 +62,8 @@ class Trace(Handlers):
       `first_site` counts the sites of each chain, and "last" and "readout" need a focus.
     mask: multiplies the probabilities of sites, head by head (`HeadMask`), or None.
     tape: keeps what the model does after its last attention call (`Tape`), or None.
+    samples: the number of samples, where it is known: so heads are told from them where a model
+      keeps both in one dimension.
     on_site: called with each site once the next one is met, when its projection and residual are
       known, and with the last one in `settle`; with keep=False nothing else holds on to it, so
       that memory does not grow with depth.
@@ -80,6 +83,7 @@ class Trace(Handlers):
         chains: Chains | None = None,
         mask: HeadMask | None = None,
         tape: Tape | None = None,
+        samples: int | None = None,
     ):
         super().__init__()
         self.sites: list[Site] = []
@@ -87,6 +91,7 @@ class Trace(Handlers):
         self.rules, self.on_site, self.keep = rules, on_site, keep
         self.embeddings, self.fused = embeddings, fused
         self.chains, self.mask, self.tape = chains, mask, tape
+        self.samples = samples
         self.switch = rules.switch if rules is not None else Switch()
         self.grid: tuple[int, int] | None = None
         self.patch: tuple[int, int] | None = None
@@ -97,6 +102,8 @@ class Trace(Handlers):
         self.mixes_heads = False
         # Attention calls so far, and those of them that were looked into.
         self._calls = self._count = 0
+        # Whether the heads of the site to be met were told from the number of samples.
+        self._guessed = False
         self._queries = -1
         self._pending: Site | None = None
         self._earlier_readout: Tensor | None = None
@@ -192,6 +199,7 @@ class Trace(Handlers):
         if not self._count and self.embeddings is not None and self._in_focus(output):
             output = self._standing_for(output, self.embeddings.after(name, output))
         follow(name, output, args, kwargs)
+        note_folding(name, output, args)
         if self.rules is not None:
             note_source(name, output, args)
         if not self._count:
@@ -276,6 +284,7 @@ class Trace(Handlers):
         output = weights @ value if rules is None else rules.matmul(weights, value)
         site = Site(index, caller_name(self._names), probs, value, output, call=self._calls - 1)
         site.mixes_heads = mark_of(given)[0] == "talked"
+        site.guessed = self._guessed
         self.mixes_heads |= site.mixes_heads
         mark_site_output(output, site)
         if self.chains is not None:
@@ -297,7 +306,10 @@ class Trace(Handlers):
         self._calls += 1
         if self._in_focus(query, key):
             self._count += 1
-            self.shapes.append((query.shape[0], query.shape[-2], key.shape[-2]))
+            rows = query.shape[0]
+            if query.dim() == 3:
+                rows //= folded_heads(query, self.samples)
+            self.shapes.append((rows, query.shape[-2], key.shape[-2]))
         elif isinstance(output, Tensor) and self.chains is not None:
             self.chains.pass_by(query, output)
         return output
@@ -307,14 +319,24 @@ class Trace(Handlers):
         state = state_of(probs) if self.chains is not None else None
         return len(state[0].sites) if state is not None else index
 
-    def _meet_flattened(self, probs: Tensor, value: Tensor) -> Tensor:
-        """Meet a site whose samples and heads share the first dimension (DeBERTa, Bloom)."""
-        heads = heads_within(probs)
-        apart = probs.unflatten(0, (-1, heads))
-        leave(apart, STAGE, mark_of(probs))
-        output = self._meet(apart, value.unflatten(0, (-1, heads)))
-        together = output.flatten(0, 1)
-        leave(together, STAGE, mark_of(output))
+    def _meet_folded(self, probs: Tensor, value: Tensor) -> Tensor:
+        """Meet a site of one head, or whose samples and heads share the first dimension."""
+        known = heads_within(probs)
+        heads = known or folded_heads(value, self.samples)
+        turned = heads > 1 and heads_first(value, self.samples)
+
+        def apart(x: Tensor) -> Tensor:
+            x = x.unflatten(0, (heads, -1) if turned else (-1, heads))
+            return x.transpose(0, 1) if turned else x
+
+        split, own = apart(probs), apart(value)
+        hand_over(probs, split)
+        hand_over(value, own)
+        self._guessed = heads > 1 and not known
+        output = self._meet(split, own)
+        self._guessed = False
+        together = (output.transpose(0, 1) if turned else output).flatten(0, 1)
+        hand_over(output, together)
         return together
 
     def _starts_at(self, index: int) -> bool:
@@ -322,6 +344,7 @@ class Trace(Handlers):
 
     def _visit_pending(self) -> None:
         if self._pending is not None and self.on_site is not None:
+            self.guards.irregular |= self._pending.is_window
             self.on_site(self._pending)
             self._pending = None
 
@@ -346,6 +369,7 @@ class Trace(Handlers):
                 del self.sites[-1:]
         if self.embeddings is not None:
             self.embeddings.settle()
+        self.guards.irregular |= any(site.is_window for site in self.sites)
         self._visit_pending()
         # What it refers to may refer to this trace, and nothing may wait for a garbage collector.
         self.on_site = None
