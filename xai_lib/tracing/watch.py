@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Shaped
@@ -80,8 +81,8 @@ class Watch(TorchFunctionMode):
         name = bare_name(func)
         if name == "embedding" and self.root is None and self._looks_up(args, kwargs):
             # A copy, so that a model may write into it.
-            self.root = output.detach().requires_grad_()
-            return self.root.clone()
+            self.root = root = output.detach().requires_grad_()
+            return root.clone()
         spot = None
         if name == "scaled_dot_product_attention":
             value = args[2] if len(args) > 2 else kwargs["value"]
@@ -145,16 +146,16 @@ def _order(name: str, dims: int, args: Sequence, kwargs: dict) -> list[int]:
     return order
 
 
-def _matmul(args: Sequence, kwargs: dict, output: object) -> Spot | None:
+def _matmul(args: Sequence, kwargs: dict, output: Any) -> Spot | None:
     a, b = (*args, *kwargs.values())[:2]
     return _product(a, b, output)
 
 
-def _reflected(args: Sequence, kwargs: dict, output: object) -> Spot | None:
+def _reflected(args: Sequence, kwargs: dict, output: Any) -> Spot | None:
     return _product(args[1], args[0], output)
 
 
-def _product(a: object, b: object, output: object) -> Spot | None:
+def _product(a: Any, b: Any, output: Any) -> Spot | None:
     """Weights @ values, or, where both are turned, valuesᵀ @ weightsᵀ."""
     if not all(isinstance(x, Tensor) and x.dim() >= 2 for x in (a, b, output)):
         return None
@@ -165,7 +166,7 @@ def _product(a: object, b: object, output: object) -> Spot | None:
     return None
 
 
-def _einsum(args: Sequence, kwargs: dict, output: object) -> Spot | None:
+def _einsum(args: Sequence, kwargs: dict, output: Any) -> Spot | None:
     equation, *operands = args
     operands = list(operands[0]) if isinstance(operands[0], list | tuple) else operands
     if not isinstance(equation, str) or len(operands) != 2 or "->" not in equation:
@@ -183,7 +184,7 @@ def _einsum(args: Sequence, kwargs: dict, output: object) -> Spot | None:
     return None
 
 
-PRODUCTS: dict[str, Callable[[Sequence, dict, object], Spot | None]] = {
+PRODUCTS: dict[str, Callable[[Sequence, dict, Any], Spot | None]] = {
     "matmul": _matmul,
     "bmm": _matmul,
     "rmatmul": _reflected,
