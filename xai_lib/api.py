@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from xai_lib.attribution import Attribution
 from xai_lib.errors import (
+    IncompleteWarning,
     MethodNotApplicableError,
     TargetError,
     UnsupportedModelError,
@@ -19,7 +21,8 @@ from xai_lib.explainers import registry
 from xai_lib.explainers.advice import advised
 from xai_lib.explainers.reading import read_tokens
 from xai_lib.passes.call import Call
-from xai_lib.passes.examination import Examination, examined, fully_examined
+from xai_lib.passes.examination import Examination
+from xai_lib.passes.examining import examined, fully_examined
 from xai_lib.passes.loan import borrowed, eager, unwrap
 from xai_lib.passes.meeting import Meeting
 from xai_lib.passes.refusals import coupled_streams, merged_tokens, mingled_streams
@@ -30,6 +33,8 @@ from xai_lib.streams.prepare import Inputs, prepare
 from xai_lib.streams.targets import AGAINST, NONE, Target, resolve_all
 from xai_lib.tracing import Trace
 
+# From this share on a sum is said to be incomplete.
+INCOMPLETE = 0.05
 COMPAT = (None, "reference")
 
 
@@ -105,6 +110,7 @@ def explain(
         x = None if x is None else x.detach()
         return x if targets is not None or x is None else x[0]
 
+    _warn_of(method, question.checks)
     found, logits = question.targets, question.scored(question.logits)
     against = found[..., 1]
     return Attribution(
@@ -138,6 +144,18 @@ def examine(
     given = prepare(model, inputs, position, choice_of(output, None))
     with borrowed(model):
         return fully_examined(model, given)
+
+
+def _warn_of(method: str, checks: dict[str, float]) -> None:
+    """Say it where a sum that should be complete is not."""
+    apart = checks.get("completeness", 0.0)
+    if apart > INCOMPLETE:
+        warnings.warn(
+            f"{method} adds up to {100 * apart:.0f} % beside what the score gained from the "
+            'baseline: too few points of the integral. steps="auto" takes as many as it needs.',
+            IncompleteWarning,
+            stacklevel=3,
+        )
 
 
 class _Question:

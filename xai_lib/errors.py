@@ -20,6 +20,10 @@ class XAIError(Exception):
     """Base of every error that this package raises on purpose."""
 
 
+class IncompleteWarning(UserWarning):
+    """Scores that should add up to a known sum are some way from it."""
+
+
 class InputError(XAIError, ValueError):
     """The inputs cannot be explained: shape, dtype, device, NaN, empty batch, unreadable file."""
 

@@ -41,7 +41,7 @@ def check_options(
             )
 
 
-def check_range(name: str, value: int, low: int, high: int, hint: str) -> int:
+def check_range(name: str, value: object, low: int, high: int, hint: str) -> int:
     """Return the integer `value` if low <= value <= high, else raise an OptionError."""
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
         raise OptionError(f"{name} is {value!r}; expected an integer from {low} to {high}: {hint}")

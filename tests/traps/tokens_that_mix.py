@@ -91,6 +91,7 @@ MIXING = {
     "einsum": lambda: lambda t: torch.einsum("btd,ts->bsd", t, torch.eye(17).roll(2, 0)),
     "sort by size": lambda: lambda t: t.gather(1, t.norm(dim=2).argsort(1)[..., None].expand_as(t)),
     "mean added": lambda: lambda t: t + t.mean(1, keepdim=True),
+    "mean into the class token": lambda: pooled,
     "difference": lambda: lambda t: torch.cat([t[:, :1], t[:, 1:] - t[:, :-1]], 1),
     "cumulative mean": lambda: lambda t: t.cumsum(1) / 17,
     "norm over tokens": lambda: nn.GroupNorm(1, 17),
@@ -108,6 +109,10 @@ STAYING = {
     "there and back": lambda: lambda t: (2 * t.flip(1)).flip(1),
     "a constant added": lambda: lambda t: t + torch.linspace(0, 1, 17)[None, :, None],
 }
+
+
+def pooled(t):
+    return torch.cat([t[:, :1] + t[:, 1:].mean(1, keepdim=True), t[:, 1:]], 1)
 
 
 def rotated(t):

@@ -6,14 +6,15 @@ import platform
 import re
 import sys
 from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
 
-from xai_lib.errors import EXTRAS, CheckpointError
+from xai_lib.errors import EXTRAS, CheckpointError, OptionError
 
 DISTRIBUTION = "xai-lib"
 MISSING = "missing"
 
 
-def examine() -> dict[str, dict[str, str]]:
+def facts() -> dict[str, dict[str, str]]:
     """Return facts by section: {section: {name: state}}. Nothing is downloaded or changed."""
     return {
         "System": _system(),
@@ -23,6 +24,23 @@ def examine() -> dict[str, dict[str, str]]:
         "Checkpoints": _checkpoints(),
         "Data sets": _datasets(),
     }
+
+
+def examined(model: str, image: Path | None, texts: list[str]):
+    """Return the examination of a model on an image, a text, or an image and texts."""
+    import xai_lib as xai
+    from xai_lib.cli.explain import loaded
+
+    if not model or (image is None and not texts):
+        raise OptionError(
+            "To examine a model, give --model (one of `xai models`, or a folder) and what it "
+            "reads: --input FILE, --text TEXT or both."
+        )
+    if image is not None and texts:
+        network, processor = loaded(model, "pair")
+        return xai.examine(network, processor([image], texts))
+    network, processor = loaded(model, "image" if image is not None else "text")
+    return xai.examine(network, processor(image if image is not None else texts))
 
 
 def requirements() -> dict[str, list[str]]:

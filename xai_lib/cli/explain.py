@@ -68,7 +68,7 @@ def _explain_both(image: Path, texts: list[str], model, method, target, out, opt
     from xai_lib.plots.text.rows import attribution_texts
 
     out = check_path(out or f"{image.stem}_{Path(method).name}.png", "streams")
-    network, processor = _loaded(model, "pair")
+    network, processor = loaded(model, "pair")
     att = xai.explain(network, processor([image], texts), method, target, **options)
     _print_classes(att, tuple(texts))
     if "text" in att.streams:
@@ -83,7 +83,7 @@ def _explain_image(image: Path, model, method, target, out: Path | None, options
     from xai_lib.attribution import check_path
 
     out = check_path(out or f"{image.stem}_{Path(method).name}.png")
-    network, processor = _loaded(model, "image")
+    network, processor = loaded(model, "image")
     att = xai.explain(network, processor(image), method=method, target=target, **options)
     _print_classes(att, processor.class_names)
     print(f"Saved: {att.save(out)}")
@@ -100,7 +100,7 @@ def _explain_text(text, pair, model, method, target, level, out: Path | None, op
         check_path(out, "text")
     import xai_lib as xai
 
-    network, processor = _loaded(model, "text")
+    network, processor = loaded(model, "text")
     inputs = processor(text, pair)
     att = xai.explain(network, inputs, method=method, target=target, **options)
     _print_classes(att, processor.class_names)
@@ -121,7 +121,7 @@ INSTEAD = {
 }
 
 
-def _loaded(model: str, given: str):
+def loaded(model: str, given: str):
     """Return a model that reads what is given ("image", "text" or "pair"), and its processor.
 
     One that compares images with texts classifies an image by its own class names.

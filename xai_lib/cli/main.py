@@ -75,13 +75,25 @@ def report(
 
 
 @app.command()
-def doctor() -> None:
-    """Show versions, devices, extras, checkpoints and data sets."""
-    from xai_lib.cli.doctor import examine
+def doctor(
+    model: Annotated[str, typer.Option(help="Examine this model instead of the machine.")] = "",
+    image: Annotated[Path | None, typer.Option("--input", help="An image file for it.")] = None,
+    text: Annotated[list[str] | None, typer.Option(help="A text for it; several for CLIP.")] = None,
+) -> None:
+    """Show versions, devices, extras, checkpoints and data sets; or examine a model.
 
-    for section, facts in examine().items():
+    Of a model on an image, a text or both: what methods take for granted, as `xai.examine` measures
+    it. Exit status 1 if an assumption fails.
+    """
+    from xai_lib.cli.doctor import examined, facts
+
+    if model or image is not None or text:
+        examination = examined(model, image, text or [])
+        print(examination)
+        raise typer.Exit(0 if examination.holds else 1)
+    for section, states in facts().items():
         print(section)
-        for name, state in facts.items():
+        for name, state in states.items():
             print(f"  {name:<46} {state}")
 
 

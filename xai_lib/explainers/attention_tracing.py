@@ -51,7 +51,7 @@ def lat(call: Call, *, heads: str = "separate", readout: int | None = None) -> O
             raise MethodNotApplicableError(
                 f"A layer makes {probs.shape[-2]} tokens where the next attends to "
                 f"{trace.shape[-1]}: tokens join or merge on the way, so none can be traced "
-                "through; 'rollout' and 'generic_attention' follow class tokens that join late."
+                "through."
             )
         trace = (trace.unsqueeze(-2) @ probs).squeeze(-2)
     return Output.agnostic(call, trace.sum(1))

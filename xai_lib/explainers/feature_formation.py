@@ -36,8 +36,7 @@ def legrad(call: Call, *, start_layer: int = 0) -> Output:
     if any(site.queries != site.keys for site in run.sites):
         raise MethodNotApplicableError(
             "'legrad' puts the model's head on the tokens of every layer, and this model pools its "
-            "tokens, or lets class tokens join, by an attention of its own; 'generic_attention' "
-            "and 'transformer_attribution' follow it."
+            "tokens, or lets class tokens join, by an attention of its own."
         )
     # The last layer's tokens are those that the model gave its head.
     layers = list(zip(run.sites, [*run.states, None], strict=True))[start_layer:]

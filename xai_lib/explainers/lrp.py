@@ -153,12 +153,20 @@ def lrp(call: Call, *, rules: str = "zplus", alpha: float = 1.0) -> Output:
     """Full LRP to tokens and pixels; z^B at the patch embedding (Montavon et al. 2017).
 
     On a text: the relevance of each token's embedding, summed over its dimensions.
-    att.relevance is the relevance of each token's embedding, prefix tokens included; att.pixels
+    What is lost or gained on the way is in `att.checks["relevance"]`, as a share of the 1 that
+    starts at the target. att.relevance is that of each token's embedding, prefix tokens included;
+    att.pixels
     what of it reaches the image (position embeddings keep their share of a sum). In models that
     merge patches (Swin) att.relevance sums att.pixels per patch of the first grid.
     """
     run = call.forward(at_input=True, rules=rule_set(call, rules, alpha))
-    return to_input(call, run, lambda tensors, seed: run.relevances(tensors, seed))
+    found = to_input(call, run, lambda tensors, seed: run.relevances(tensors, seed))
+    kept = found.relevance
+    if kept is not None and not call.inputs.several and not call.reference:
+        # One goes in for each target, less one for what it is explained against.
+        given = (call.targets >= 0).long() @ call.targets.new_tensor([1, -1])
+        call.checks["relevance"] = float((kept.sum(-1) - given.to(kept.device)).abs().max())
+    return found
 
 
 @explainer(

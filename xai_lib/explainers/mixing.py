@@ -14,7 +14,6 @@ from torch import Tensor
 
 from xai_lib.errors import MethodNotApplicableError
 from xai_lib.passes.loan import HALF
-from xai_lib.passes.refusals import PIXEL_METHODS
 from xai_lib.tracing import Chain, Site
 
 # R of one chain: by the stream that relevance comes from, (batch, rows, tokens of that stream).
@@ -150,7 +149,7 @@ class Mixer:
         elif self._rows not in (0, keys):
             raise MethodNotApplicableError(
                 f"A site attends to {keys} tokens after one of {self._rows}, so the model pools or "
-                f"merges tokens and no single map spans them; {PIXEL_METHODS}."
+                "merges tokens and no single map spans them."
             )
         self._rows = keys
         return joins
@@ -173,7 +172,7 @@ class Mixer:
                     raise MethodNotApplicableError(
                         f"{count} of the {R.shape[1]} tokens of stream {part.name!r} join another "
                         "stream, or what they were pooled into, so that no map tells which token "
-                        f"is which; {PIXEL_METHODS}."
+                        "is which."
                     )
                 if name not in found:
                     found[name] = like.new_zeros(batch, rows, R.shape[2])
@@ -256,5 +255,5 @@ def _check_rows(site: Site, C: Tensor, Rq: Relevance, Rk: Relevance) -> None:
         raise MethodNotApplicableError(
             f"{site.name!r} lets {C.shape[1]} tokens attend to {C.shape[2]} after sites of "
             f"{rows[0]} and {rows[1]}: this model pools or merges tokens on the way, so no map "
-            f"spans them; {PIXEL_METHODS}."
+            "spans them."
         )

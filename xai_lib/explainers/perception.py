@@ -143,8 +143,7 @@ def _by_value_norm(call: Call, site: Site) -> Tensor:
     if site.projection is None or residual is None or site.queries != site.keys:
         raise MethodNotApplicableError(
             "bi_token needs each site's output projection and a residual connection over the same "
-            f"tokens, which {site.name!r} lacks; 'generic_attention' and 'transformer_attribution' "
-            "need neither."
+            f"tokens, which {site.name!r} lacks."
         )
     residual = residual.transpose(0, 1) if site.sequence_first else residual
     moved = gemm.linear(joined_heads(value), site.projection.detach().to(value.dtype))

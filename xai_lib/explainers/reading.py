@@ -11,7 +11,6 @@ from xai_lib.errors import MethodNotApplicableError, OptionError, unknown_name
 from xai_lib.explainers.mixing import Mixer
 from xai_lib.options import check_range
 from xai_lib.passes.call import Call, Run
-from xai_lib.passes.refusals import PIXEL_METHODS
 from xai_lib.tracing import Chain, Site
 
 ABLATIONS = ("normalize", "self_in_cross", "aggregate", "carry")
@@ -192,7 +191,7 @@ class Reader:
                     raise MethodNotApplicableError(
                         f"{chosen[-1].shape[-1]} of the {where.stop - where.start} tokens of "
                         f"stream {name!r} join another stream, so that no map tells which token "
-                        f"is which; {PIXEL_METHODS}."
+                        "is which."
                     )
                 if chosen:
                     result[:, where] += mean_of_rows(chosen[-1], rows)
@@ -218,8 +217,7 @@ class Reader:
         found = [pair for chain, pair in last.items() if asked.get(chain, -1) < pair[0].index]
         if not found:
             raise MethodNotApplicableError(
-                "The logits take nothing from the model's attention, so its maps explain nothing; "
-                f"{PIXEL_METHODS}."
+                "The logits take nothing from the model's attention, so its maps explain nothing."
             )
         return found
 
@@ -272,8 +270,7 @@ def readout_rows(grad: Tensor, readout: int | None) -> Tensor:
     if readout is None:
         if not rows.any():
             raise MethodNotApplicableError(
-                "The logits take nothing from the model's last attention, so it explains nothing; "
-                "'integrated_gradients', 'gradient_x_input', 'lrp' and 'attnlrp' need no map."
+                "The logits take nothing from the model's last attention, so it explains nothing."
             )
         return rows
     chosen = torch.zeros_like(rows)

@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from xai_lib.streams.prepare import Inputs
 from xai_lib.tracing.watch import Watch
 
-# So many samples of a batch are looked at: what a model does with its tokens, it does with each.
+# So many samples are looked at: what a model does with its tokens, it does with each. From the
+# first token of one of them nothing is sent back: it may be a mean of the patches, and is at its
+# place then; of the other it is.
 SAMPLES = 2
 
 
@@ -100,17 +102,18 @@ class Plain:
         spots = [spot for spot in self.watch.spots if spot.value.requires_grad]
         if not spots or self.root is None:
             return None
-        count = spots[0].tokens
+        count, samples = spots[0].tokens, len(self.scores)
         generator = torch.Generator().manual_seed(0)
-        longest = max(spot.tokens for spot in spots)
         # Some of the tokens and not all, whatever the draw.
-        chosen = torch.zeros(longest, dtype=torch.bool)
-        chosen[torch.randperm(longest, generator=generator)[: max(1, longest // 2)]] = True
+        order = torch.randperm(count - 1, generator=generator)[: max(1, count // 2)] + 1
+        chosen = torch.zeros(samples, count, dtype=torch.bool)
+        chosen[:, order] = True
+        chosen[1::2, 0] = True
         starts = [(spot.value, spot.keys) for spot in spots if spot.tokens == count]
         last = self.watch.last
         if last is not None and count in last.shape[:2]:
-            starts.append((last, _axis(last, count, len(self.scores))))
-        cotangents = [_cotangent(x, axis, chosen[:count], generator) for x, axis in starts]
+            starts.append((last, _axis(last, count, samples)))
+        cotangents = [_cotangent(x, axis, chosen, generator) for x, axis in starts]
         with self._blocking():
             (at_root,) = torch.autograd.grad(
                 [x for x, _ in starts],
@@ -120,17 +123,17 @@ class Plain:
                 allow_unused=True,
             )
         leaks = {
-            number: _share(gradient, self.watch.spots[number].queries, chosen[:count])
+            number: _share(gradient, self.watch.spots[number].queries, chosen)
             for number, gradient in sorted(self._arrived.items())
             if self.watch.spots[number].looking == count
         }
         at_root = None if at_root is None else at_root.detach()
-        return Probe(count, chosen[:count], at_root, self._at_patches, leaks)
+        return Probe(count, chosen, at_root, self._at_patches, leaks)
 
 
 @dataclass
 class Probe:
-    """Where the cotangents of the tokens `chosen` went, bool (tokens,).
+    """Where the cotangents of the tokens `chosen` went, bool (samples, tokens).
 
     at_root: the gradient that arrived at the pixels or embeddings. at_patches: at what the last
     convolution before the tokens gave. leaks: of each attention call by
@@ -138,7 +141,7 @@ class Probe:
     """
 
     tokens: int
-    chosen: Bool[Tensor, " tokens"]
+    chosen: Bool[Tensor, "samples tokens"]
     at_root: Float[Tensor, "samples ..."] | None
     at_patches: Float[Tensor, "samples dim rows columns"] | None
     leaks: dict[int, float]
@@ -156,14 +159,26 @@ def _axis(x: Tensor, tokens: int, samples: int) -> int:
 
 
 def _cotangent(x: Tensor, axis: int, chosen: Tensor, generator: torch.Generator) -> Tensor:
-    shape = [1] * x.dim()
-    shape[axis] = len(chosen)
     noise = torch.randn(x.shape, generator=generator).to(x)
-    return noise * chosen.to(x).view(shape)
+    return noise * _along(x, axis, chosen).to(x)
+
+
+def _along(x: Tensor, axis: int, chosen: Tensor) -> Tensor:
+    """Return `chosen` as it lies along a tensor whose tokens are on `axis`.
+
+    Samples are on another one, alone or together with heads or windows (batch x heads, ...).
+    """
+    axis %= x.dim()
+    among = 0 if axis else 1
+    rows = chosen.repeat_interleave(max(1, x.shape[among] // len(chosen)), 0)
+    shape = [1] * x.dim()
+    shape[among], shape[axis] = rows.shape
+    return (rows if among < axis else rows.t()).reshape(shape)
 
 
 def _share(gradient: Tensor, axis: int, chosen: Tensor) -> float:
     """Return the largest gradient in the other rows, as a share of the largest of all."""
-    sizes = gradient.detach().abs().movedim(axis, 0).flatten(1).amax(1).cpu()
+    sizes = gradient.detach().abs()
     largest = float(sizes.max())
-    return float(sizes[~chosen].max()) / largest if largest > 0 and (~chosen).any() else 0.0
+    others = sizes.masked_fill(_along(sizes, axis, chosen).to(sizes.device), 0)
+    return float(others.max()) / largest if largest > 0 else 0.0

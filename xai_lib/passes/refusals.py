@@ -1,4 +1,7 @@
-"""Why a model cannot be explained, or a method not be applied to it."""
+"""Why a model cannot be explained, or a method not be applied to it.
+
+The reason alone: what works instead is tried where a method was asked for (`explainers.advice`).
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,6 @@ from torch import nn
 
 from xai_lib.errors import MethodNotApplicableError, UnsupportedModelError
 from xai_lib.tracing import Guards
-
-PIXEL_METHODS = (
-    "methods that reach the input remain: 'integrated_gradients', 'gradient_x_input', "
-    "'smoothgrad', 'lrp' and 'attnlrp'"
-)
 
 
 def no_attention(model: nn.Module) -> UnsupportedModelError:
@@ -26,8 +24,8 @@ def sequence_first() -> MethodNotApplicableError:
     """Rules per sample need the samples in the first dimension."""
     return MethodNotApplicableError(
         "This model keeps tokens in the first dimension and samples in the second "
-        "(batch_first=False), which the per-sample sum rule cannot tell apart; build it "
-        "with batch_first=True, or use 'attnlrp', 'generic_attention' or a gradient method."
+        "(batch_first=False), which the per-sample sum rule cannot tell apart; one "
+        "that is built with batch_first=True is explained."
     )
 
 
@@ -36,7 +34,7 @@ def no_gradient() -> MethodNotApplicableError:
     return MethodNotApplicableError(
         "The model computes its logits from the input without a gradient (torch.no_grad, "
         "detach or integer arithmetic in its forward pass, or words that it embeds a second time), "
-        "so nothing can be propagated to it; 'rollout' and 'raw_attention' need no gradient there."
+        "so nothing can be propagated to it."
     )
 
 
@@ -44,7 +42,7 @@ def no_shared_tokens() -> MethodNotApplicableError:
     """Attention maps lie between other tokens than the model's own."""
     return MethodNotApplicableError(
         "This model attends within windows or merges its patches, so no attention map spans its "
-        f"tokens; {PIXEL_METHODS}."
+        "tokens."
     )
 
 
@@ -52,7 +50,7 @@ def merged_tokens(method: str, seen: int, tokens: int) -> MethodNotApplicableErr
     """The method gives a number for other tokens than those the model starts with."""
     return MethodNotApplicableError(
         f"{method!r} sees {seen} tokens where the model starts with {tokens}: it merges tokens on "
-        f"the way. {PIXEL_METHODS.capitalize()}."
+        "the way."
     )
 
 
@@ -60,8 +58,7 @@ def coupled_streams(method: str) -> MethodNotApplicableError:
     """The model's streams attend to each other, for which the method is not defined."""
     return MethodNotApplicableError(
         f"{method!r} is defined for one sequence of tokens, and the streams of this model attend "
-        "to each other; 'generic_attention' and 'transformer_attribution' follow relevance through "
-        "cross-attention, and methods that reach the input take each stream on its own."
+        "to each other."
     )
 
 
@@ -70,7 +67,7 @@ def mingled_streams(method: str) -> MethodNotApplicableError:
     return MethodNotApplicableError(
         f"{method!r} follows tokens through attention, and this model writes one stream into "
         "another or adds them up (such as image features in the places of a text), so that no map "
-        f"tells which stream a token is; {PIXEL_METHODS}."
+        "tells which stream a token is."
     )
 
 
@@ -78,8 +75,7 @@ def no_embeddings() -> MethodNotApplicableError:
     """No tensor of a text model is known to be its embeddings."""
     return MethodNotApplicableError(
         "The embeddings of this text model could not be found: no residual connection passes its "
-        "first attention, or its words are not looked up by torch's embedding; methods on "
-        "attention maps remain, such as 'generic_attention' and 'transformer_attribution'."
+        "first attention, or its words are not looked up by torch's embedding."
     )
 
 
@@ -88,7 +84,7 @@ def no_states() -> MethodNotApplicableError:
     return MethodNotApplicableError(
         "The tokens after each block of this model could not be told (no residual connection "
         "passes its attention, or its last block ends otherwise than the others), so its head "
-        "cannot be put on them; 'generic_attention' and 'transformer_attribution' need no head."
+        "cannot be put on them."
     )
 
 
@@ -96,16 +92,14 @@ def not_distributions() -> MethodNotApplicableError:
     """Attention maps are not shares of what a token attends to."""
     return MethodNotApplicableError(
         "This model mixes its attention heads after the softmax (talking heads), so its "
-        "attention maps can be negative and are no distributions over tokens; methods that "
-        "weight the maps by their gradient or relevance remain, such as "
-        "'generic_attention', 'transformer_attribution' and 'attn_gradcam'."
+        "attention maps can be negative and are no distributions over tokens."
     )
 
 
 def object_to(guards: Guards) -> None:
     """Raise a MethodNotApplicableError where the trace met what no map describes."""
     if guards.objection:
-        raise MethodNotApplicableError(f"{guards.objection}; {PIXEL_METHODS}.")
+        raise MethodNotApplicableError(f"{guards.objection}.")
 
 
 def is_about_writing(error: Exception) -> bool:

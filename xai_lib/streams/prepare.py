@@ -133,12 +133,14 @@ class Inputs:
         return replace(self, focus=self.stream(name), fixed=fixed)
 
     def first(self, count: int) -> Inputs:
-        """Return a view of the first samples, of inputs of one stream."""
-        if self.focus is None or self.several or self.batch <= count:
+        """Return a view of so many samples, of inputs of one stream; of fewer some come again."""
+        if self.focus is None or self.several or self.batch == count:
             return self
-        rows = torch.arange(count, device=self.focus.data.device)
+        rows = torch.arange(count, device=self.focus.data.device) % self.batch
         stream = self.focus.take(rows)
-        extra = {k: x[:count] if self._repeats(k, x) else x for k, x in self.extra.items()}
+        extra = {
+            k: x[rows.to(x.device)] if self._repeats(k, x) else x for k, x in self.extra.items()
+        }
         return replace(self, streams=(stream,), extra=extra, focus=stream)
 
     def texts_against(self, rows: Int[Tensor, " rows"]) -> Inputs:

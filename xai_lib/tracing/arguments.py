@@ -80,7 +80,6 @@ def same_padding(
     spans = [d * (k - 1) for d, k in zip(steps, kernel, strict=True)]
     if any(span % 2 for span in spans):
         raise UnsupportedModelError(
-            "No relevance rule for a convolution with padding='same' and an even kernel; gradient "
-            "methods such as 'integrated_gradients' work."
+            "No relevance rule for a convolution with padding='same' and an even kernel."
         )
     return tuple(span // 2 for span in spans)

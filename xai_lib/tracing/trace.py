@@ -182,8 +182,7 @@ class Trace(Handlers):
         if self.rules is not None and carries and name not in ROUTING:
             raise UnsupportedModelError(
                 f"The model uses {name!r} between its input and its logits, for which no relevance "
-                "rule is defined. Use a gradient or attention method, such as "
-                "'integrated_gradients' or 'generic_attention'."
+                "rule is defined."
             )
         if name == "multinomial" and args and isinstance(output, Tensor):
             # ViLT draws all patches in an order of chance; any order gives its logits, and in their
