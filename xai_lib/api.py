@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -88,8 +88,9 @@ def explain(
     chosen = registry.find(method, options)
     model = unwrap(model)
     given = prepare(model, inputs, position, choice_of(output, part))
-    with borrowed(model):
-        examination = examined(model, given) if check else None
+    witness = chosen.family == "gradient"
+    examining = examined(model, given, witness) if check else nullcontext()
+    with borrowed(model), examining as examination:
 
         def ask(method: registry.Method, options: dict) -> _Question:
             wanted = target, targets, compat, first_token

@@ -36,6 +36,8 @@ class Examination:
     root: Float[Tensor, "samples ..."] | None = field(default=None, repr=False)
     seed: Float[Tensor, "samples classes"] | None = field(default=None, repr=False)
     probe: Probe | None = field(default=None, repr=False)
+    # Whether a method that takes a gradient at the input could be held against it.
+    witnessed: bool = field(default=False, repr=False)
 
     @property
     def holds(self) -> bool:
@@ -64,6 +66,10 @@ class Examination:
 
     def _repr_html_(self) -> str:
         return self.to_frame().to_html(index=False, escape=True)
+
+    def close(self) -> None:
+        """Let go of what the plain pass gave, once an explanation has been held against it."""
+        self.scores = self.gradient = self.root = self.seed = None
 
     def note(self, check: Check) -> Check:
         """Keep a check; one that has failed stays failed."""

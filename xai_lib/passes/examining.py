@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from weakref import WeakKeyDictionary
 
@@ -36,16 +37,23 @@ from xai_lib.streams.targets import resolve_all
 _KNOWN: WeakKeyDictionary[nn.Module, dict[Hashable, Examination]] = WeakKeyDictionary()
 
 
-def examined(model: nn.Module, inputs: Inputs) -> Examination:
-    """Return the examination of a borrowed model at such inputs, made at the first call.
+@contextmanager
+def examined(model: nn.Module, inputs: Inputs, witness: bool) -> Iterator[Examination]:
+    """Give the examination of a borrowed model at such inputs, made at the first call.
 
-    One that failed is made again: the model may have been mended since.
+    One that failed is made again: the model may have been mended since. witness: whether what is
+    asked for takes a gradient at the input, which the first such method is held against.
     """
     known = _KNOWN.setdefault(model, {})
     key = _key(model, inputs)
-    if key not in known or not known[key].holds:
-        known[key] = _examine(model, inputs)
-    return known[key]
+    found = known.get(key)
+    if found is None or not found.holds or (witness and not found.witnessed):
+        found = known[key] = _examine(model, inputs)
+        found.witnessed = witness
+    try:
+        yield found
+    finally:
+        found.close()
 
 
 def fully_examined(model: nn.Module, inputs: Inputs) -> Examination:
@@ -119,6 +127,13 @@ def _examine(model: nn.Module, inputs: Inputs) -> Examination:
     except Exception:
         # What the model itself refuses is told by the pass that is asked for.
         return Examination()
+    try:
+        return _judged(plain, inputs)
+    finally:
+        plain.close()
+
+
+def _judged(plain: Plain, inputs: Inputs) -> Examination:
     found = Examination(scores=plain.scores.detach())
     if plain.root is None or not plain.scores.requires_grad:
         return found
@@ -126,14 +141,17 @@ def _examine(model: nn.Module, inputs: Inputs) -> Examination:
     seed = torch.zeros_like(plain.scores).scatter_(1, top, 1.0)
     try:
         found.gradient = plain.gradient(seed)
-        found.probe = plain.probe()
+        probe = plain.probe()
     except RuntimeError:
         # Plain autograd does not get through this model; nothing was measured.
         return found
     found.root, found.seed = plain.root.detach(), seed
-    if found.probe is not None:
-        found.note(stays(found.probe))
-        words = found.probe.at_words()
-        if words is not None and inputs.focus is not None and inputs.focus.embeds:
-            found.note(verdict(BEGINS, words, LEAK, MIXED))
+    if probe is None:
+        return found
+    found.note(stays(probe))
+    if inputs.focus is None or not inputs.focus.embeds:
+        # Where patches lie is known once a trace has seen them.
+        found.probe = probe
+    elif (words := probe.at_words()) is not None:
+        found.note(verdict(BEGINS, words, LEAK, MIXED))
     return found

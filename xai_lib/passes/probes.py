@@ -37,6 +37,7 @@ class Plain:
     _blocked: bool = field(default=False, init=False)
     _arrived: dict[int, Tensor] = field(default_factory=dict, init=False)
     _at_patches: Tensor | None = field(default=None, init=False)
+    _hooks: list = field(default_factory=list, init=False, repr=False)
 
     @classmethod
     def of(cls, model: nn.Module, inputs: Inputs) -> Plain:
@@ -53,10 +54,17 @@ class Plain:
         found = cls(scores, watch.root if leaf is None else leaf, watch)
         for number, spot in enumerate(watch.spots):
             if spot.output.requires_grad:
-                spot.output.register_hook(found._hook(number))
+                found._hooks.append(spot.output.register_hook(found._hook(number)))
         if watch.patches is not None and watch.patches.requires_grad:
-            watch.patches.register_hook(found._note_at_patches)
+            found._hooks.append(watch.patches.register_hook(found._note_at_patches))
         return found
+
+    def close(self) -> None:
+        """Let go of the graph: what hooks know refers to the tensors that hold the hooks."""
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks.clear()
+        self.watch.forget()
 
     def _note_at_patches(self, gradient: Tensor) -> None:
         if self._blocked:

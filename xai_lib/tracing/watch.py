@@ -75,6 +75,11 @@ class Watch(TorchFunctionMode):
         self.spots: list[Spot] = []
         self.last: Float[Tensor, "..."] | None = None
 
+    def forget(self) -> None:
+        """Let go of every tensor."""
+        self.spots.clear()
+        self.root = self.patches = self.last = None
+
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         output = func(*args, **kwargs)
