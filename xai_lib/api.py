@@ -25,12 +25,14 @@ from xai_lib.passes.examination import Examination
 from xai_lib.passes.examining import examined, fully_examined
 from xai_lib.passes.loan import borrowed, eager, unwrap
 from xai_lib.passes.meeting import Meeting
+from xai_lib.passes.negated import negated
 from xai_lib.passes.refusals import coupled_streams, merged_tokens, mingled_streams
 from xai_lib.streams.labels import class_names
 from xai_lib.streams.layouts import FIRST_TOKEN, Layout, StreamsLayout
 from xai_lib.streams.outputs import Choice, choice_of, without_padding
 from xai_lib.streams.prepare import Inputs, prepare
-from xai_lib.streams.targets import AGAINST, NONE, Target, resolve_all
+from xai_lib.streams.scales import scale_of
+from xai_lib.streams.targets import AGAINST, LOW, NONE, Target, resolve_all
 from xai_lib.tracing import Trace
 
 # From this share on a sum is said to be incomplete.
@@ -67,7 +69,9 @@ def explain(
     target: None (the predicted class), a class number, a class name where the model has names (the
     texts themselves, where those are the classes), a
     tuple (one, other) for why one rather than the other (the difference of their logits), or a list
-    with one of these per sample. targets=[...]: several for every sample, sharing a forward pass.
+    with one of these per sample. Of a model of one score (a regression, a binary head), 0 or None
+    explains what makes it high and -1 what makes it low: minus the score. targets=[...]: several
+    for every sample, sharing a forward pass.
     position: of (batch, rows, classes) logits, the row to explain (a detector's query, a token).
     output: of a model that returns several tensors, the name or number of the one that holds the
     scores; part: "start" or "end" of the answer to a question, whose classes are the text's tokens
@@ -106,13 +110,15 @@ def explain(
             ) from refusal
         relevance = layouts.finished(relevance, first_token, padding=compat == "reference")
         content = layouts.content_of(relevance.shape[1], relevance.device)
+        logits = question.scored(question.logits)
+        scale = scale_of(model, logits, lambda: given.scores(model))
 
     def public(x):
         x = None if x is None else x.detach()
         return x if targets is not None or x is None else x[0]
 
     _warn_of(method, question.checks)
-    found, logits = question.targets, question.scored(question.logits)
+    found = question.targets
     against = found[..., 1]
     return Attribution(
         relevance=public(relevance),
@@ -125,6 +131,7 @@ def explain(
         inputs=given.everything if given.several else given.focus.data,
         pixels=public(pixels),
         class_names=question.names or None,
+        scale=scale,
         against=public(against) if (against >= 0).any() else None,
         checks=({} if examination is None else examination.numbers()) | question.checks,
     )
@@ -268,9 +275,37 @@ class _Question:
         return found
 
     def _ask(self, view: Inputs, choose) -> tuple[Tensor, Tensor | None, Call]:
-        """Put the question to the method for one view of the inputs."""
-        single = None if self.inputs.several else self.examination
-        call = Call(self.model, view, choose, self.reference, single, self.checks)
+        """Put the question to the method for one view of the inputs.
+
+        What makes one score low is, for rules of relevance, asked of the model with minus it.
+        """
+        if "relevance" not in self.method.needs:
+            return self._asked(view, choose)
+        chosen: list[Tensor] = []
+
+        def high(logits: Tensor) -> Tensor:
+            targets = choose(logits)
+            chosen[:] = chosen or [targets]
+            low = (targets[..., :1] == LOW) & (targets[..., 1:] >= 0)
+            return torch.where(low, torch.tensor([0, NONE], device=targets.device), targets)
+
+        relevance, pixels, call = self._asked(view, high)
+        low = chosen[0][..., 0] != call.targets[..., 0]
+        if low.any():
+            with negated(self.model, lambda: view.scores(self.model)):
+                other, other_pixels, _ = self._asked(view, high, again=True)
+            relevance = torch.where(low[..., None], other, relevance)
+            if pixels is not None and other_pixels is not None:
+                pixels = torch.where(low[..., None, None], other_pixels, pixels)
+            call.targets = chosen[0]
+        return relevance, pixels, call
+
+    def _asked(
+        self, view: Inputs, choose, again: bool = False
+    ) -> tuple[Tensor, Tensor | None, Call]:
+        single = None if self.inputs.several or again else self.examination
+        checks = {} if again else self.checks
+        call = Call(self.model, view, choose, self.reference, single, checks)
         output = self.method.function(call, **call.resolved(self.options))
         relevance = output.relevance
         if relevance is None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from xai_lib.errors import MethodNotApplicableError, OptionError, unknown_name
 from xai_lib.files.writing import saveable, written
+from xai_lib.streams.labels import name_of_one
 from xai_lib.streams.layouts import Layout, StreamsLayout
 from xai_lib.streams.patches import TokenLayout
 from xai_lib.streams.prepare import SOURCES
+from xai_lib.streams.scales import SOFTMAX, Scale
 from xai_lib.streams.words import TextScores
 
 SUFFIXES = (".png", ".pdf", ".svg", ".safetensors")
@@ -41,6 +42,7 @@ class Attribution:
     inputs: the explained pixels (batch, channels, H, W), token numbers (batch, tokens), or of
     several streams the dict of all inputs.
     against: (batch,) the classes that the targets are explained against, None where there are none.
+    scale: what the logits are: of classes that exclude each other or do not, or mere values.
     checks: what was measured of the model and of the answer (`xai.examine`), as shares: 0 is exact.
     """
 
@@ -55,6 +57,7 @@ class Attribution:
     pixels: Tensor | None = field(default=None, repr=False)
     class_names: tuple[str, ...] | None = field(default=None, repr=False)
     against: Tensor | None = None
+    scale: Scale = SOFTMAX
     checks: dict[str, float] = field(default_factory=dict, repr=False)
 
     @property
@@ -189,9 +192,14 @@ class Attribution:
         return part.layout.token_scores(part.relevance, specials)
 
     def class_name(self, index: int) -> str:
-        """Return the model's name of a class, or "class 7" where it has none."""
-        names = self.class_names
-        return names[index] if names and index < len(names) else f"class {index}"
+        """Return the model's name of a class, or "class 7" where it has none.
+
+        One score of no name is "the score", and -1, which explains it with a minus, "a low score".
+        """
+        names = self.class_names or ()
+        if self.logits.shape[-1] == 1:
+            return name_of_one(names, index)
+        return names[index] if index < len(names) else f"class {index}"
 
     def show(self, **style):
         """Return what a notebook displays: a figure of each image, or a `plots.TextHeatmap`.
@@ -238,5 +246,22 @@ class Attribution:
         return {name: t.detach().contiguous().cpu() for name, t in tensors.items()}
 
     def probabilities(self) -> Tensor:
-        """Return softmax(logits), (batch, classes), in float32."""
-        return torch.softmax(self.logits.float(), -1)
+        """Return the classes' probabilities (batch, classes), in float32.
+
+        softmax(logits) where one class is right, sigmoid(logits) of a multi-label model, and what a
+        model gives that ends in one of them itself. Raises TargetError where the model's scores
+        have no probability: those of a regression, or one score whose meaning nobody names.
+        """
+        return self.scale.probabilities(self.logits.float())
+
+    def probability(self, sample: int, index: int) -> float | None:
+        """Return the probability of a class, of -1 that the only one is not; None without any."""
+        return self.scale.probability(self.logits[sample].float(), index)
+
+    def value(self, sample: int, index: int) -> float | None:
+        """Return the score of a class that has no probability, else None."""
+        return self.scale.value(self.logits[sample].float(), index)
+
+    def said(self, sample: int, index: int, digits: int = 1) -> str:
+        """Return what the model says of a class in words: "12.3%", or "score 1.23"."""
+        return self.scale.said(self.logits[sample].float(), index, digits)

@@ -17,6 +17,7 @@ from xai_lib.streams.labels import class_names
 from xai_lib.streams.layouts import StreamsLayout
 from xai_lib.streams.outputs import PARTS, choice_of, logits_of
 from xai_lib.streams.prepare import takes_keyword
+from xai_lib.streams.scales import scale_of
 from xai_lib.streams.targets import Target, resolve
 from xai_lib.streams.texts import TextLayout
 
@@ -73,6 +74,7 @@ def explain_long(
     batches = [_batch(tokenizer, windows[part]).to(device) for part in places]
     with borrowed(model), torch.no_grad():
         seen = torch.cat([_scores(model, batch, options) for batch in batches])
+        scale = scale_of(model, seen, lambda: _scores(model, batches[0], options))
     counts = torch.bincount(torch.tensor(owners, device=device)).to(seen.dtype)
     sums = seen.new_zeros(len(listed), seen.shape[1])
     logits = sums.index_add_(0, torch.tensor(owners, device=device), seen) / counts[:, None]
@@ -102,6 +104,7 @@ def explain_long(
         layouts=StreamsLayout.side_by_side({layout.stream: layout}),
         inputs=layout.ids,
         class_names=names,
+        scale=scale,
     )
 
 

@@ -145,15 +145,17 @@ def loaded(model: str, given: str):
 def _print_classes(att: Attribution, names: tuple[str, ...]) -> None:
     from xai_lib.plots.text.rows import printable
 
-    chosen = int(att.target[0])
-    probabilities = att.probabilities()[0]
-    names = names or [f"class {index}" for index in range(len(probabilities))]
-    # A model's configuration names its classes, and must not drive the terminal.
-    names = [printable(" ".join(name.split())) for name in names]
-    for index in probabilities.topk(min(5, len(probabilities))).indices.tolist():
-        mark = "*" if index == chosen else " "
-        print(f"{mark} {probabilities[index]:7.2%}  {names[index]} ({index})")
-    print(f"Explained: {names[chosen]} ({chosen}) by {att.method}")
+    chosen, scores = int(att.target[0]), att.logits[0]
+    own = len(names) == len(scores) > 1
+
+    def named(index: int) -> str:
+        # A model's configuration names its classes, and must not drive the terminal.
+        return printable(" ".join((names[index] if own else att.class_name(index)).split()))
+
+    for index in scores.topk(min(5, len(scores))).indices.tolist():
+        mark = "*" if index == max(chosen, 0) else " "
+        print(f"{mark} {att.said(0, index, 2):>7}  {named(index)} ({index})")
+    print(f"Explained: {named(chosen)} ({chosen}) by {att.method}")
 
 
 def _print_line(row) -> None:

@@ -19,6 +19,7 @@ from xai_lib.evaluators.batches import AnyBatch, QuestionBatch, TextBatch
 from xai_lib.evaluators.packing import PIXELS, REGION_MASK, ModelRow
 from xai_lib.evaluators.specs import MethodSpec
 from xai_lib.streams.prepare import takes_keyword
+from xai_lib.streams.scales import SOFTMAX, Scale
 from xai_lib.streams.words import REDUCTIONS, Span, TextScores, spaced_words_of
 
 EXPLAIN = ("label", "predicted")
@@ -39,6 +40,7 @@ class Explained:
     row: what the model takes. special: True for tokens that the tokenizer added. tokens: all of
     them, special ones included; words: of the text. regions: relevance of each, in float64, or
     None. logits: in float64. explained: class index. whole: False where the text was cut.
+    scale: what the logits are.
     """
 
     row: ModelRow
@@ -49,10 +51,15 @@ class Explained:
     logits: Float[Tensor, " classes"]
     explained: int
     whole: bool = True
+    scale: Scale = SOFTMAX
 
     @property
     def predicted(self) -> int:
         return int(self.logits.argmax())
+
+    def says(self, label: int) -> bool:
+        """Whether the model predicts a label, alone or among others."""
+        return bool(self.scale.right(self.logits)[label])
 
     @property
     def scores(self) -> Float[Tensor, " tokens"]:
@@ -172,6 +179,7 @@ def _entries(
             att.logits[i].double().cpu(),
             int(att.target[i]),
             whole[i],
+            att.scale,
         )
         for i, (row, tokens, own) in enumerate(
             zip(rows, att.tokens(specials=True), words, strict=True)

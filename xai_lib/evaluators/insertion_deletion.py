@@ -10,7 +10,6 @@ from jaxtyping import Float
 from torch import Tensor
 from torchvision.transforms.v2.functional import gaussian_blur
 
-from xai_lib.errors import TargetError
 from xai_lib.evaluators.base import Row, Subject
 from xai_lib.evaluators.batches import Batch
 from xai_lib.evaluators.maps import MAPS, explained, ranked
@@ -20,6 +19,7 @@ from xai_lib.evaluators.removal import Removal, Setting
 from xai_lib.evaluators.specs import MethodSpec
 from xai_lib.options import check_range
 from xai_lib.statistics.metric import Metric
+from xai_lib.streams.scales import Scale
 
 ORDERS = ("deletion", "insertion")
 # Width and deviation of the published blur, in pixels of an image of the published size.
@@ -34,7 +34,7 @@ class InsertionDeletion(Removal):
     Pixels change in the order of the predicted class's map, most relevant first, in `steps` equal
     parts: after part i, int(H·W·i / steps) of them. deletion: the image's pixels become 0 after
     normalisation (the model's mean colour; `perturbation` takes black). insertion: the pixels of a
-    blurred image become the image's own. probabilities: softmax of the class that the map explains,
+    blurred image become the image's own. probabilities: of the class that the map explains,
     before any change and after every part (steps + 1 numbers). auc: their trapezoid
     over [0, 1]; low is good in deletion, high in insertion.
 
@@ -100,13 +100,8 @@ class InsertionDeletion(Removal):
             made.append(([(order,)], edits, chosen))
         return made
 
-    def numbers(self, logits: Float[Tensor, "points classes"], facts) -> Row | None:
-        if logits.shape[1] < 2:
-            raise TargetError(
-                "The model has 1 class, whose softmax is 1 whatever the image shows, so there is "
-                "no probability to follow; insertion and deletion need two classes at least."
-            )
-        curve = (logits[:, facts] - logits.logsumexp(1)).exp()
+    def numbers(self, logits: Float[Tensor, "points classes"], facts, scale: Scale) -> Row | None:
+        curve = scale.probabilities(logits)[:, facts]
         if not curve.isfinite().all():
             return None
         area = torch.trapezoid(curve, dx=1 / self.steps).item()

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from xai_lib.errors import OptionError, TargetError
 from xai_lib.evaluators.batches import AnyBatch
+from xai_lib.streams.scales import SOFTMAX, Scale
 
 CURVES = ("hits", "log_odds", "logit_change", "probability_change")
 MEANS = ("auc_cvpr21", "auc_tmlr23", "mean_log_odds", "mean_probability_change")
@@ -27,11 +28,15 @@ def credits_of(batch: AnyBatch) -> list[Mapping[int, float]]:
 
 
 def accuracies(
-    logits: Float[Tensor, "n classes"], credit: Mapping[int, float]
+    logits: Float[Tensor, "n classes"], credit: Mapping[int, float], scale: Scale = SOFTMAX
 ) -> Float[Tensor, " n"]:
-    """Return what the predicted class of each row is worth, in float64."""
-    predicted = logits.argmax(-1).tolist()
-    return torch.tensor([credit.get(one, 0.0) for one in predicted], dtype=torch.float64)
+    """Return what the predicted class of each row is worth, in float64.
+
+    Where classes do not exclude each other, the best of those that are likelier than not.
+    """
+    right = scale.right(logits)
+    worth = [credit.get(one, 0.0) for one in range(logits.shape[-1])]
+    return (right * torch.tensor(worth, dtype=torch.float64)).amax(-1)
 
 
 def area(curve: Sequence[float], steps: Sequence[float]) -> float:
@@ -45,15 +50,16 @@ def curves(
     credit: Mapping[int, float],
     chosen: int,
     steps: Sequence[float],
+    scale: Scale = SOFTMAX,
 ) -> tuple[list[float], list[float], float, float] | None:
-    """Return accuracy and softmax probability of a class at each step, and the areas under both.
+    """Return accuracy and probability of a class at each step, and the areas under both.
 
-    None if they are not finite.
+    None if they are not finite. Raises TargetError where the scores have no probability.
     """
-    probability = logits.softmax(1)[:, chosen]
+    probability = scale.probabilities(logits)[:, chosen]
     if not probability.isfinite().all():
         return None
-    both = accuracies(logits, credit).tolist(), probability.tolist()
+    both = accuracies(logits, credit, scale).tolist(), probability.tolist()
     return *both, *(area(curve, steps) for curve in both)
 
 
@@ -72,20 +78,25 @@ def check_label(label: int, classes: int) -> None:
 
 
 def label_scores(
-    logits: Float[Tensor, "steps classes"], label: int, steps: Sequence[float]
+    logits: Float[Tensor, "steps classes"],
+    label: int,
+    steps: Sequence[float],
+    scale: Scale = SOFTMAX,
 ) -> dict[str, list[float] | float]:
     """Return `CURVES` and `MEANS` of an image, the clean one first, then one a step.
 
     Over the steps, and for the first two over the clean image too: hits, whether the label is
     predicted; log_odds of the label over the second largest probability; changes of the largest
-    logit and of the largest probability.
+    logit and of the largest probability. Where classes do not exclude each other, a label is
+    predicted that is likelier than not, and its log-odds are log(p / (1 - p)), its logit.
     """
-    values = logits.double().numpy()
+    known = scale.logits(logits.double())
+    values = known.numpy()
     second, largest = np.sort(values, 1)[:, -2:].T
     # The log of a ratio of probabilities is a difference of logits, which never is 0/0.
-    log_odds = values[:, label] - second
-    hits = (values.argmax(1) == label).astype(np.float64)
-    top = 1 / np.exp(values - largest[:, None]).sum(1)
+    log_odds = values[:, label] - second if scale.exclusive else values[:, label]
+    hits = scale.right(logits)[:, label].double().numpy()
+    top = scale.probabilities(logits.double()).amax(1).numpy()
     logit_change, probability_change = largest[1:] - largest[0], top[1:] - top[0]
     means = (
         area(hits, [0, *steps]),

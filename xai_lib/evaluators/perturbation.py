@@ -21,6 +21,7 @@ from xai_lib.evaluators.registry import evaluator
 from xai_lib.evaluators.removal import BETTER, ORDERS, Removal, Setting, rising
 from xai_lib.evaluators.specs import MethodSpec
 from xai_lib.statistics.metric import Metric
+from xai_lib.streams.scales import Scale
 
 STEPS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 EXPLAINED = ("predicted", "target")
@@ -114,9 +115,9 @@ class Perturbation(Removal):
                 made.append(([(one, order) for one in classes], edits, label))
         return made
 
-    def numbers(self, logits: Float[Tensor, "steps classes"], facts) -> Row | None:
+    def numbers(self, logits: Float[Tensor, "steps classes"], facts, scale: Scale) -> Row | None:
         check_label(facts, logits.shape[1])
-        row = label_scores(logits, facts, self.steps)
+        row = label_scores(logits, facts, self.steps, scale)
         return row if np.isfinite([row[name] for name in MEANS]).all() else None
 
 

@@ -23,6 +23,7 @@ from xai_lib.evaluators.specs import MethodSpec
 from xai_lib.heads import HeadScores
 from xai_lib.heads.ranking import COUNTS, LEVELS, ORDERS
 from xai_lib.statistics.metric import Metric
+from xai_lib.streams.scales import Scale
 
 FRACTIONS = tuple(i / 10 for i in range(10))
 RANKING_SAMPLES = 256
@@ -160,19 +161,19 @@ class Pruning(Removal):
             made.append(([(order,)], edits, (batch, place, number)))
         return made
 
-    def numbers(self, logits: Float[Tensor, "steps classes"], facts) -> Row | None:
+    def numbers(self, logits: Float[Tensor, "steps classes"], facts, scale: Scale) -> Row | None:
         batch, place, kept = facts
         *_, whole = logits
         predicted = int(whole.argmax())
         explained = int(batch.labels[place]) if self.explain == "label" else predicted
         credit = batch.credits()[place]
-        found = curves(logits[:-1], credit, explained, self.fractions)
+        found = curves(logits[:-1], credit, explained, self.fractions, scale)
         if found is None:
             return None
         accuracy, probability, auc, auc_probability = found
         return {
             "accuracy": accuracy, "probability": probability,
-            "unpruned": float(accuracies(whole[None], credit)),
+            "unpruned": float(accuracies(whole[None], credit, scale)),
             "auc": auc, "auc_probability": auc_probability,
             "explained": explained, "predicted": predicted, "kept": kept,
             "kind": getattr(batch.contents[place], "kind", None),

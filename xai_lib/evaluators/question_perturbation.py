@@ -26,6 +26,7 @@ from xai_lib.evaluators.removal import (
     kept_tokens,
 )
 from xai_lib.statistics.metric import Metric
+from xai_lib.streams.scales import Scale
 
 
 @evaluator("question_perturbation")
@@ -83,9 +84,9 @@ class QuestionPerturbation(Removal):
             made.append(([(stream, order)], closed_up(found.row, kept, place, stream), facts))
         return made
 
-    def numbers(self, logits: Float[Tensor, "steps classes"], facts) -> Row | None:
+    def numbers(self, logits: Float[Tensor, "steps classes"], facts, scale: Scale) -> Row | None:
         steps, credit, explained, kept = facts
-        found = curves(logits, credit, explained, steps)
+        found = curves(logits, credit, explained, steps, scale)
         if found is None:
             return None
         names = ("accuracy", "probability", "auc", "auc_probability", "kept", "explained")

@@ -21,6 +21,7 @@ from xai_lib.evaluators.registry import evaluator
 from xai_lib.evaluators.removal import Removal, Setting, blanked, closed_up, mask_id, rising
 from xai_lib.evaluators.truth import classes_to_explain
 from xai_lib.statistics.metric import Metric
+from xai_lib.streams.scales import Scale
 from xai_lib.streams.words import REDUCTIONS, spaced_words_of
 
 KS = tuple(range(5, 85, 5))
@@ -124,9 +125,9 @@ class Rationales(Removal):
         # A tokenizer that adds no special tokens may leave an empty input.
         return closed_up(found.row, kept, place) if all(kept) else NOTHING_LEFT
 
-    def numbers(self, logits: Float[Tensor, "steps classes"], facts) -> Row | None:
+    def numbers(self, logits: Float[Tensor, "steps classes"], facts, scale: Scale) -> Row | None:
         found, words = facts
-        changed = logits.softmax(-1).numpy()
+        changed = scale.probabilities(logits).numpy()
         if not np.isfinite(changed).all():
             return None
         agreed = agreement(words, self.ks, self.share, reference=self.compat is not None)
@@ -139,7 +140,7 @@ def faithfulness(found: Explained, changed: Float[np.ndarray, "edits classes"]) 
     changed: probabilities without and with only the first words, in turn; the first two for the
     share of the evaluator, the others for its thresholds.
     """
-    clean, chosen = found.logits.softmax(-1).numpy(), found.predicted
+    clean, chosen = found.scale.probabilities(found.logits).numpy(), found.predicted
     drops = [drop(clean, p, chosen) for p in changed]
     without, only = changed[0::2], changed[1::2]
     return {

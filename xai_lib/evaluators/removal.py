@@ -25,6 +25,7 @@ from xai_lib.evaluators.explained import explained_rows, targets_of
 from xai_lib.evaluators.measures import credits_of
 from xai_lib.evaluators.packing import Edits, ModelRow, RowEdits, packed, stream_of
 from xai_lib.evaluators.specs import MethodSpec
+from xai_lib.streams.scales import SOFTMAX, Scale, scale_of
 
 ORDERS = ("positive", "negative")
 # Of the curve of what speaks for the explained class, by order.
@@ -84,8 +85,11 @@ class Removal(Evaluator):
         """
 
     @abstractmethod
-    def numbers(self, logits: Float[Tensor, "steps classes"], facts) -> Row | None:
-        """Return the columns of one row, None where the logits are not finite."""
+    def numbers(self, logits: Float[Tensor, "steps classes"], facts, scale: Scale) -> Row | None:
+        """Return the columns of one row, None where the logits are not finite.
+
+        Raises TargetError where what is measured has no meaning on the model's scale.
+        """
 
     def rows(
         self, subject: Subject, batch: AnyBatch, methods: Sequence[MethodSpec]
@@ -94,10 +98,13 @@ class Removal(Evaluator):
         # By method, setting and place: what is known of a row, or the number of its edits.
         rows: dict[tuple[str, Setting, int], str | int] = {}
         facts: list[object] = []
+        # Some copies, to tell by what the model makes scores of them.
+        seen: list[Edits] = []
 
         def edits() -> Iterator[Edits]:
             for copies in self.shared(subject, batch):
                 facts.append(None)
+                seen[:] = seen or [copies]
                 yield copies
             for label, found in self.found(subject, batch, methods):
                 for i, entry in enumerate(found):
@@ -109,16 +116,20 @@ class Removal(Evaluator):
                         rows.update({(label, setting, i): known for setting in settings})
                         if not isinstance(copies, str):
                             facts.append(fact)
+                            seen[:] = seen or [copies]
                             yield copies
 
         logits = packed(subject, edits(), self.copies_a_pass(subject))
+        scale = SOFTMAX
+        if logits:
+            scale = scale_of(subject.model, torch.cat(logits), lambda: packed(subject, seen)[0])
         for spec, setting in product(methods, self.settings):
             group = dict(zip(self.groups, (spec.label, *setting), strict=True))
             for i, (index, key) in enumerate(zip(batch.index, batch.key, strict=True)):
                 known = rows[spec.label, setting, i]
                 found = known
                 if isinstance(known, int):
-                    found = self.numbers(logits[known], facts[known]) or self.not_finite
+                    found = self.numbers(logits[known], facts[known], scale) or self.not_finite
                 row: Row = {"index": index, "key": key} | group
                 if isinstance(found, str):
                     yield row | dict.fromkeys(self.columns) | {"error": found}

@@ -30,6 +30,7 @@ from xai_lib.evaluators.removal import (
     pad_id,
 )
 from xai_lib.statistics.metric import Metric
+from xai_lib.streams.scales import Scale
 
 
 class Schedule(NamedTuple):
@@ -121,9 +122,9 @@ class TextPerturbation(Removal):
         row = {"attention_mask": torch.ones_like(row["input_ids"])} | row
         return row, scores.clamp(min=0) if self.clamp else scores, counted
 
-    def numbers(self, logits: Float[Tensor, "steps classes"], facts) -> Row | None:
+    def numbers(self, logits: Float[Tensor, "steps classes"], facts, scale: Scale) -> Row | None:
         label, removed = facts
-        found = curves(logits, {label: 1.0}, label, self.steps)
+        found = curves(logits, {label: 1.0}, label, self.steps, scale)
         if found is None:
             return None
         hits, probabilities, *areas = found

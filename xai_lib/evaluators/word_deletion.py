@@ -18,6 +18,7 @@ from xai_lib.evaluators.packing import RowEdits
 from xai_lib.evaluators.registry import evaluator
 from xai_lib.evaluators.removal import Removal, Setting, blanked, going, gone, mask_id, pad_id
 from xai_lib.statistics.metric import Metric
+from xai_lib.streams.scales import Scale
 
 SENTENCES = ("correct", "wrong", "all")
 TOO_SHORT = "Left out: fewer tokens than min_length, special ones included"
@@ -99,13 +100,13 @@ class WordDeletion(Removal):
         """Return why a sentence does not count, or None."""
         if len(found.special) < self.min_length:
             return TOO_SHORT
-        right = found.predicted == label
+        right = found.says(label)
         if self.sentences != "all" and right != (self.sentences == "correct"):
             return WRONG if right else OTHER
         return None
 
-    def numbers(self, logits: Float[Tensor, "k classes"], facts) -> Row | None:
-        found = curves(logits, {facts: 1.0}, facts, range(self.deletions))
+    def numbers(self, logits: Float[Tensor, "k classes"], facts, scale: Scale) -> Row | None:
+        found = curves(logits, {facts: 1.0}, facts, range(self.deletions), scale)
         if found is None:
             return None
         hits, probabilities, *_ = found

@@ -19,6 +19,7 @@ from xai_lib.passes.meeting import scores_pairs
 from xai_lib.streams.labels import class_names
 from xai_lib.streams.outputs import Choice, choice_of
 from xai_lib.streams.prepare import Inputs, prepare
+from xai_lib.streams.scales import SOFTMAX, scale_of
 from xai_lib.streams.targets import Target, resolve_all
 from xai_lib.tracing import Site
 from xai_lib.tracing.marks import State
@@ -225,6 +226,11 @@ def _present(inputs: Inputs) -> dict[str, Tensor]:
 def _seeds(call: Call, run: Run, quantity: str, pairwise: bool) -> Tensor:
     """Return what the backward passes start from, (passes, samples, classes)."""
     seed = call.seed(call.targets[0], run.logits)
+    if quantity == "loss" and scale_of(call.model, run.logits) != SOFTMAX:
+        raise OptionError(
+            "quantity='loss' is the cross-entropy of one right class, and the model's scores are "
+            "no logits of classes that exclude each other; quantity='logit' takes a score."
+        )
     if quantity == "loss" and (call.targets[0][:, 1] >= 0).any():
         raise OptionError("A loss has one label for each sample: target holds a pair of classes.")
     if quantity == "loss":

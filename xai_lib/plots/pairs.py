@@ -139,6 +139,7 @@ class Drawn:
                     None if sign is None else not non_negative,
                     () if pairwise or found else tuple(self._answers(answers)),
                     method is None or method.class_specific,
+                    None if name == AGAINST else self.att.value(self.i, self.target),
                 )
             )
         return found
@@ -159,22 +160,25 @@ class Drawn:
     def name(self, index: int) -> str:
         """Return the name of a class: the processor's, else the model's."""
         names = getattr(self.processor, "class_names", None)
-        if names and index < len(names) and not self.pairwise:
+        classes = self.att.logits.shape[1]
+        if names and len(names) == classes > 1 and not self.pairwise:
             return names[index]
         return f"text {index}" if self.pairwise else self.att.class_name(index)
 
     def against(self) -> str | None:
         """Return the name of the class that the target is explained against, or None."""
-        if self.att.against is None:
+        if self.att.against is None or self.target < 0:
             return None
         other = int(self.att.against.reshape(-1, len(self.att.logits))[self.k, self.i])
         return self.name(other) if other >= 0 else None
 
-    def chance(self) -> float:
-        """Return the probability of the target."""
-        return float(self.att.probabilities()[self.i, self.target])
+    def chance(self) -> float | None:
+        """Return the probability of the target, None where it has none."""
+        return self.att.probability(self.i, self.target)
 
     def _answers(self, count: int):
+        if self.chance() is None:
+            return ()
         chances = self.att.probabilities()[self.i]
         shown = chances.topk(min(count, len(chances))).indices.tolist()
         if count and self.target not in shown:

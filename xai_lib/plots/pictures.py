@@ -85,13 +85,12 @@ def attribution_figure(att: Attribution, processor=None, style: Style = Style(),
         squeeze=False,
         layout="constrained",
     )
-    chances = att.probabilities()
     for sample in range(batch):
         image = displayable(att.inputs[sample], processor)
         _picture(panels[sample, 0], image, "" if sample else "input")
         for k in range(count):
             index = int(targets[k, sample])
-            title = f"{att.class_name(index)}  {chances[sample, index]:.0%}"
+            title = f"{att.class_name(index)}  {att.said(sample, index, 0)}"
             _picture(panels[sample, k + 1], overlay(image, heat[k, sample], style), title)
     figure.suptitle(att.method, fontsize=11)
     plt.close(figure)

@@ -51,12 +51,11 @@ def pruned_visualisation(
     sample, panels, rows = views.sample, [], []
     for view in views.views:
         drawn = Drawn(view.attribution, views.processor, sample.image, sample.boxes[None])
-        chances = view.pruned.probabilities()[0]
-        answer = int(chances.argmax())
-        told = f"“{drawn.name(answer)}”, {float(chances[answer]):.1%}"
+        answer = int(view.pruned.logits[0].argmax())
+        told = f"“{drawn.name(answer)}”, {view.pruned.said(0, answer)}"
         panel, row = drawn.panels(style, mode)[-1], drawn.rows(answers=0)[0]
         panels.append(replace(panel, title=f"{view.fraction:.0%} pruned", note=told))
-        rows.append(replace(row, title="", target="", probability=None))
+        rows.append(replace(row, title="", target="", probability=None, value=None))
     count = {"negative": "the least first", "positive": "the largest first"}[views.order]
     passes = (
         "those of the model without the heads"

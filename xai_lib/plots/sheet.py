@@ -78,9 +78,16 @@ def heat_panel(
 
 
 def bar_panel(
-    title: str, rows: Sequence[tuple[str, float, float]], chosen: int | None = None
+    title: str,
+    rows: Sequence[tuple[str, float, float]],
+    chosen: int | None = None,
+    values: bool = False,
 ) -> Panel:
-    """Return a panel of bars: (name, share before, share after), in [0, 1]; one is chosen."""
+    """Return a panel of bars: (name, share before, share after), in [0, 1]; one is chosen.
+
+    values: the numbers are no shares; the largest has the longest bar.
+    """
+    longest = max((abs(x) for row in rows for x in row[1:]), default=0.0) if values else 1.0
 
     def draw(axes: Axes) -> None:
         axes.set(xlim=(0, 1.42), ylim=(max(len(rows), 4) - 0.1, -0.1))
@@ -91,8 +98,10 @@ def bar_panel(
             axes.text(0, place + 0.24, name, color=CHOSEN if place == chosen else INK,
                       va="center", **look)  # fmt: skip
             for y, share, shade in ((0.52, before, OTHER), (0.76, after, CHOSEN)):
-                axes.barh(place + y, share, height=0.2, color=shade)
-            axes.text(max(before, after) + 0.03, place + 0.64, f"{before:.0%} → {after:.0%}",
+                axes.barh(place + y, max(share, 0) / (longest or 1), height=0.2, color=shade)
+            end = max(before, after, 0) / (longest or 1)
+            told = f"{before:.3g} → {after:.3g}" if values else f"{before:.0%} → {after:.0%}"
+            axes.text(end + 0.03, place + 0.64, told,
                       va="center", color=INK, **look)  # fmt: skip
 
     return Panel(title, draw, 1.15, "grey: whole, orange: pruned")

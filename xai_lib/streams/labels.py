@@ -36,6 +36,14 @@ def class_names(model: nn.Module, classes: int | None = None) -> tuple[str, ...]
     return tuple(named.get(index, f"class {index}") for index in range(count))
 
 
+def name_of_one(names: Sequence[str], index: int) -> str:
+    """Return what the only score of a model is called; index: 0, or -1 for a low one."""
+    named = names[0] if names and not is_default(names) else None
+    if index < 0:
+        return f"not {named}" if named else "a low score"
+    return named or "the score"
+
+
 def is_default(names) -> bool:
     """Whether all names are those that transformers gives to classes that nobody named."""
     return all(_DEFAULT.fullmatch(name) for name in names)

@@ -15,6 +15,8 @@ Target = None | int | str | Sequence | Int[Tensor, "..."] | np.ndarray | np.inte
 
 # Stands where nothing is explained against.
 NONE = -1
+# Of a model of one score: what speaks for a low one, minus the score.
+LOW = -1
 # The stream of the texts that others are explained against.
 AGAINST = "against"
 
@@ -49,13 +51,19 @@ def resolve_pair(
 ) -> Int[Tensor, "batch 2"]:
     """Return (batch, 2): the class that is explained, and the one it is explained against or NONE.
 
-    A tuple (one, other) asks for the difference of two logits; in a list, for its sample.
+    A tuple (one, other) asks for the difference of two logits; in a list, for its sample. Of one
+    score LOW stands against 0: minus the score.
     """
     if isinstance(target, tuple):
         if len(target) != 2:
             raise TargetError(
                 f"target is the tuple {target!r}; a tuple means (one, other), the difference of "
                 "two logits. For one class per sample pass a list."
+            )
+        if logits.shape[1] == 1:
+            raise TargetError(
+                f"target is {target!r}, but the model has one score, against which there is no "
+                f"other. {_ONE_SCORE}"
             )
         pair = torch.stack([resolve(one, logits, names) for one in target], 1)
         if (pair[:, 0] == pair[:, 1]).any():
@@ -67,7 +75,8 @@ def resolve_pair(
         rows = zip(target, logits.split(1), strict=True)
         return torch.cat([resolve_pair(one, row, names) for one, row in rows])
     one = resolve(target, logits, names)
-    return torch.stack([one, torch.full_like(one, NONE)], 1)
+    against = torch.where(one == LOW, 0, NONE)
+    return torch.stack([one, against], 1)
 
 
 def resolve_all(
@@ -85,6 +94,9 @@ def resolve_all(
     if isinstance(targets, str) or not isinstance(targets, Sequence) or not len(targets):
         raise TargetError(f"targets is {targets!r}; expected a list of at least one target.")
     return torch.stack([resolve_pair(t, logits, names) for t in targets])
+
+
+_ONE_SCORE = "0 or None explains what makes it high, -1 what makes it low (minus the score)."
 
 
 def _plain(target):
@@ -111,7 +123,9 @@ def _index(target, classes: int, names: tuple[str, ...] | None) -> int:
         return found[0]
     if isinstance(target, bool) or not isinstance(target, int):
         raise TargetError(f"target is {target!r}; expected a class number or name.")
-    if not 0 <= target < classes:
+    if classes == 1 and target not in (0, LOW):
+        raise TargetError(f"target is {target}; the model has one score. {_ONE_SCORE}")
+    if classes > 1 and not 0 <= target < classes:
         raise TargetError(
             f"target is {target}; the model has {classes} classes: expected 0 to {classes - 1}."
         )

@@ -40,9 +40,8 @@ class ClassExplorer(Live):
     def _said(self) -> str:
         """Return one line on what is shown."""
         view, chosen = self.session.view(self.choice), self.session.target(self.choice)
-        chance = self.session.probabilities(self.choice.source)[chosen]
-        name = self.session.class_name(self.choice.source, chosen)
-        return f"{self._subject()}: {view.title}, {view.note}; P({name}) = {chance:.1%}"
+        told = self.session.said(self.choice.source, chosen)
+        return f"{self._subject()}: {view.title}, {view.note}; {told}"
 
     @abstractmethod
     def _subject(self) -> str:

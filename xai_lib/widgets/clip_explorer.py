@@ -94,7 +94,6 @@ class CLIPExplorer(Sheets, WithImages, ClassExplorer):
     def rows(self) -> list[TextRow]:
         """Return the coloured texts, the first with the probability of every text."""
         found, source = [], self.choice.source
-        chances = self.session.probabilities(source)
         for name, choice in zip(("A", "B", "A − B"), self.choices(), strict=False):
             drawn = self._drawn(choice)
             if drawn is None:
@@ -109,11 +108,12 @@ class CLIPExplorer(Sheets, WithImages, ClassExplorer):
                         title=part,
                         target=target if whole else "",
                         probability=row.probability if whole else None,
+                        value=row.value if whole else None,
                     )
                 )
         if found:
-            bars = ((short(t, 60), float(c)) for t, c in zip(source.texts, chances, strict=True))
-            found[0] = replace(found[0], chances=tuple(bars))
+            bars = self.session.bars(source, range(len(source.texts)))
+            found[0] = replace(found[0], chances=tuple((short(t, 60), c) for t, c in bars))
         return found
 
     def figure(self):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import torch
 from torch import nn
 
 from xai_lib.attribution import Attribution
@@ -92,10 +91,12 @@ class HeadExplorer(Sheets):
         """Return the coloured texts of the whole and of the pruned model."""
         found, target = [], self.session.target(self.choice)
         about = self.session.class_name(self.choice.source, target)
+        scale = self.session.reading(self.choice.source).scale
         for name, view in self._views():
-            chance = float(torch.softmax(view.logits, -1)[target])
+            chance = scale.probability(view.logits, target)
+            value = scale.value(view.logits, target)
             # A map that no class changes is remembered of whichever class was asked for first.
-            said = {"title": name, "target": about, "probability": chance}
+            said = {"title": name, "target": about, "probability": chance, "value": value}
             found += [replace(row, **said) for row in self._drawn(view.att)[1]]
         return found
 
@@ -173,18 +174,20 @@ class HeadExplorer(Sheets):
         return [heat_panel("", image, heat_of(att))], []
 
     def _bars(self) -> Panel:
+        source, target = self.choice.source, self.session.target(self.choice)
+        scale = self.session.reading(source).scale
         before, after = (
-            torch.softmax(view.logits.cpu(), -1)
+            scale.probabilities(view.logits.cpu()) if scale.has_chances else view.logits.cpu()
             for view in (self._whole(), self.session.view(self.choice))
         )
-        source, target = self.choice.source, self.session.target(self.choice)
         wanted = [target, int(after.argmax()), *before.argsort(descending=True).tolist()]
         shown = list(dict.fromkeys(wanted))[: max(self.top, 2)]
         shown.sort(key=lambda i: -float(before[i]))
         rows = [
             (self.session.class_name(source, i), float(before[i]), float(after[i])) for i in shown
         ]
-        return bar_panel("probability", rows, shown.index(target))
+        title = "probability" if scale.has_chances else "score"
+        return bar_panel(title, rows, shown.index(target), not scale.has_chances)
 
     def _draw(self) -> None:
         # Explained first: buttons say nothing of a choice that cannot be shown.
@@ -194,13 +197,12 @@ class HeadExplorer(Sheets):
 
     def _said(self) -> str:
         view, total = self.session.view(self.choice), len(self.ranked.heads(self.choice))
-        chances = torch.softmax(view.logits, -1)
-        answer, target = int(chances.argmax()), self.session.target(self.choice)
+        source, target = self.choice.source, self.session.target(self.choice)
+        name = self.session.class_name(source, int(view.logits.argmax()))
         how = "by hand" if self.choice.fraction is None else f"by {self.choice.score}"
-        name, asked = (self.session.class_name(self.choice.source, i) for i in (answer, target))
         return (
             f"{self._name()}: {len(self.choice.pruned)} of {total} heads pruned {how}; "
-            f"prediction {name}, P({asked}) = {float(chances[target]):.1%}"
+            f"prediction {name}, {self.session.said(source, target, view.logits)}"
         )
 
     def _name(self) -> str:

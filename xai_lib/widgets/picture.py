@@ -105,9 +105,11 @@ def _scale(axes, heat: torch.Tensor, style: Style, quantity: str) -> None:
 
 
 def _bars(axes, session: Session, choice: Choice, top: int) -> None:
-    chances, chosen = session.probabilities(choice.source), session.target(choice)
+    reading, chosen = session.reading(choice.source), session.target(choice)
     shown = session.likeliest(choice, top)
-    values = [float(chances[i]) for i in shown]
+    scale, scores = reading.scale, reading.logits
+    # Values are told, not drawn: they have no common end.
+    values = [scale.probability(scores, i) or 0.0 for i in shown]
     axes.barh(
         range(len(shown)),
         values,
@@ -123,5 +125,8 @@ def _bars(axes, session: Session, choice: Choice, top: int) -> None:
     for label, i in zip(axes.get_yticklabels(), shown, strict=True):
         label.set(color=CHOSEN if i == chosen else INK, parse_math=False)
     for row, value in enumerate(values):
-        axes.text(value + 0.02, row, f"{value:.1%}", va="center", fontsize=8.5, color=INK)
-    axes.set_title("probability", fontsize=11, color=INK, pad=22, loc="left")
+        axes.text(
+            value + 0.02, row, scale.said(scores, shown[row]), va="center", fontsize=8.5, color=INK
+        )
+    title = "probability" if scale.has_chances else "score"
+    axes.set_title(title, fontsize=11, color=INK, pad=22, loc="left")

@@ -15,6 +15,7 @@ from xai_lib.passes.loan import borrowed, unwrap
 from xai_lib.streams.layouts import Layout
 from xai_lib.streams.patches import TokenLayout
 from xai_lib.streams.prepare import prepare
+from xai_lib.streams.scales import SOFTMAX, Scale, scale_of
 from xai_lib.streams.targets import resolve_all
 from xai_lib.tracing import Site
 
@@ -26,7 +27,7 @@ class Reading:
     logits: (classes,). layout: where the tokens of the only stream lie. heads: per layer, the
     attention to these tokens (heads, tokens) in the rows that the prediction reads, averaged over
     these rows. refusal: why `heads` is empty. several: whether there are several streams, for which
-    raw attention is one of the methods, so that `heads` is empty too.
+    raw attention is one of the methods, so that `heads` is empty too. scale: what the logits are.
     """
 
     logits: Tensor
@@ -34,6 +35,7 @@ class Reading:
     heads: tuple[Tensor, ...] = ()
     refusal: str = ""
     several: bool = False
+    scale: Scale = SOFTMAX
 
     def attention(self, layer: int, head: int | None) -> Tensor:
         """Return one head's attention to the tokens, or the mean over heads: (tokens,)."""
@@ -50,15 +52,19 @@ def read(model: nn.Module, inputs) -> Reading:
     model = unwrap(model)
     prepared = prepare(model, inputs)
 
-    def logits() -> Tensor:
+    def scores() -> Tensor:
         with torch.no_grad():
-            return prepared.scores(model)[0].float()
+            return prepared.scores(model)
+
+    def only(found: Tensor, **known) -> Reading:
+        scale = scale_of(model, found.detach(), scores)
+        return Reading(found[0].detach().float(), scale=scale, **known)
 
     call = Call(model, prepared, lambda logits: resolve_all(None, None, logits, None))
     maps: list[Tensor] = []
     with borrowed(model):
         if prepared.several:
-            return Reading(logits(), several=True)
+            return only(scores(), several=True)
         try:
             run = call.forward(graph="readout", keep=False, on_site=lambda s: maps.append(_of(s)))
             call.require_token_sites(run)
@@ -68,8 +74,8 @@ def read(model: nn.Module, inputs) -> Reading:
             layout = call.layout(run)
             heads = tuple(_on_tokens(layout, _rows(m, rows)) for m in maps)
         except MethodNotApplicableError as error:
-            return Reading(logits(), refusal=str(error))
-    return Reading(run.logits[0].detach().float(), layout, heads)
+            return only(scores(), refusal=str(error))
+        return only(run.logits, layout=layout, heads=heads)
 
 
 def _of(site: Site) -> Tensor:

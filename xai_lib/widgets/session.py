@@ -16,7 +16,7 @@ from xai_lib.explainers import registry
 from xai_lib.explainers.signs import ATTENTION
 from xai_lib.heads import prune_heads
 from xai_lib.plots import sign_of
-from xai_lib.streams.labels import class_names
+from xai_lib.streams.labels import class_names, name_of_one
 from xai_lib.streams.layouts import StreamsLayout
 from xai_lib.streams.targets import resolve
 from xai_lib.widgets.choice import Choice, Head, Source, View, drawable
@@ -63,8 +63,25 @@ class Session:
         return kept(self._readings, source, lambda: read(self.model, self.inputs(source)))
 
     def probabilities(self, source: Source) -> Tensor:
-        """Return softmax(logits), (classes,)."""
-        return torch.softmax(self.reading(source).logits, -1)
+        """Return the probabilities of the classes, (classes,). Raises TargetError without any."""
+        reading = self.reading(source)
+        return reading.scale.probabilities(reading.logits)
+
+    def said(self, source: Source, index: int, logits: Tensor | None = None) -> str:
+        """Return what the model says of a class: "P(cat) = 12.3%", or "cat: score 1.23".
+
+        logits: of the model without some of its heads.
+        """
+        reading, name = self.reading(source), self.class_name(source, index)
+        told = reading.scale.said(reading.logits if logits is None else logits, index)
+        return f"P({name}) = {told}" if reading.scale.has_chances else f"{name}: {told}"
+
+    def bars(self, source: Source, classes: Iterable[int]) -> tuple[tuple[str, float], ...]:
+        """Return names and probabilities of some classes, none where there are no probabilities."""
+        if not self.reading(source).scale.has_chances:
+            return ()
+        chances = self.probabilities(source)
+        return tuple((self.class_name(source, i), float(chances[i])) for i in classes)
 
     def class_names(self, source: Source) -> tuple[str, ...]:
         """Return the names of the classes, or none; the texts, where these are the classes."""
@@ -78,6 +95,8 @@ class Session:
     def class_name(self, source: Source, index: int) -> str:
         """Return the name of a class, or "class 7" where it has none."""
         names = self.class_names(source)
+        if len(self.reading(source).logits) == 1:
+            return name_of_one(names, index)
         return names[index] if index < len(names) else f"class {index}"
 
     def index(self, source: Source, target: int | str | None) -> int | None:
@@ -97,9 +116,12 @@ class Session:
 
     def offered(self, source: Source, text: str = "") -> list[tuple[str, int]]:
         """Return the `ranked` classes as a menu has them: (name and probability, class)."""
-        chances = self.probabilities(source)
+        reading = self.reading(source)
         found = self.ranked(source, text)
-        return [(f"{self.class_name(source, i)}  {chances[i]:.1%}", i) for i in found]
+        return [
+            (f"{self.class_name(source, i)}  {reading.scale.said(reading.logits, i)}", i)
+            for i in found
+        ]
 
     def target(self, choice: Choice) -> int:
         """Return the class that a choice is about."""
@@ -154,6 +176,7 @@ class Session:
             options={"layer": choice.layer},
             layouts=StreamsLayout.side_by_side({layout.stream: layout}),
             inputs={},
+            scale=reading.scale,
         )
         return View(*said, att, quantity="attention", logits=reading.logits)
 

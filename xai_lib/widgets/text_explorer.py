@@ -130,7 +130,7 @@ class TextExplorer(Explorer):
 def text_row(session: Session, choice: Choice, level: str, reduce: str, top: int) -> TextRow:
     """Return what a pane shows: coloured text, class, and the likeliest classes' bars."""
     source, view, target = choice.source, session.view(choice), session.target(choice)
-    chances = session.probabilities(source)
+    reading = session.reading(source)
     raw = choice.layer is not None
     detail = view.note if raw else session.options_said(choice)
     bars = session.likeliest(choice, top)
@@ -138,9 +138,10 @@ def text_row(session: Session, choice: Choice, level: str, reduce: str, top: int
         view.scores(source, level, reduce),
         title=f"{view.title} ({detail})" if detail else view.title,
         target=session.class_name(source, target),
-        probability=float(chances[target]),
+        probability=reading.scale.probability(reading.logits, target),
+        value=reading.scale.value(reading.logits, target),
         note=view.sign.note if view.att is not None else "",
         signed=not view.sign.non_negative,
-        chances=tuple((session.class_name(source, i), float(chances[i])) for i in bars),
+        chances=session.bars(source, bars),
         class_specific=not raw and registry.all_methods()[choice.method].class_specific,
     )

@@ -29,10 +29,10 @@ class TextRow:
     """One text with one score a unit, and what the scores are of.
 
     title: a method or what else the row is called. target: the name of the class. probability: of
-    that class, in [0, 1]. note: what a score's sign means. signed: whether a score can be negative;
-    by default whether one is. chances: classes and their probabilities, to be shown as bars.
-    class_specific: False where the scores are the same for every class. Raises InputError where
-    scores and units do not fit together.
+    that class, in [0, 1]; value: its score, where it has none. note: what a score's sign means.
+    signed: whether a score can be negative; by default whether one is. chances: classes and their
+    probabilities, to be shown as bars. class_specific: False where the scores are the same for
+    every class. Raises InputError where scores and units do not fit together.
     """
 
     scores: TextScores
@@ -43,6 +43,7 @@ class TextRow:
     signed: bool | None = None
     chances: tuple[tuple[str, float], ...] = ()
     class_specific: bool = True
+    value: float | None = None
 
     def __post_init__(self):
         _check(self.scores)
@@ -61,13 +62,14 @@ class TextRow:
 
     @property
     def heading(self) -> str:
-        """Class and probability in words, or empty."""
+        """Class and probability, or score, in words, or empty."""
         if not self.class_specific:
             about, name = "the same for every class", f"P({self.target})" if self.target else "P"
         else:
             about, name = f"for “{self.target}”" if self.target else "", "P"
         chance = "" if self.probability is None else f"{name} = {self.probability:.1%}"
-        return ", ".join(part for part in (about, chance) if part)
+        score = "" if self.value is None else f"score {number(self.value)}"
+        return ", ".join(part for part in (about, chance, score) if part)
 
     def strength(self, score: float | None) -> float:
         """Return score / bound in [-1, 1]; 0 for a gap or a score that is no number."""
@@ -96,7 +98,6 @@ def attribution_texts(
     known = all_methods().get(att.method)
     sign = None if known is None else sign_of(att.method, att.options)
     several = att.target.dim() == 2
-    chances = att.probabilities()
     rows = []
     for i in range(len(found)) if sample is None else [sample]:
         for k, index in enumerate(att.target.reshape(-1, len(found))[:, i].tolist()):
@@ -113,10 +114,11 @@ def attribution_texts(
                     scores,
                     att.method,
                     att.class_name(index),
-                    float(chances[i, index]),
+                    att.probability(i, index),
                     sign.note if sign else "",
                     not sign.non_negative if sign else None,
                     class_specific=known is None or known.class_specific,
+                    value=att.value(i, index),
                 )
             )
     return rows
