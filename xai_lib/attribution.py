@@ -14,6 +14,7 @@ from xai_lib.streams.layouts import Layout, StreamsLayout
 from xai_lib.streams.patches import TokenLayout
 from xai_lib.streams.prepare import SOURCES
 from xai_lib.streams.scales import SOFTMAX, Scale
+from xai_lib.streams.towers import OWN_NAMES
 from xai_lib.streams.words import TextScores
 
 SUFFIXES = (".png", ".pdf", ".svg", ".safetensors")
@@ -111,7 +112,8 @@ class Attribution:
 
     def _input_of(self, stream: str) -> Tensor | None:
         """Return what a stream's tokens were made of."""
-        return next((x for name, x in self.inputs.items() if SOURCES.get(name) == stream), None)
+        named = ((OWN_NAMES.get(name, name), x) for name, x in self.inputs.items())
+        return next((x for name, x in named if SOURCES.get(name) == stream), None)
 
     def _of_kind(self, kind: str, advice: str) -> Attribution:
         """Return the part whose stream is of a kind, the first of several."""

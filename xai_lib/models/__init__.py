@@ -3,12 +3,14 @@
 from xai_lib.models.catalog import for_profile, models
 from xai_lib.models.loading import load
 from xai_lib.models.processors.image import Processor
+from xai_lib.models.processors.open_clip import OpenClipProcessor
 from xai_lib.models.processors.pair import PairProcessor
 from xai_lib.models.processors.question import QuestionProcessor
 from xai_lib.models.processors.text import TextProcessor
 from xai_lib.models.zero_shot import ZeroShotClassifier, zero_shot
 
 __all__ = [
+    "OpenClipProcessor",
     "PairProcessor",
     "Processor",
     "QuestionProcessor",

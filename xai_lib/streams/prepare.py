@@ -22,6 +22,7 @@ from xai_lib.streams.patches import Patches, check_pixels
 from xai_lib.streams.regions import Regions, check_regions
 from xai_lib.streams.stream import Grid, Stream
 from xai_lib.streams.texts import Words
+from xai_lib.streams.towers import KEYWORDS, OWN_NAMES, are_unit, compared, features_of
 from xai_lib.tracing import Trace
 from xai_lib.tracing.marks import ORIGIN, leave
 
@@ -36,9 +37,9 @@ SOURCES = {
 REGIONS = ("visual_feats", "visual_embeds")
 # What belongs to a text or to regions and must go with them where samples are chosen or repeated.
 COMPANIONS = {
-    "text": ("input_ids", "attention_mask", "token_type_ids", "position_ids"),
+    "text": ("input_ids", "text", "attention_mask", "token_type_ids", "position_ids"),
     "image": (
-        *("pixel_values", "pixel_mask", "visual_feats", "visual_embeds", "visual_pos"),
+        *("pixel_values", "image", "pixel_mask", "visual_feats", "visual_embeds", "visual_pos"),
         *("visual_attention_mask", "visual_token_type_ids", "bool_masked_pos"),
     ),
     "decoder": ("decoder_input_ids", "decoder_attention_mask"),
@@ -71,13 +72,14 @@ class Inputs:
     a pass has chains of tokens to follow, of several streams or of an encoder and its decoder.
     position: the row of (batch, rows, classes) scores that is explained. output: which of several
     outputs the scores are (`outputs.chosen`); found_output: the path of the one that they were.
-    asked: what the model is asked for beside the inputs. focus: the stream whose
-    features a method takes, the others being constant; None looks at all together. fixed: inputs
-    that belong to all samples together (the texts that an image is compared with). rows: where
-    texts are explained by the images they are paired with, samples being texts and classes images,
-    the given texts that they are, with repetition. known: where the tokens lie, if an earlier pass
-    has shown it. in_pairs: whether the last scores were, by their name and shape, of every image
-    with every text. chain: the stream whose tokens a pass follows; None for all of them.
+    asked: what the model is asked for beside the inputs. towers: whether it returns the features of
+    images and texts and leaves it to us to compare them; None before the first pass. focus: the
+    stream whose features a method takes, the others being constant; None looks at all together.
+    fixed: inputs that belong to all samples together (the texts that an image is compared with).
+    rows: where texts are explained by the images they are paired with, samples being texts and
+    classes images, the given texts that they are, with repetition. known: where the tokens lie, if
+    an earlier pass has shown it. in_pairs: whether the last scores were, by their name and shape,
+    of every image with every text. chain: the stream whose tokens a pass follows; None for all.
     sizes: the number of samples of each stream.
     """
 
@@ -88,6 +90,7 @@ class Inputs:
     position: int | None = None
     output: Choice = None
     asked: dict[str, Any] = field(default_factory=dict)
+    towers: bool | None = None
     focus: Stream | None = None
     fixed: frozenset[str] = frozenset()
     rows: Int[Tensor, " rows"] | None = None
@@ -193,6 +196,12 @@ class Inputs:
     ) -> Float[Tensor, "samples classes"]:
         """Run the model and return its (batch, classes) scores."""
         output = self.run(model, features)
+        if self._are_towers(output):
+            found = features_of(output)
+            assert found is not None, "a model that returned features once"
+            scores = compared(found)
+            self.in_pairs = self.pairs_fit(scores)
+            return scores if self.rows is None else scores.t()
         self.found_output, scores = chosen(output, self.output)
         if self.several:
             whole = None if self.fixed or len(set(self.sizes.values())) > 1 else self.batch
@@ -204,6 +213,14 @@ class Inputs:
         if self.position is not None and self.only.present is not None:
             self._check_position(self.position, self.only.present, scores)
         return logits
+
+    def _are_towers(self, output: object) -> bool:
+        """Whether a model returned features of images and texts that are to be compared."""
+        if self.towers is None:
+            both = set(self.sizes) == {"image", "text"} and self.output is None
+            found = features_of(output) if both else None
+            self.towers = found is not None and are_unit(found)
+        return self.towers
 
     def _in_pairs(self, output: object, scores: Tensor) -> bool:
         found = outputs_of(output)
@@ -271,6 +288,7 @@ def prepare(
     if not isinstance(inputs, Mapping):
         _check_modality(model, "pixel_values", "input_ids")
         return _of_pixels(model, inputs, {}, None, position, output)
+    given, inputs = inputs, _in_our_names(model, inputs)
     main = [name for name in SOURCES if name in inputs]
     several = len(main) > 1 or (decodes and bool(main))
     if not several and main not in (["input_ids"], ["pixel_values"]):
@@ -288,12 +306,15 @@ def prepare(
     if "input_ids" in main:
         _check_modality(model, "input_ids", "pixel_values")
         _check_device(model, own["input_ids"], "inputs['input_ids']")
-        streams.append(Words.of(model, inputs, own["input_ids"]))
+        streams.append(Words.of(model, given, own["input_ids"]))
         extra = _beside_words(model, own["input_ids"], extra)
-    _check_extra(model, extra | dict.fromkeys(main[1:]), main[0], main[0])
+    names = [_keyword(model, name) for name in main]
+    _check_extra(model, extra | dict.fromkeys(names[1:]), names[0], names[0])
     extra = {k: _fresh(v) for k, v in extra.items()}
-    boxes = extra.get("visual_pos", getattr(inputs, "boxes", None))
+    boxes = extra.get("visual_pos", getattr(given, "boxes", None))
     streams += [_seen(model, name, own | extra, boxes) for name in main if name != "input_ids"]
+    for stream, name in zip(streams, main, strict=True):
+        stream.keyword = _keyword(model, name)
     found = Inputs(
         streams=tuple(streams),
         extra=extra,
@@ -307,6 +328,24 @@ def prepare(
     if min(found.sizes.values()) == 0:
         raise InputError(f"inputs holds {found.sizes} samples; expected at least one of each.")
     return found
+
+
+def _in_our_names(model: nn.Module, inputs: Mapping) -> Mapping:
+    """Return inputs by the names that transformers has, where the model calls them otherwise."""
+    if not any(_keyword(model, name) != name for name in KEYWORDS):
+        return inputs
+    return {OWN_NAMES.get(name, name): value for name, value in inputs.items()}
+
+
+def _keyword(model: nn.Module, name: str) -> str:
+    """Return what the model calls an input: "image" and "text" where it takes both by these names.
+
+    As open_clip's models do, and not by those of transformers.
+    """
+    own = KEYWORDS.get(name)
+    if own is None or any(takes_keyword(model, known) for known in KEYWORDS):
+        return name
+    return own if all(takes_keyword(model, other) for other in OWN_NAMES) else name
 
 
 def _of_pixels(

@@ -80,7 +80,7 @@ class TextProcessor:
             raise InputError("Give texts or messages: one of them, not both and not neither.")
         if messages is not None:
             return self._chat(messages, pairs, truncate, add_special_tokens, is_split_into_words)
-        listed = _word_lists if is_split_into_words else _listed
+        listed = _word_lists if is_split_into_words else listed_texts
         first, second = listed(texts, "texts"), None
         if pairs is not None:
             second = listed(pairs, "pairs")
@@ -232,10 +232,10 @@ def _word_lists(texts: Sequence[str] | Sequence[Sequence[str]], name: str) -> li
             f"{name} is {type(texts).__name__}; expected a list of words, or a list of such lists."
         )
     single = all(isinstance(word, str) for word in texts)
-    return [_listed(words, name) for words in ([texts] if single else texts)]
+    return [listed_texts(words, name) for words in ([texts] if single else texts)]
 
 
-def _listed(texts: str | Sequence[str], name: str) -> list[str]:
+def listed_texts(texts: str | Sequence[str], name: str) -> list[str]:
     """Return texts as a list, or raise an InputError for what is no text or empty."""
     listed = [texts] if isinstance(texts, str) else texts
     if not isinstance(listed, Sequence) or isinstance(listed, bytes) or not len(listed):
