@@ -65,6 +65,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("reports/sweep.csv"))
     parser.add_argument("--kind", choices=SOURCES, help="one of the two libraries alone")
     parser.add_argument("--only", nargs="*", help="models that are asked again")
+    parser.add_argument("--again", action="store_true", help="ask again where not all works")
     parser.add_argument("--seconds", type=float, default=180.0, help="for each answer")
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -73,12 +74,18 @@ def main() -> None:
     for source, home in SOURCES.items():
         if given.kind in (None, source):
             for name in home.families():
+                if given.again and _all_works(table.get((source, name), [])):
+                    continue
                 if given.only is None or name in given.only:
                     table[source, name] = rows_of(source, name, given.seconds)
                     _write(given.out, table)
                     found = [row["outcome"] for row in table[source, name]]
                     print(source, name, *found, flush=True)
     _summarise(table)
+
+
+def _all_works(rows: list[dict]) -> bool:
+    return bool(rows) and all(row["outcome"] == "works" for row in rows)
 
 
 def _read(path: Path) -> dict[tuple[str, str], list[dict]]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 CLASSES = 5
 # The modules of timm whose models attend, or are called transformers.
 MODULES = (
-    *("beit", "byoanet", "byobnet", "cait", "coat", "convit", "crossvit", "csatv2", "davit"),
+    *("beit", "cait", "coat", "convit", "crossvit", "csatv2", "davit"),
     *("deepseek_vit", "deit", "edgenext", "efficientformer", "efficientformer_v2"),
     *("efficientvit_mit", "efficientvit_msra", "eva", "fastvit", "gcvit", "gemma4_vit", "hiera"),
     *("hieradet_sam2", "iformer", "levit", "lowformer", "maxxvit", "metaformer", "mobilenetv5"),
@@ -22,6 +22,8 @@ MODULES = (
     *("swin_transformer_v2_cr", "tiny_vit", "tnt", "twins", "visformer", "vision_transformer"),
     *("vision_transformer_hybrid", "vision_transformer_relpos", "vision_transformer_sam"),
     *("vitamin", "volo", "xcit"),
+    # Convolutional networks with some attention.
+    *("byoanet", "byobnet"),
 )
 SIZES = (
     *("test", "atto", "femto", "pico", "nano", "zepto", "xxtiny", "xxs", "xx", "xtiny", "xs"),

@@ -10,9 +10,12 @@ from __future__ import annotations
 from jaxtyping import Shaped
 from torch import Tensor, nn
 
-from xai_lib.tracing.marks import PATCHES, STAGE, leave
+from xai_lib.tracing.marks import MIXED, PATCHES, STAGE, leave
 
 JOINS = frozenset(("cat", "concat", "concatenate"))
+
+# Stands among the ways in which tokens were mixed for a convolution over them.
+CONVOLVED = "convolved"
 
 
 class Mixing:
@@ -40,7 +43,11 @@ class Mixing:
 
 
 class Guards:
-    """Findings of one pass. `objection` is the reason against token maps, or None."""
+    """Findings of one pass. `objection` is the reason against token maps, or None.
+
+    Tokens that mix beside the attention count where an attention call takes them up afterwards: a
+    head may convolve, and a branch that leads nowhere may do anything.
+    """
 
     def __init__(self):
         self.unconnected = False
@@ -49,7 +56,8 @@ class Guards:
         # How many patches the last convolution made, and how many tokens stand before them.
         self.patches = 0
         self.offset: int | None = None
-        self._mixings: list[Mixing] = []
+        # Products of activations that lead to an attention call or to the logits.
+        self._met: dict[int, Mixing] = {}
 
     @property
     def objection(self) -> str | None:
@@ -66,7 +74,7 @@ class Guards:
                 "This model convolves over its tokens between the layers, so tokens also mix in a "
                 "way that attention maps do not show"
             )
-        if any(not mixing.resolved for mixing in self._mixings):
+        if any(not mixing.resolved for mixing in self._met.values()):
             return (
                 "This model multiplies activations by each other without a softmax, so tokens also "
                 "mix in a way that attention maps do not show"
@@ -81,8 +89,37 @@ class Guards:
         if constant or min(a.dim(), b.dim()) < 3 or hasattr(output, STAGE):
             return
         mixing = Mixing()
-        self._mixings.append(mixing)
         leave(output, STAGE, ("scores", mixing))
+        leave(output, MIXED, (*getattr(output, MIXED, ()), mixing))
+
+    def convolution(self, output: Shaped[Tensor, "..."], kernel: int) -> None:
+        """Watch a convolution over the tokens, of so many places each."""
+        if kernel > 1:
+            leave(output, MIXED, (*getattr(output, MIXED, ()), CONVOLVED))
+
+    def spread(self, name: str, output: object, args: tuple, kwargs: dict) -> None:
+        """Note in what an operation made or wrote to how its operands' tokens were mixed."""
+        made = _flat((args[0],) if name == "setitem" else (output,))
+        found: dict[int, object] = {}
+        for x in (*_flat((*args, *kwargs.values())), *made):
+            for way in getattr(x, MIXED, ()):
+                if not (isinstance(way, Mixing) and (way.resolved or id(way) in self._met)):
+                    found[id(way)] = way
+        for x in made if found else ():
+            leave(x, MIXED, tuple(found.values()))
+
+    def meet(self, probs: Shaped[Tensor, "..."], value: Shaped[Tensor, "..."]) -> None:
+        """Note how tokens were mixed that an attention call takes up."""
+        self.settle(probs, value)
+        ways = (*getattr(probs, MIXED, ()), *getattr(value, MIXED, ()))
+        self.convolved |= CONVOLVED in ways
+
+    def settle(self, *ends: Shaped[Tensor, "..."]) -> None:
+        """Note what activations were multiplied by each other on the way to the logits."""
+        for x in ends:
+            for way in getattr(x, MIXED, ()):
+                if isinstance(way, Mixing) and id(way) not in self._met:
+                    self._met[id(way)] = way
 
     def follow_patches(
         self, name: str, output: Shaped[Tensor, "..."], args: tuple, kwargs: dict
@@ -104,3 +141,12 @@ class Guards:
             before = sum(x.shape[dim] for x in parts[:place])
             alone = parts[place].shape[dim] == self.patches
             self.offset = before + (0 if alone else self.offset or 0)
+
+
+def _flat(values: tuple) -> list[Tensor]:
+    """Return the tensors among values, and in the lists among them."""
+    found = []
+    for value in values:
+        inner = value if isinstance(value, list | tuple) else (value,)
+        found += [x for x in inner if isinstance(x, Tensor)]
+    return found

@@ -157,19 +157,19 @@ class Handlers(TorchFunctionMode, ABC):
         x, weight, bias, options = arguments.conv_arguments(*args, **kwargs)
         rules = self._rules_of(x)
         first = self.grid is None and weight.dim() == 4
-        if self._count:
-            self.guards.convolved |= weight.shape[2:].numel() > 1
-        elif weight.dim() == 4:
+        between = bool(self._count)
+        if weight.dim() == 4 and not between:
             self.grid = output.shape[-2], output.shape[-1]
             self.patch = (weight.shape[-2], weight.shape[-1]) if first else None
             self.guards.patches = output.shape[-2:].numel()
             leave(output, PATCHES, True)
-        if rules is None:
-            return output
-        op = ConvMap(weight, bias, options, scratch=self.switch.scratch)
-        output = rules.conv(x, op, output, pixels=first)
-        if weight.dim() == 4:
-            leave(output, PATCHES, True)
+        if rules is not None:
+            op = ConvMap(weight, bias, options, scratch=self.switch.scratch)
+            output = rules.conv(x, op, output, pixels=first)
+            if weight.dim() == 4:
+                leave(output, PATCHES, True)
+        if between:
+            self.guards.convolution(output, weight.shape[2:].numel())
         return output
 
     def _matmul(self, func, args, kwargs):

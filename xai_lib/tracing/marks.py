@@ -32,7 +32,7 @@ Mark = tuple[str, object]
 # The names of the attributes.
 STAGE, CHAIN, ORIGIN = "_xai", "_xai_chain", "_xai_origin"
 MINGLED, PATCHES, AFTER = "_xai_mingled", "_xai_patches", "_xai_after"
-FOLDED = "_xai_folded"
+FOLDED, MIXED = "_xai_folded", "_xai_mixed"
 
 
 def leave(x: Shaped[Tensor, "..."], name: str, value: object) -> None:
@@ -42,7 +42,7 @@ def leave(x: Shaped[Tensor, "..."], name: str, value: object) -> None:
 
 def hand_over(x: Shaped[Tensor, "..."], other: Shaped[Tensor, "..."]) -> None:
     """Leave all marks of x on `other`, which is the same numbers in another place."""
-    for name in (STAGE, CHAIN, ORIGIN, MINGLED, PATCHES, AFTER):
+    for name in (STAGE, CHAIN, ORIGIN, MINGLED, PATCHES, AFTER, MIXED):
         if hasattr(x, name):
             leave(other, name, getattr(x, name))
 

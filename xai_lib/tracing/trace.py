@@ -107,6 +107,8 @@ class Trace(Handlers):
         self._queries = -1
         self._pending: Site | None = None
         self._earlier_readout: Tensor | None = None
+        # Where the graph was started since the last site.
+        self._readouts: list[Tensor] = []
         self._embeddings: list[Tensor] = []
         self._live: list[weakref.ref] = []
         # In-place operands and what stands for them from then on.
@@ -160,7 +162,10 @@ class Trace(Handlers):
             for x in output:
                 if isinstance(x, Tensor):
                     self.chains.follow(name, x, args, kwargs)
-        return self._after(name, output, args, kwargs) if isinstance(output, Tensor) else output
+        if isinstance(output, Tensor):
+            output = self._after(name, output, args, kwargs)
+        self.guards.spread(name, output, args, kwargs)
+        return output
 
     def _handle(self, name: str, kind: str | None, func, args, kwargs):
         if kind is None:
@@ -210,6 +215,7 @@ class Trace(Handlers):
             rows = (self.shapes[-1][0], self._queries) if self.shapes else ()
             if name not in MASKS and output.dim() == 3 and tuple(output.shape[:2]) == rows:
                 output = self.readout = self._root(output)
+                self._readouts.append(output)
         elif self.graph == "last" and output.requires_grad:
             self._live.append(weakref.ref(output))
         return output
@@ -262,6 +268,7 @@ class Trace(Handlers):
         if self.tape is not None:
             self.tape.restart()
         self.guards.irregular |= probs.dim() not in (3, 4)
+        self.guards.meet(probs, value)
         started = index > (max(self.first_site, 0) if self.graph == "sites" else 0)
         if self.chains is None or self.chains.focus is not None:
             self.guards.unconnected |= self.graph != "as_is" and started and not probs.requires_grad
@@ -290,6 +297,7 @@ class Trace(Handlers):
             self.chains.meet(site, output)
         if self.graph == "readout":
             output = self.readout = site.output = self._root(output)
+            self._readouts = [output]
         if self.embeddings is not None:
             self.embeddings.meet(site)
         self._visit_pending()
@@ -366,8 +374,14 @@ class Trace(Handlers):
                 self._pending = None
                 self.readout = self._earlier_readout
                 del self.sites[-1:]
+        if self.graph == "readout" and not feeds(self.readout, logits):
+            # What was made last may lead nowhere.
+            read = (x for x in reversed(self._readouts) if feeds(x, logits))
+            self.readout = next(read, self.readout)
+        self._readouts.clear()
         if self.embeddings is not None:
             self.embeddings.settle()
+        self.guards.settle(logits)
         self.guards.irregular |= any(site.is_window for site in self.sites)
         self._visit_pending()
         # What it refers to may refer to this trace, and nothing may wait for a garbage collector.
