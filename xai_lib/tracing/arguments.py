@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Shaped
-from torch import Tensor
+from torch import Tensor, nn
 
 from xai_lib.errors import UnsupportedModelError
 
@@ -17,6 +17,11 @@ Lengths = int | tuple[int, ...] | list[int]
 def softmax_dtype(scores: Float[Tensor, "..."]) -> torch.dtype:
     """Softmax and its gradient need more than half precision."""
     return torch.float32 if scores.dtype in (torch.float16, torch.bfloat16) else scores.dtype
+
+
+def is_plain(weight: Shaped[Tensor, "..."]) -> bool:
+    """Whether a weight is torch's own kind of tensor, no subclass that says what operations do."""
+    return type(weight) in (Tensor, nn.Parameter)
 
 
 def baddbmm_arguments(

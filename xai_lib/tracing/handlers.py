@@ -139,6 +139,14 @@ class Handlers(TorchFunctionMode, ABC):
         x, weight, bias = arguments.linear_arguments(*args, **kwargs)
         if not self._count and x.dim() == 3:
             self._embeddings.append(x)
+        if not arguments.is_plain(weight):
+            if self._rules_of(x):
+                raise UnsupportedModelError(
+                    f"A linear layer has weights of the class {type(weight).__name__}, for which "
+                    "no relevance rule is defined. Dequantize the model, or use a gradient or "
+                    "attention method, such as 'gradient_x_input' or 'generic_attention'."
+                )
+            return func(*args, **kwargs)
         if weight.requires_grad or weight.layout != torch.strided or x.dtype != weight.dtype:
             if self._rules_of(x):
                 raise UnsupportedModelError(

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from xai_lib.errors import UnsupportedModelError
 from xai_lib.rules.gate import Switch
 from xai_lib.rules.rulesets import RuleSet
+from xai_lib.tracing.arguments import is_plain
 from xai_lib.tracing.chains import Chains, carry
 from xai_lib.tracing.embeddings import Embeddings
 from xai_lib.tracing.follow import (
@@ -125,7 +126,7 @@ class Trace(Handlers):
             values = substituted(tuple(kwargs.values()), self._replaced)
             kwargs = dict(zip(kwargs, values, strict=True))
         name = bare_name(func)
-        if name == "addmm" and len(args) == 3 and not kwargs:
+        if name == "addmm" and len(args) == 3 and not kwargs and is_plain(args[2]):
             # x W + b, as GPT-2 writes its linear maps.
             name, func, args = "linear", F.linear, (args[1], args[2].t(), args[0])
         kind = KINDS.get(name)
