@@ -303,9 +303,8 @@ class _Question:
     def _asked(
         self, view: Inputs, choose, again: bool = False
     ) -> tuple[Tensor, Tensor | None, Call]:
-        single = None if self.inputs.several or again else self.examination
-        checks = {} if again else self.checks
-        call = Call(self.model, view, choose, self.reference, single, checks)
+        held = (None, {}) if again else (self.examination, self.checks)
+        call = Call(self.model, view, choose, self.reference, *held)
         output = self.method.function(call, **call.resolved(self.options))
         relevance = output.relevance
         if relevance is None:

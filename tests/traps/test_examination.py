@@ -52,6 +52,9 @@ def test_a_sound_model_holds_in_every_respect():
 def test_the_first_call_costs_one_forward_and_two_backward_passes_and_others_none():
     model = Counted(small())
     x = torch.randn(1, 3, 64, 64)
+    # Where patches lie is measured once, whether or not a model is examined.
+    xai.explain(model, x, "rollout", check=False)
+    model.forwards = model.backwards = 0
     xai.explain(model, x, "rollout", check=False)
     plain = model.forwards, model.backwards
     xai.explain(model, x, "rollout")
@@ -180,3 +183,40 @@ def test_padding_is_measured_where_a_text_has_a_mask():
     found = xai.examine(model, inputs)
     assert found.holds and found.checks["padding"].measured < 1e-5
     assert found.checks["input"].measured == 0
+
+
+class Towers(nn.Module):
+    """CLIP whose image tower moves its patches between two layers."""
+
+    def __init__(self, act):
+        super().__init__()
+        self.clip, self.act = small_clip(), act
+        layers = self.clip.vision_model.encoder.layers
+        layers[1].register_forward_pre_hook(lambda module, given: (act(given[0]), *given[1:]))
+        self.config = self.clip.config
+
+    def forward(self, pixel_values, input_ids, attention_mask=None):
+        return self.clip(
+            pixel_values=pixel_values, input_ids=input_ids, attention_mask=attention_mask
+        )
+
+
+def small_clip():
+    from transformers import CLIPConfig, CLIPModel
+
+    torch.manual_seed(0)
+    sizes = dict(hidden_size=16, num_hidden_layers=3, num_attention_heads=2, intermediate_size=32)
+    vision = dict(sizes, image_size=32, patch_size=8)
+    text = dict(sizes, vocab_size=40, bos_token_id=1, eos_token_id=2, pad_token_id=0)
+    return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=8)).eval()
+
+
+def test_streams_are_examined_as_well():
+    ids = torch.randint(3, 40, (2, 6))
+    ids[:, -1] = 2
+    inputs = {"pixel_values": torch.randn(2, 3, 32, 32), "input_ids": ids}
+    inputs["attention_mask"] = torch.ones_like(ids)
+    sound = xai.explain(Towers(lambda t: t).eval(), inputs, "generic_attention")
+    assert sound.checks["tokens"] == 0
+    with pytest.raises(MethodNotApplicableError):
+        xai.explain(Towers(lambda t: t.roll(1, 1)).eval(), inputs, "generic_attention")

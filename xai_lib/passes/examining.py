@@ -135,20 +135,23 @@ def _examine(model: nn.Module, inputs: Inputs) -> Examination:
 
 def _judged(plain: Plain, inputs: Inputs) -> Examination:
     found = Examination(scores=plain.scores.detach())
-    if plain.root is None or not plain.scores.requires_grad:
+    if not plain.leaves or not plain.scores.requires_grad:
         return found
     top = plain.scores.detach().argmax(1, keepdim=True)
     seed = torch.zeros_like(plain.scores).scatter_(1, top, 1.0)
     try:
         found.gradient = plain.gradient(seed)
-        probe = plain.probe()
+        probes = plain.probes()
     except RuntimeError:
         # Plain autograd does not get through this model; nothing was measured.
         return found
-    found.root, found.seed = plain.root.detach(), seed
-    if probe is None:
+    if plain.root is not None:
+        found.root, found.seed = plain.root.detach(), seed
+    for probe in probes:
+        found.note(stays(probe))
+    if inputs.several or not probes:
         return found
-    found.note(stays(probe))
+    (probe,) = probes
     if inputs.focus is None or not inputs.focus.embeds:
         # Where patches lie is known once a trace has seen them.
         found.probe = probe

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from xai_lib.streams.prepare import Inputs
-from xai_lib.tracing.watch import Watch
+from xai_lib.tracing.watch import Spot, Watch
 
 # So many samples are looked at: what a model does with its tokens, it does with each. From the
 # first token of one of them nothing is sent back: it may be a mean of the patches, and is at its
@@ -27,13 +27,14 @@ SAMPLES = 2
 class Plain:
     """One plain pass of the model over the first samples of its inputs, and what it showed.
 
-    scores: (samples, classes). root: the leaf that the graph begins with, pixels or the embeddings
-    of words; None where no such tensor was seen.
+    scores: (samples, classes). leaves: where the graph begins, pixels, features of regions or the
+    embeddings of words, as far as they were seen. several: whether there are several streams.
     """
 
     scores: Float[Tensor, "samples classes"]
-    root: Float[Tensor, "samples ..."] | None
+    leaves: list[Float[Tensor, "samples ..."]]
     watch: Watch
+    several: bool = False
     _blocked: bool = field(default=False, init=False)
     _arrived: dict[int, Tensor] = field(default_factory=dict, init=False)
     _at_patches: Tensor | None = field(default=None, init=False)
@@ -42,16 +43,20 @@ class Plain:
     @classmethod
     def of(cls, model: nn.Module, inputs: Inputs) -> Plain:
         """Run the model as it is."""
-        few = inputs.first(SAMPLES) if not inputs.several else inputs
-        focus, leaf, features = few.focus, None, None
-        watch = Watch(focus.data if focus is not None and focus.embeds else None)
-        if focus is not None and not focus.embeds:
-            leaf = focus.data.detach().clone().requires_grad_()
-            # A copy, so that a model may write into it.
-            features = leaf.clone()
+        few = inputs.first(SAMPLES)
+        words = next((stream.data for stream in few.streams if stream.embeds), None)
+        watch, leaves, streams = Watch(words), [], []
+        for stream in few.streams:
+            if stream.data.is_floating_point():
+                leaves.append(stream.data.detach().clone().requires_grad_())
+                # A copy, so that a model may write into it.
+                stream = replace(stream, data=leaves[-1].clone())
+            streams.append(stream)
+        focus = None if few.focus is None else streams[0]
         with watch:
-            scores = few.scores(model, features)
-        found = cls(scores, watch.root if leaf is None else leaf, watch)
+            scores = replace(few, streams=tuple(streams), focus=focus).scores(model)
+        leaves += [] if watch.root is None else [watch.root]
+        found = cls(scores, leaves, watch, inputs.several)
         for number, spot in enumerate(watch.spots):
             if spot.output.requires_grad:
                 found._hooks.append(spot.output.register_hook(found._hook(number)))
@@ -90,6 +95,11 @@ class Plain:
         finally:
             self._blocked = False
 
+    @property
+    def root(self) -> Float[Tensor, "samples ..."] | None:
+        """What the only stream begins with."""
+        return None if self.several or not self.leaves else self.leaves[0]
+
     def gradient(
         self, seed: Float[Tensor, "samples classes"]
     ) -> Float[Tensor, "samples ..."] | None:
@@ -101,16 +111,21 @@ class Plain:
         )
         return None if found is None else found.detach()
 
-    def probe(self) -> Probe | None:
+    def probes(self) -> list[Probe]:
         """Send random cotangents back from the rows of half of the tokens, and see where they go.
 
         They start at what every attention call reads, and at the last tokens; attention itself lets
-        none through. All that arrives must lie in the rows of the same tokens.
+        none through. All that arrives must lie in the rows of the same tokens. One probe of a
+        single sequence; of several streams one for each length that a sequence has.
         """
         spots = [spot for spot in self.watch.spots if spot.value.requires_grad]
-        if not spots or self.root is None:
-            return None
-        count, samples = spots[0].tokens, len(self.scores)
+        lengths = list(dict.fromkeys(spot.tokens for spot in spots if spot.tokens > 1))
+        if not self.leaves:
+            return []
+        return [self._probe(spots, count) for count in lengths[: None if self.several else 1]]
+
+    def _probe(self, spots: list[Spot], count: int) -> Probe:
+        samples = 1 if self.several else len(self.scores)
         generator = torch.Generator().manual_seed(0)
         # Some of the tokens and not all, whatever the draw.
         order = torch.randperm(count - 1, generator=generator)[: max(1, count // 2)] + 1
@@ -123,9 +138,9 @@ class Plain:
             starts.append((last, _axis(last, count, samples)))
         cotangents = [_cotangent(x, axis, chosen, generator) for x, axis in starts]
         with self._blocking():
-            (at_root,) = torch.autograd.grad(
+            at_leaves = torch.autograd.grad(
                 [x for x, _ in starts],
-                [self.root],
+                self.leaves,
                 cotangents,
                 retain_graph=True,
                 allow_unused=True,
@@ -135,7 +150,7 @@ class Plain:
             for number, gradient in sorted(self._arrived.items())
             if self.watch.spots[number].looking == count
         }
-        at_root = None if at_root is None else at_root.detach()
+        at_root = None if self.root is None or at_leaves[0] is None else at_leaves[0].detach()
         return Probe(count, chosen, at_root, self._at_patches, leaks)
 
 

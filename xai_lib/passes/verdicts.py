@@ -26,7 +26,7 @@ AHEAD = 0.02
 # The unit of a check of what tokens are made of.
 DEPENDENCE = "share of what the chosen tokens depend on"
 
-MIXED = "they mix before the first attention"
+MIXED = "they mix outside its attention"
 
 HOLDS, FAILS, OPEN = "holds", "fails", "not measured"
 
