@@ -112,7 +112,9 @@ def stays(probe: Probe) -> Check:
 def begins(probe: Probe, layout: TokenLayout) -> Check:
     """Whether the pixels that the chosen tokens depend on are those of their own patches."""
     bound = LEAK
-    if layout.grid is None or probe.at_root is None or probe.at_root.dim() != 4:
+    if layout.grid is None:
+        return _in_some_order(probe)
+    if probe.at_root is None or probe.at_root.dim() != 4:
         return Check(BEGINS, None, bound, OPEN)
     rows, columns = layout.grid
     count = rows * columns
@@ -142,6 +144,18 @@ def begins(probe: Probe, layout: TokenLayout) -> Check:
     said = HOLDS if ahead > AHEAD else FAILS
     detail = "each sees more than its patch" if said == HOLDS else "others' pixels weigh more"
     return Check(BEGINS, outside, bound, said, DEPENDENCE, detail)
+
+
+def _in_some_order(probe: Probe) -> Check:
+    """Whether patches of which no place in the image is known are still in their own order."""
+    at = None if probe.at_patches is None else probe.at_patches[0].abs().amax(0).flatten().cpu()
+    if at is None or at.numel() > probe.tokens or not at.max() > 0:
+        return Check(BEGINS, None, LEAK, OPEN)
+    others = [
+        float(at[~probe.chosen[0, start : start + len(at)]].amax()) / float(at.max())
+        for start in range(probe.tokens - len(at) + 1)
+    ]
+    return verdict(BEGINS, min(others), LEAK, "they are in another order, or mixed")
 
 
 def _correlations(chosen: Tensor, cells: Tensor, rows: int, columns: int) -> tuple[float, float]:
