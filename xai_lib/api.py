@@ -33,6 +33,7 @@ from xai_lib.streams.outputs import Choice, choice_of, without_padding
 from xai_lib.streams.prepare import Inputs, prepare
 from xai_lib.streams.scales import scale_of
 from xai_lib.streams.targets import AGAINST, LOW, NONE, Target, resolve_all
+from xai_lib.streams.vocabulary import spelled, token_number, vocabulary_of
 from xai_lib.tracing import Trace
 
 # From this share on a sum is said to be incomplete.
@@ -67,11 +68,11 @@ def explain(
     classes the texts.
     method: a name of `xai.methods()`; its options follow as keywords.
     target: None (the predicted class), a class number, a class name where the model has names (the
-    texts themselves, where those are the classes), a
-    tuple (one, other) for why one rather than the other (the difference of their logits), or a list
-    with one of these per sample. Of a model of one score (a regression, a binary head), 0 or None
-    explains what makes it high and -1 what makes it low: minus the score. targets=[...]: several
-    for every sample, sharing a forward pass.
+    texts themselves, where those are the classes; a token of a language model as text, " Paris", of
+    inputs that a `TextProcessor` made), a tuple (one, other) for why one rather than the other (the
+    difference of their logits), or a list with one of these per sample. Of a model of one score (a
+    regression, a binary head), 0 or None explains what makes it high and -1 what makes it low:
+    minus the score. targets=[...]: several for every sample, sharing a forward pass.
     position: of (batch, rows, classes) logits, the row to explain (a detector's query, a token).
     output: of a model that returns several tensors, the name or number of the one that holds the
     scores; part: "start" or "end" of the answer to a question, whose classes are the text's tokens
@@ -98,7 +99,8 @@ def explain(
 
         def ask(method: registry.Method, options: dict) -> _Question:
             wanted = target, targets, compat, first_token
-            return _Question(model, given, method, options, *wanted, examination)
+            tokenizer = getattr(inputs, "tokenizer", None)
+            return _Question(model, given, method, options, *wanted, examination, tokenizer)
 
         question = ask(chosen, options)
         try:
@@ -174,14 +176,24 @@ class _Question:
     """
 
     def __init__(
-        self, model, inputs, method, options, target, targets, compat, first_token, examination
+        self,
+        model,
+        inputs,
+        method,
+        options,
+        target,
+        targets,
+        compat,
+        first_token,
+        examination,
+        tokenizer,
     ):
         self.examination, self.checks = examination, {}
         self.model, self.inputs, self.method, self.options = model, inputs, method, options
         self.reads = first_token != "keep"
         self.reference = compat == "reference"
         self.names = self.targets = self.logits = None
-        self._wanted = targets, target
+        self._wanted, self.tokenizer = (targets, target), tokenizer
 
     def answer(self) -> tuple[StreamsLayout, Tensor, Tensor | None]:
         """Return where the tokens lie, their relevance (targets, batch, tokens), the pixels'."""
@@ -253,6 +265,11 @@ class _Question:
             return self._choose_token(logits)
         if self.names is None:
             self.names = class_names(self.model, logits.shape[1])
+        classes = logits.shape[1]
+        if not self.names and classes == vocabulary_of(self.model):
+            targets, target = spelled(
+                (targets, target), lambda text: token_number(text, self.tokenizer, classes)
+            )
         return resolve_all(targets, target, logits, self.names or None)
 
     def scored(self, logits: Tensor) -> Tensor:

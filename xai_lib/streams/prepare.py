@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from xai_lib.errors import InputError, OptionError, XAIError
+from xai_lib.streams.beside import check_position, refuse_text, without_truth
 from xai_lib.streams.layouts import Layout, PlainLayout, StreamsLayout
 from xai_lib.streams.outputs import PARTS, TURNED, Choice, chosen, outputs_of, rows_of
 from xai_lib.streams.patches import Patches, check_pixels
@@ -210,8 +211,9 @@ class Inputs:
             return logits if self.rows is None else logits.t()
         copies = 1 if features is None else len(features) // self.batch
         logits = rows_of(scores, self.position, copies * self.batch)
-        if self.position is not None and self.only.present is not None:
-            self._check_position(self.position, self.only.present, scores)
+        present = self.only.present
+        if self.position is not None and present is not None and scores.dim() == 3:
+            check_position(self.position, present, scores.shape[1], self.extra)
         return logits
 
     def _are_towers(self, output: object) -> bool:
@@ -246,18 +248,6 @@ class Inputs:
             return False
         return tuple(logits.shape) == (sizes["image"], sizes["text"])
 
-    def _check_position(self, position: int, present: Tensor, scores: Tensor | None) -> None:
-        """Refuse a row of scores that belongs to padding: it is no prediction."""
-        if scores is None or scores.dim() != 3 or scores.shape[1] != present.shape[1]:
-            return
-        absent = (~present[:, position]).nonzero().flatten().tolist()
-        if absent:
-            raise OptionError(
-                f"position {position} of text {absent[0]} is padding, so its scores are "
-                "no prediction. Choose a position that all texts have, or explain texts of "
-                "different length one by one; tokenizers can also pad on the left."
-            )
-
     def unpaired(self) -> InputError:
         """Return the refusal of streams that have other numbers of samples."""
         return InputError(
@@ -282,6 +272,7 @@ def prepare(
     encoder and a decoder, which may make its own input; else at the only one.
     Raises InputError or UnsupportedModelError for what does not fit the model.
     """
+    refuse_text(inputs)
     decodes = bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))
     if isinstance(inputs, Tensor) and decodes and takes_keyword(model, "pixel_values"):
         inputs = {"pixel_values": inputs}
@@ -297,6 +288,7 @@ def prepare(
             "processor returns it, or 'input_ids', as a tokenizer does."
         )
     extra = {k: v for k, v in inputs.items() if k not in main}
+    extra = without_truth(model, extra, decodes and "decoder_input_ids" not in main)
     if main == ["pixel_values"] and not several:
         keyword = "pixel_values" if takes_keyword(model, "pixel_values") else None
         return _of_pixels(model, inputs["pixel_values"], extra, keyword, position, output)

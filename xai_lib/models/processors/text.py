@@ -143,6 +143,7 @@ class TextProcessor:
 
         counted: the characters of each text that count, where not all of them do.
         """
+        encoded.tokenizer = self.tokenizer
         encoded.texts = samples
         encoded.special = self._special(encoded, counted)
         self._check(encoded)
