@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
@@ -155,6 +156,14 @@ class Run:
         ]
 
 
+@dataclass(frozen=True)
+class _Located:
+    """Embeddings, and the number that they have among the tensors of a pass (`Embeddings`)."""
+
+    place: int
+    values: Float[Tensor, "batch tokens dim"]
+
+
 @dataclass
 class Call:
     """What an explainer is given: the borrowed model, its inputs and the targets to explain.
@@ -173,8 +182,6 @@ class Call:
     targets: Int[Tensor, "targets batch 2"] = field(init=False, repr=False)
     run: Run = field(init=False, repr=False)
     started: bool = field(default=False, init=False)
-    # Which of the tensors before the first attention the embeddings of a text are.
-    _place: int = field(default=-1, init=False)
     # Where the tokens of a run lie, and the run.
     _laid: tuple[Run, Layout | StreamsLayout] | None = field(default=None, init=False)
 
@@ -195,6 +202,8 @@ class Call:
         followed = trace.chains.found if trace.chains is not None and self.coupled else []
         chains = [len(chain.sites) for chain in followed]
         depth = max(chains, default=len(trace.shapes))
+        if not depth:
+            raise no_attention(self.model)
         check_range("start_layer", start, -depth, depth - 1, "the first layer that counts.")
         return options | {"start_layer": depth + start}
 
@@ -264,12 +273,12 @@ class Call:
             if is_about_writing(error):
                 raise writes_in_place() from error
             raise not_intercepted(self.model, error) from error
-        if not trace.shapes:
+        if not trace.shapes and (trace.graph != "as_is" or rules is not None):
             raise no_attention(self.model)
         if getattr(rules, "per_sample", False) and any(s.sequence_first for s in trace.sites):
             raise sequence_first()
         if embeddings is not None:
-            features = self._found(embeddings, features, at_input)
+            features = self._found(embeddings, features, logits)
         run = Run(trace, logits, features, self.examination)
         starts = features is not None and features.requires_grad
         if trace.graph == "as_is" and starts and not logits.requires_grad:
@@ -310,32 +319,45 @@ class Call:
         return given.detach().requires_grad_() if at_input and features is None else given
 
     def _embeddings(self, focus: Stream, features: Tensor | None, at_input: bool) -> Embeddings:
-        words = focus.data.shape[1]
         if features is None:
-            return Embeddings(focus.length, root=at_input, words=words)
+            return Embeddings(focus.data, focus.length, root=at_input)
+        located = self._located
         written = getattr(focus, "written", None)
         if written is not None:
             # What another stream put there is no part of this one, and stays as it is.
             copies = len(features) // len(written)
-            own = self.features.repeat(copies, 1, 1)
+            own = located.values.repeat(copies, 1, 1)
             features = torch.where(written.repeat(copies, 1).unsqueeze(-1), own, features)
-        return Embeddings(focus.length, supply=features, place=self._place)
+        return Embeddings(focus.data, focus.length, supply=features, place=located.place)
 
-    def _found(self, embeddings: Embeddings, given: Tensor | None, at_input: bool) -> Tensor | None:
-        """Return the embeddings that a run used, and remember which of its tensors they are."""
-        found = embeddings.found
-        if given is None and found is not None:
-            self._place = embeddings.place
-        lost = found is None or (at_input and not found.requires_grad)
-        if (given is not None and not embeddings.supplied) or (at_input and lost):
+    def _found(self, embeddings: Embeddings, given: Tensor | None, logits: Tensor) -> Tensor | None:
+        """Return the embeddings that a run used, None where none was asked for."""
+        if given is not None:
+            if not embeddings.supplied:
+                raise no_embeddings()
+            return given
+        if not embeddings.root:
+            return None
+        embeddings.choose(logits)
+        if embeddings.found is None or not embeddings.found.requires_grad:
             raise no_embeddings()
-        return found if given is None else given
+        return embeddings.found
 
     @property
     def features(self) -> Float[Tensor, "batch ..."]:
         """The pixels, or the embeddings of the first run, outside any graph."""
         focus = self.inputs.only
-        return self.run.taken.detach() if focus.embeds else focus.data
+        return self._located.values if focus.embeds else focus.data
+
+    @cached_property
+    def _located(self) -> _Located:
+        """The embeddings of a text and which of the tensors of a pass they are, by a pass that
+        shows it: a graph from the words to the scores."""
+        with torch.enable_grad():
+            run = self.forward(at_input=True, graph="as_is", keep=False)
+        embeddings = run.trace.embeddings
+        assert embeddings is not None, "a stream that embeds"
+        return _Located(embeddings.place, run.taken.detach())
 
     @property
     def at_pixels(self) -> bool:

@@ -102,10 +102,11 @@ class Meeting:
         found = []
         for stream in self.inputs.streams:
             name, chain = stream.name, self.chain(stream.name)
-            if name == "decoder" or chain is None:
+            # Where no attention was seen at all, every stream can still be explained at its input.
+            if name == "decoder" or (chain is None and self.chains):
                 continue
             view = self.inputs.focused(name, pairwise=self.pairwise)
-            if self.kind == "coupled":
+            if self.kind == "coupled" and chain is not None:
                 # Other streams' sites may look at this one, so its tokens are not to be had there.
                 view = replace(view, known=self.layout(name, chain.tokens))
             if self.kind == "mingled":

@@ -71,8 +71,13 @@ class TokenLayout:
         stem: Stem | None = None,
     ) -> TokenLayout:
         """Read the layout from a finished trace of `pixels` (batch, channels, H, W)."""
-        batch, first = pixels.shape[0], trace.shapes[0]
         grid, size = trace.grid, (pixels.shape[-2], pixels.shape[-1])
+        if not trace.shapes:
+            # No attention was seen. Of several convolutions, none is known to make tokens.
+            if grid is None or trace.patch is None:
+                return cls.of_pixels(size)
+            return cls(grid[0] * grid[1], 0, grid, size, trace.patch)
+        batch, first = pixels.shape[0], trace.shapes[0]
         patches = grid[0] * grid[1] if grid else first[2]
         if stem is not None and stem.grid != grid:
             stem = None

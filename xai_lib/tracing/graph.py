@@ -35,3 +35,47 @@ def feeds(x: Shaped[Tensor, "..."] | None, logits: Float[Tensor, "..."]) -> bool
         return False
     seed = torch.zeros_like(logits)
     return torch.autograd.grad(logits, x, seed, True, allow_unused=True)[0] is not None
+
+
+def is_cut(
+    x: Shaped[Tensor, "..."], root: Shaped[Tensor, "..."], logits: Float[Tensor, "..."]
+) -> bool:
+    """Whether all that the logits take from the leaf `root` comes through x.
+
+    Read off the graph, whose edges say which tensor a gradient is handed to.
+    """
+    end = x.grad_fn
+    pending, seen = [logits.grad_fn], set()
+    while pending:
+        node = pending.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if getattr(node, "variable", None) is root:
+            return False
+        pending += [
+            function
+            for function, number in node.next_functions
+            if function is not end or number != x.output_nr
+        ]
+    return True
+
+
+def reaches_own_rows(
+    x: Float[Tensor, "batch rows dim"], root: Float[Tensor, "batch rows other_dim"]
+) -> bool:
+    """Whether each row of x is made of the same row of the leaf `root`, and of no other.
+
+    Measured by a backward pass from half of the rows, to the numbers that it leaves at the others.
+    """
+    rows = x.shape[1]
+    generator = torch.Generator().manual_seed(0)
+    chosen = torch.zeros(rows, dtype=torch.bool)
+    chosen[torch.randperm(rows, generator=generator)[: max(1, rows // 2)]] = True
+    chosen = chosen.to(x.device)
+    noise = torch.randn(x.shape, generator=generator, dtype=torch.float64).to(x)
+    (found,) = torch.autograd.grad(x, root, noise * chosen[:, None], True, allow_unused=True)
+    if found is None:
+        return False
+    sizes = found.abs().amax((0, 2))
+    return bool(sizes[chosen].any()) and not bool(sizes[~chosen].any())

@@ -201,8 +201,10 @@ class Trace(Handlers):
     def _after(self, name: str, output: Tensor, args, kwargs) -> Tensor:
         if self.chains is not None:
             self.chains.follow(name, output, args, kwargs)
-        if not self._count and self.embeddings is not None and self._in_focus(output):
-            output = self._standing_for(output, self.embeddings.after(name, output))
+        if self.embeddings is not None and self.embeddings.exchanges:
+            begun = bool(self._count) or not self._in_focus(output)
+            made = self.embeddings.after(name, output, args, begun=begun)
+            output = self._standing_for(output, made)
         follow(name, output, args, kwargs)
         note_folding(name, output, args)
         if self.rules is not None:
