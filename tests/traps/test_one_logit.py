@@ -1,16 +1,21 @@
 """Scores that are no classes which exclude each other: one logit, a regression, several labels."""
 
+from html import unescape
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from matplotlib import pyplot as plt
+from matplotlib.text import Text
+from PIL import Image
 from small_berts import small_tokenizer
 from small_vits import random_pixels, random_vit
 from torch import nn
+from typer.testing import CliRunner
 
 import xai_lib as xai
+from xai_lib.cli.main import app
 from xai_lib.errors import MethodNotApplicableError, OptionError, TargetError
 from xai_lib.evaluators.base import Subject
 from xai_lib.evaluators.batches import Batch
@@ -268,3 +273,61 @@ def rows_of(model, measure, label=0):
     processor = Processor((16, 16), (0.0,) * 3, (1.0,) * 3)
     batch = Batch((0,), ("a",), images(), torch.tensor([label]))
     return list(measure.rows(Subject(model, processor), batch, parse_methods("rollout")))
+
+
+# -- explorers and the command line --------------------------------------------------------------
+
+
+def photo():
+    pixels = np.random.default_rng(0).integers(0, 255, (16, 16, 3), dtype=np.uint8)
+    return {"noise": Image.fromarray(pixels)}
+
+
+def words_of(figure):
+    return [text.get_text() for text in figure.findobj(Text)]
+
+
+PROCESSOR = Processor((16, 16), (0.5,) * 3, (0.5,) * 3)
+
+
+@pytest.mark.parametrize("kind", ("one logit", "regression of several", "multi", "softmax"))
+def test_explorers_tell_what_the_head_gives(kind):
+    model, scale, by_hand = SCALES[kind]
+    explorer = xai.widgets.ImageExplorer(model, PROCESSOR, photo(), "rollout")
+    heads = xai.widgets.HeadExplorer(model, PROCESSOR, photo(), "generic_attention", fraction=0.5)
+    scores = model(PROCESSOR(photo()["noise"])["pixel_values"]).detach()[0]
+    index = int(scores.argmax())
+    told = [*words_of(explorer.figure()), *words_of(heads.figure())]
+    said = unescape(explorer.controls.message.value), unescape(heads.controls.message.value)
+    if scale == VALUE:
+        assert "score" in told and not any("%" in text for text in told if "pruned" not in text)
+        assert f"{float(scores[index]):.3g}".replace("-", "−") in said[0]
+        assert all("P(" not in text for text in said)
+    else:
+        assert "probability" in told and f"{float(by_hand(scores)[index]):.1%}" in said[0]
+        assert "P(" in said[1]
+
+
+@pytest.mark.parametrize("problem", (None, MULTI))
+def test_the_explorer_of_texts(problem):
+    model = Regression(problem, 1).model
+    processor = TextProcessor(small_tokenizer())
+    explorer = xai.widgets.TextExplorer(model, processor, ["a good film"], "rollout")
+    (row,) = explorer.rows()
+    score = float(model(**processor("a good film")).logits.detach()[0, 0])
+    if problem is None:
+        assert (row.probability, row.chances) == (None, ()) and row.value == pytest.approx(score)
+    else:
+        assert row.chances[0][1] == pytest.approx(1 / (1 + np.exp(-score)))
+    assert explorer.figure() is not None
+
+
+@pytest.mark.parametrize("target", ("0", "-1"))
+def test_the_command_line_tells_a_score(target, tmp_path):
+    Regression("regression").model.save_pretrained(tmp_path)
+    small_tokenizer().save_pretrained(tmp_path)
+    command = ["explain", "--text", "a good film", "--model", str(tmp_path)]
+    found = CliRunner().invoke(app, [*command, "--method", "gradient_x_input", "--target", target])
+    assert found.exit_code == 0, found.output
+    assert "%" not in found.output and "score" in found.output
+    assert ("a low score (-1)" if target == "-1" else "the score (0)") in found.output

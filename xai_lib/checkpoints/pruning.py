@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from xai_lib.datasets import open_dataset
 from xai_lib.datasets.base import Dataset
@@ -29,6 +29,7 @@ from xai_lib.models import load
 from xai_lib.models.loaders.images import quiet
 from xai_lib.runs.classes import are_names, class_places
 from xai_lib.streams.prepare import prepare
+from xai_lib.streams.scales import scale_of
 
 REPORT = "pruning.json"
 LEVELS = ("head", "block")
@@ -191,22 +192,29 @@ def _before_and_after(before: nn.Module, after: nn.Module, source: _Source, size
     for batch in source.batches(source.test, size):
         prepared = prepare(before, source.inputs_of(batch))
         best = dict.fromkeys(models, float("inf"))
-        answers = {}
+        scores: dict[str, Tensor] = {}
         # The best of a few: other work of the machine only ever adds to the time.
         for name in list(models) * REPEATS:
             start = time.perf_counter()
             with torch.no_grad():
-                answers[name] = prepared.scores(models[name]).argmax(-1).tolist()
+                scores[name] = prepared.scores(models[name])
             best[name] = min(best[name], time.perf_counter() - start)
+        scale = scale_of(before, scores["before"])
         for name in models:
             speeds[name].append(best[name] * 1000 / len(batch))
-            pairs = zip(batch, answers[name], strict=True)
-            rights[name] += [source.right(sample, answer) for sample, answer in pairs]
+            said = [row.nonzero().flatten().tolist() for row in scale.right(scores[name])]
+            pairs = zip(batch, said, strict=True)
+            rights[name] += [_credit(source, sample, answers) for sample, answers in pairs]
     return {
         "accuracy": {name: sum(found) / len(found) for name, found in rights.items()},
         "ms_per_sample": {name: float(np.median(found)) for name, found in speeds.items()},
         "n": len(rights["before"]),
     }
+
+
+def _credit(source: _Source, sample, answers: list[int]) -> float:
+    """Return what the best of a model's answers is worth; several where labels do not exclude."""
+    return max((source.right(sample, answer) for answer in answers), default=0.0)
 
 
 def _statement(found: Smaller) -> str:

@@ -92,8 +92,8 @@ def chosen(output: object, choice: Choice = None) -> tuple[str, Shaped[Tensor, "
     raise OptionError(
         f"The model returned {type(output).__name__} with {told(found)}; none of them is known to "
         "be the scores of classes. Say which: xai.explain(..., output=NAME), where a number counts "
-        "the entries. Features are no classes: put a classification head on a backbone, e.g. a "
-        "small nn.Module around it."
+        "the entries, or put a small nn.Module around the model that returns it. Features are no "
+        "classes: a backbone needs a classification head."
     )
 
 
