@@ -7,6 +7,7 @@ from xai_lib.models.processors.open_clip import OpenClipProcessor
 from xai_lib.models.processors.pair import PairProcessor
 from xai_lib.models.processors.question import QuestionProcessor
 from xai_lib.models.processors.text import TextProcessor
+from xai_lib.models.similarity import TextSimilarity
 from xai_lib.models.zero_shot import ZeroShotClassifier, zero_shot
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "Processor",
     "QuestionProcessor",
     "TextProcessor",
+    "TextSimilarity",
     "ZeroShotClassifier",
     "for_profile",
     "load",

@@ -71,7 +71,7 @@ class ZeroShotClassifier(nn.Module):
             label2id={name: i for i, name in enumerate(names)},
             num_labels=len(names),
         )
-        self.train(model.training)
+        self.training = model.training
         self._compare(given)
 
     def forward(

@@ -301,6 +301,7 @@ def prepare(
         streams.append(Words.of(model, given, own["input_ids"]))
         extra = _beside_words(model, own["input_ids"], extra)
     names = [_keyword(model, name) for name in main]
+    _check_names(model, names)
     _check_extra(model, extra | dict.fromkeys(names[1:]), names[0], names[0])
     extra = {k: _fresh(v) for k, v in extra.items()}
     boxes = extra.get("visual_pos", getattr(given, "boxes", None))
@@ -437,6 +438,24 @@ def _check_modality(model: nn.Module, given: str, other: str) -> None:
             f"{type(model).__name__} takes {other!r}, and inputs are {given!r}: they were made for "
             "another kind of model. The processor that xai.load returns with it makes the right "
             "ones."
+        )
+
+
+def _check_names(model: nn.Module, names: list[str]) -> None:
+    """Raise an InputError for a model of texts whose forward calls its one input otherwise."""
+    parameters = inspect.signature(model.forward).parameters.values()
+    needed = [
+        p.name
+        for p in parameters
+        if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+    ]
+    if names == ["input_ids"] and needed and "input_ids" not in needed:
+        raise InputError(
+            f"{type(model).__name__}.forward takes {', '.join(map(repr, needed))}, and inputs are "
+            "'input_ids': wrap it in a small nn.Module whose forward takes input_ids and "
+            "attention_mask and returns scores. A sentence encoder, which takes one dictionary, "
+            "has no classes: xai_lib.models.TextSimilarity(encoder, processor(other)) explains "
+            "how similar two texts are."
         )
 
 
