@@ -1,4 +1,4 @@
-"""Weights that are tensors of a class of their own (int8 in torchao) go the way their class says."""
+"""Weights that are tensors of a class of their own (int8 in torchao) go the way it says."""
 
 import pytest
 import torch

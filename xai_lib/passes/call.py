@@ -41,6 +41,9 @@ from xai_lib.tracing import Chains, Embeddings, Site, Tape, Trace
 # token lie below the smallest fp16 number.
 HALF_SCALE = 2.0**12
 
+# Whose exceptions say that inputs do not fit; what a model defines itself is its own affair.
+COMPLAINING = ("builtins", "torch", "einops")
+
 # What a backward pass starts from at the target's logit.
 SEEDS: dict[str, Callable[[Tensor], Tensor]] = {
     "one": torch.ones_like,
@@ -296,7 +299,10 @@ class Call:
         return run
 
     def _refusal(self, model: Callable, features: Tensor | None) -> XAIError | None:
-        """Return the error for inputs with which the model's plain pass fails as well, or None."""
+        """Return the error for inputs with which the model's plain pass fails as well, or None.
+
+        An exception of the model's own kind goes on up as it is.
+        """
         stream = self.inputs.focus or self.inputs.streams[0]
         try:
             with torch.no_grad():
@@ -306,6 +312,8 @@ class Call:
         except torch.cuda.OutOfMemoryError:
             return None
         except Exception as error:
+            if type(error).__module__.partition(".")[0] not in COMPLAINING:
+                raise
             given = stream.data if features is None else features
             return InputError(
                 f"The model refused inputs of shape {tuple(given.shape)}: {error} "

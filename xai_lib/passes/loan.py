@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from xai_lib.errors import UnsupportedModelError
 from xai_lib.passes.checkpointing import stepped_around
+from xai_lib.passes.kernels import seen_attention
+from xai_lib.passes.offloading import offloaded_again
 
 HALF = (torch.float16, torch.bfloat16)
 
@@ -53,12 +55,12 @@ def unwrap(model: nn.Module) -> nn.Module:
 def borrowed(model: nn.Module) -> Iterator[None]:
     """Put the model in eval mode with frozen parameters; give it back as it was, come what may.
 
-    One thread at a time borrows a model. Inside, torch.compile runs eagerly, checkpointed parts run
-    as plain calls and autocast is off.
+    One thread at a time borrows a model. Inside, attention is torch's own, torch.compile runs
+    eagerly, checkpointed parts run as plain calls and autocast is off.
     """
     with _LOCKS_LOCK:
         lock = _LOCKS.setdefault(model, RLock())
-    with lock, eager(), _as_stated(model):
+    with lock, eager(), seen_attention(model), _as_stated(model), offloaded_again(model):
         yield
 
 
@@ -76,19 +78,25 @@ def eager() -> Iterator[None]:
 @contextmanager
 def _as_stated(model: nn.Module):
     training = [(m, m.training) for m in model.modules()]
-    frozen = [p for p in model.parameters() if p.requires_grad]
+    # By their places: what accelerate offloads is another tensor after each pass.
+    frozen = [
+        (m, name)
+        for m in model.modules()
+        for name, p in m.named_parameters(recurse=False)
+        if p.requires_grad
+    ]
     try:
         for module, _ in training:
             module.training = False
-        for p in frozen:
-            p.requires_grad_(False)
+        for module, name in frozen:
+            getattr(module, name).requires_grad_(False)
         device = next((p.device.type for p in model.parameters()), "cpu")
         autocast = torch.autocast(device, enabled=False) if device != "meta" else nullcontext()
         with torch.inference_mode(False), torch.enable_grad(), autocast:
             yield
     finally:
-        for p in frozen:
-            p.requires_grad_(True)
+        for module, name in frozen:
+            getattr(module, name).requires_grad_(True)
         for module, mode in training:
             module.training = mode
 

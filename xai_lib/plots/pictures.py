@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
+from xai_lib.errors import OptionError
 from xai_lib.tracing import Site
 
 if TYPE_CHECKING:
@@ -28,11 +29,16 @@ class Style:
     signed: bool | None = None
 
 
-def displayable(pixels: Tensor, processor=None) -> np.ndarray:
+def displayable(
+    pixels: Tensor, processor=None, bands: int | Sequence[int] | None = None
+) -> np.ndarray:
     """Return normalised pixels (channels, H, W) as an RGB array (H, W, 3) in [0, 1].
 
     With the processor its mean and deviation are undone; without, the image's own range is used.
+    bands: the channel that is shown in grey, or the three that are shown as red, green and blue.
+    Without, an image of other than one or three channels is shown as their mean.
     """
+    pixels = _chosen(pixels, bands)
     if processor is not None:
         image = processor.denormalize(pixels[None])[0]
     else:
@@ -40,6 +46,20 @@ def displayable(pixels: Tensor, processor=None) -> np.ndarray:
         image = (pixels - low) / (high - low).clamp(min=1e-12)
     image = image.detach().float().cpu().clamp(0, 1).permute(1, 2, 0).numpy()
     return np.repeat(image, 3, -1) if image.shape[-1] == 1 else image
+
+
+def _chosen(pixels: Tensor, bands: int | Sequence[int] | None) -> Tensor:
+    """Return the one or three channels of pixels (channels, H, W) that are shown."""
+    count = len(pixels)
+    if bands is None:
+        return pixels if count in (1, 3) else pixels.mean(0, keepdim=True)
+    chosen = [bands] if isinstance(bands, int) else list(bands)
+    if len(chosen) not in (1, 3) or not all(isinstance(b, int) and 0 <= b < count for b in chosen):
+        raise OptionError(
+            f"bands is {bands!r}; expected a channel from 0 to {count - 1}, shown in grey, or "
+            "three of them for red, green and blue."
+        )
+    return pixels[chosen]
 
 
 def colours(heat: Tensor, style: Style = Style()) -> tuple[np.ndarray, np.ndarray]:
@@ -70,8 +90,17 @@ def overlay(image: np.ndarray, heat: Tensor, style: Style = Style()) -> np.ndarr
     return (1 - alpha) * image + alpha * rgb
 
 
-def attribution_figure(att: Attribution, processor=None, style: Style = Style(), size: float = 2.6):
-    """Return a figure with a row per sample: the image, then its heat map per target."""
+def attribution_figure(
+    att: Attribution,
+    processor=None,
+    style: Style = Style(),
+    size: float = 2.6,
+    bands: int | Sequence[int] | None = None,
+):
+    """Return a figure with a row per sample: the image, then its heat map per target.
+
+    bands: which channels are shown, of images that have other than three (`displayable`).
+    """
     import matplotlib.pyplot as plt
 
     heat, targets = att.heatmap(), att.target
@@ -86,7 +115,7 @@ def attribution_figure(att: Attribution, processor=None, style: Style = Style(),
         layout="constrained",
     )
     for sample in range(batch):
-        image = displayable(att.inputs[sample], processor)
+        image = displayable(att.inputs[sample], processor, bands)
         _picture(panels[sample, 0], image, "" if sample else "input")
         for k in range(count):
             index = int(targets[k, sample])

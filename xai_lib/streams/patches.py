@@ -194,6 +194,14 @@ class Patches(Stream):
         return TokenLayout.after(tokens, grid, patch, self.data, self.stem)
 
 
+# What to do about pixels of so many dimensions.
+REMEDIES = {
+    3: " Add the batch: inputs[None].",
+    5: " A video or a volume has a dimension more, and models of these are not explained; of a "
+    "model of images explain its frames, one image each: inputs.flatten(0, 1).",
+}
+
+
 def check_pixels(model: nn.Module, pixels: object) -> None:
     """Raise an InputError unless `pixels` is a finite float batch.
 
@@ -212,7 +220,7 @@ def check_pixels(model: nn.Module, pixels: object) -> None:
     if pixels.dim() != 4:
         raise InputError(
             f"inputs has shape {tuple(pixels.shape)}; expected (batch, channels, height, width)."
-            + (" Add the batch: inputs[None]." if pixels.dim() == 3 else "")
+            + REMEDIES.get(pixels.dim(), "")
         )
     if pixels.shape[0] == 0:
         raise InputError("inputs is an empty batch; expected at least one image.")

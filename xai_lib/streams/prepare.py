@@ -475,8 +475,21 @@ def _check_extra(model: nn.Module, extra: dict, keyword: str | None, main: str) 
 
 def _check_device(model: nn.Module, x, what: str) -> None:
     parameter = next((p for p in model.parameters() if p.is_floating_point()), None)
+    if parameter is not None and parameter.device.type == "meta":
+        _check_offloaded(model)
+        return
     if isinstance(x, Tensor) and parameter is not None and parameter.device != x.device:
         raise InputError(
             f"The model is on {parameter.device} and {what} on {x.device}. "
             f"Move one: inputs.to({str(parameter.device)!r})."
+        )
+
+
+def _check_offloaded(model: nn.Module) -> None:
+    """Refuse weights that hold no numbers, unless something brings them when a layer runs."""
+    if not any(hasattr(module, "_hf_hook") for module in model.modules()):
+        raise InputError(
+            f"The weights of {type(model).__name__} are on the device 'meta', where they hold no "
+            "numbers. Load them: Model.from_pretrained(...) without device_map, or "
+            "model.to_empty(device='cpu') and model.load_state_dict(...)."
         )

@@ -215,6 +215,9 @@ class Words(Stream):
     def length(self) -> int:
         return self.data.shape[1]
 
+    def advise(self, model: nn.Module) -> str:
+        return too_long(model, self.data.shape[1]) or self.advice
+
     def samples(self) -> list[Shaped[Tensor, "..."]]:
         return [row[kept] for row, kept in zip(self.data, self.present, strict=True)]
 
@@ -273,6 +276,31 @@ def check_ids(model: nn.Module, ids: Any, mask: Any) -> None:
             "windows with xai.explain_long(model, processor, text), or cut them: "
             "processor(text, truncate=True)."
         )
+
+
+def too_long(model: nn.Module, tokens: int) -> str | None:
+    """Return why a model may have refused so many tokens, None where nothing shows.
+
+    A table of places that has one for padding counts from behind it (RoBERTa: 514 for 512 tokens).
+    """
+    config = getattr(model, "config", None)
+    config = getattr(config, "text_config", None) or config
+    places = getattr(config, "max_position_embeddings", None)
+    most = min(
+        (
+            m.num_embeddings - m.padding_idx - 1
+            for m in model.modules()
+            if isinstance(m, nn.Embedding) and m.num_embeddings == places and m.padding_idx
+        ),
+        default=tokens,
+    )
+    if not isinstance(places, int) or tokens <= most:
+        return None
+    return (
+        f"inputs has {tokens} tokens, the model takes {most}: of its {places} places the first "
+        f"{places - most} belong to padding. Explain long texts in windows with "
+        "xai.explain_long(model, processor, text), or cut them: processor(text, truncate=True)."
+    )
 
 
 def _check_content(content: Tensor) -> None:

@@ -150,7 +150,7 @@ class Trace(Handlers):
 
     def _run(self, name: str, kind: str | None, func, args, kwargs):
         device = next((x.device.type for x in args if isinstance(x, Tensor)), "cpu")
-        if self._alters and torch.is_autocast_enabled(device):
+        if self._alters and device != "meta" and torch.is_autocast_enabled(device):
             # Rules and fresh roots need one dtype from end to end.
             with torch.autocast(device, enabled=False):
                 output = self._handle(name, kind, func, args, kwargs)
