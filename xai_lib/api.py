@@ -29,7 +29,7 @@ from xai_lib.passes.negated import negated
 from xai_lib.passes.refusals import coupled_streams, merged_tokens, mingled_streams
 from xai_lib.streams.labels import class_names
 from xai_lib.streams.layouts import FIRST_TOKEN, Layout, StreamsLayout
-from xai_lib.streams.outputs import Choice, choice_of, without_padding
+from xai_lib.streams.outputs import Choice, choice_of
 from xai_lib.streams.prepare import Inputs, prepare
 from xai_lib.streams.scales import scale_of
 from xai_lib.streams.targets import AGAINST, LOW, NONE, Target, resolve_all
@@ -112,7 +112,7 @@ def explain(
             ) from refusal
         relevance = layouts.finished(relevance, first_token, padding=compat == "reference")
         content = layouts.content_of(relevance.shape[1], relevance.device)
-        logits = question.scored(question.logits)
+        logits = given.scored(question.logits)
         scale = scale_of(model, logits, lambda: given.scores(model))
 
     def public(x):
@@ -272,16 +272,10 @@ class _Question:
             )
         return resolve_all(targets, target, logits, self.names or None)
 
-    def scored(self, logits: Tensor) -> Tensor:
-        """Return the scores, -inf for tokens that are padding where tokens are what is scored."""
-        text = self.inputs.stream("text")
-        present = None if text is None else text.present
-        return without_padding(logits, present) if self.inputs.scores_tokens else logits
-
     def _choose_token(self, logits: Tensor) -> Tensor:
         """Choose where an answer begins or ends: at a token of the text, which is no padding."""
         targets, target = self._wanted
-        logits = self.scored(logits)
+        logits = self.inputs.scored(logits)
         found = resolve_all(targets, target, logits, None)
         chosen = logits.expand(len(found), *logits.shape).gather(2, found.clamp(min=0))
         if not chosen.isfinite().all():

@@ -7,7 +7,13 @@ import pytest
 import torch
 from small_vits import random_pixels, random_vit
 from torch import nn
-from transformers import BertConfig, BertForQuestionAnswering, BertForSequenceClassification
+from transformers import (
+    BertConfig,
+    BertForQuestionAnswering,
+    BertForSequenceClassification,
+    GPT2Config,
+    GPT2LMHeadModel,
+)
 from transformers.modeling_outputs import ImageClassifierOutput
 
 import xai_lib as xai
@@ -255,3 +261,23 @@ def test_a_part_that_is_none(options):
     model, inputs = asked()
     with pytest.raises(XAIError):
         xai.explain(model, inputs, "rollout", **options)
+
+
+def test_heads_and_the_examination_of_an_answer():
+    model, inputs = asked()
+    for part in ("start", "end"):
+        found = xai.explain(model, inputs, "rollout", part=part)
+        scored = xai.head_scores(model, inputs, output=f"{part}_logits")
+        assert scored.target[:, 0].tolist() == found.target.tolist()
+        assert xai.examine(model, inputs, output=f"{part}_logits").holds
+
+
+def test_one_row_of_a_language_model_is_examined():
+    torch.manual_seed(0)
+    config = GPT2Config(n_embd=16, n_layer=1, n_head=2, n_inner=16, vocab_size=30)
+    model = GPT2LMHeadModel(config).eval()
+    ids = torch.randint(3, 30, (2, 6))
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    found = xai.examine(model, inputs, position=-1)
+    (padding,) = (c for name, c in found.checks.items() if "padding" in name)
+    assert padding.verdict == "holds" and found.holds

@@ -80,7 +80,9 @@ def head_scores(
     call = Call(
         model,
         given,
-        lambda logits: resolve_all(None, target, logits, class_names(model, logits.shape[1])),
+        lambda logits: resolve_all(
+            None, target, given.scored(logits), class_names(model, logits.shape[1])
+        ),
         reference=compat == "reference",
     )
     rules = rule_set(call, "zplus", 1.0) if "lrp" in wanted else None

@@ -100,12 +100,17 @@ def _padded(model: nn.Module, inputs: Inputs) -> Check:
     rows = {k: x for k, x in few.extra.items() if isinstance(x, Tensor) and x.shape == mask.shape}
     extra = few.extra | {k: longer(x, 0) for k, x in rows.items() if k != "position_ids"}
     before = few.scores(model).detach()
+    # Places that are counted from the end lie one further from it.
+    place = few.position
+    place = place - 1 if place is not None and place < 0 else place
     try:
-        after = replace(few, streams=(stream,), focus=stream, extra=extra).scores(model).detach()
+        longer_few = replace(few, streams=(stream,), focus=stream, extra=extra, position=place)
+        after = longer_few.scores(model).detach()
     except Exception:
         # A text that is as long as the model takes has no room for padding.
         return Check(PADDING, None, bound_of(before), OPEN)
-    return compared(PADDING, after, before)
+    # Where tokens are what is scored there is one more of them.
+    return compared(PADDING, after[:, : before.shape[1]], before)
 
 
 def _key(model: nn.Module, inputs: Inputs) -> Hashable:

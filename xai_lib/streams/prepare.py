@@ -18,7 +18,15 @@ from torch import Tensor, nn
 from xai_lib.errors import InputError, OptionError, XAIError
 from xai_lib.streams.beside import check_position, refuse_text, without_truth
 from xai_lib.streams.layouts import Layout, PlainLayout, StreamsLayout
-from xai_lib.streams.outputs import PARTS, TURNED, Choice, chosen, outputs_of, rows_of
+from xai_lib.streams.outputs import (
+    PARTS,
+    TURNED,
+    Choice,
+    chosen,
+    outputs_of,
+    rows_of,
+    without_padding,
+)
 from xai_lib.streams.patches import Patches, check_pixels
 from xai_lib.streams.regions import Regions, check_regions
 from xai_lib.streams.stream import Grid, Stream
@@ -240,6 +248,13 @@ class Inputs:
         """Whether the last scores were of the tokens of a text: where an answer begins or ends."""
         named = self.found_output.rpartition(".")[2], self.output
         return any(name in PARTS.values() for name in named)
+
+    def scored(self, logits: Float[Tensor, "samples classes"]) -> Float[Tensor, "samples classes"]:
+        """Return scores, -inf for tokens that are padding where tokens are what is scored."""
+        text = self.stream("text")
+        if text is None or not self.scores_tokens:
+            return logits
+        return without_padding(logits, text.present)
 
     def pairs_fit(self, logits: Float[Tensor, "..."]) -> bool:
         """Return whether scores have a row for each image and a column for each text."""
