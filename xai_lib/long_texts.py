@@ -67,6 +67,7 @@ def explain_long(
     model, tokenizer = unwrap(model), processor.tokenizer
     device = next(model.parameters()).device
     cuts = [_cut(tokenizer, text, number, size, shared) for number, text in enumerate(listed)]
+    processor.check_doubled([document for document, _ in cuts], "leave it out of the text.")
     windows = [window for _, parts in cuts for window in parts]
     owners = [number for number, (_, parts) in enumerate(cuts) for _ in parts]
     step = batch_size if tokenizer.pad_token is not None else 1
@@ -81,7 +82,7 @@ def explain_long(
     names = class_names(model, logits.shape[1])
     chosen = resolve(target, logits, names)
 
-    layout = _layout([document for document, _ in cuts], listed, device)
+    layout = _layout([document for document, _ in cuts], listed, processor, device)
     found: list[list[list[Tensor]]] = [[[] for _ in document.ids] for document, _ in cuts]
     for part, batch in zip(places, batches, strict=True):
         att = explain(model, batch, method, chosen[owners[part]], **options)
@@ -182,17 +183,19 @@ def _taken(model: nn.Module, batch) -> dict:
     return {name: value for name, value in batch.items() if takes_keyword(model, name)}
 
 
-def _layout(documents, texts: list[str], device) -> TextLayout:
+def _layout(documents, texts: list[str], processor, device) -> TextLayout:
     longest = max(len(document.ids) for document in documents)
 
     def padded(values: list[int]) -> list[int]:
         return values + [0] * (longest - len(values))
 
-    ids, present, special = (
+    ids, present = (
         torch.tensor([padded(getattr(d, name)) for d in documents], device=device)
-        for name in ("ids", "attention_mask", "special_tokens_mask")
+        for name in ("ids", "attention_mask")
     )
     pairs = tuple((text,) for text in texts)
+    rows = [processor.special_tokens(d, own) for d, own in zip(documents, pairs, strict=True)]
+    special = torch.tensor([padded(row) for row in rows], device=device)
     return TextLayout.of(ids, present.bool(), special.bool(), tuple(documents), pairs)
 
 

@@ -108,6 +108,14 @@ def test_an_image_that_is_no_multiple_of_the_patch():
     assert drawn.shape[:2] == (70, 83)
 
 
+def test_an_evaluation_measures_the_map_where_it_lies():
+    from xai_lib.evaluators.maps import _over_image
+
+    model = random_vit(dtype=torch.float32, img_size=(70, 83), patch_size=14)
+    att = xai.explain(model, image(70, 83), "rollout")
+    torch.testing.assert_close(_over_image(att, (70, 83)), att.heatmap().double())
+
+
 def test_convolutions_that_stand_on_each_other():
     """Their cells overlap: the image is divided evenly, and nothing is lost."""
 

@@ -117,6 +117,15 @@ def test_special_tokens_that_are_typed_are_no_words(bert, raw):
         assert len(att.tokens(specials=True)[0]) == 5
 
 
+def test_special_tokens_in_long_texts(bert):
+    model, processor = bert
+    text = "good [SEP] film " + "bad plot " * 8
+    att = xai.explain_long(model, processor, text, "rollout", window=10)
+    assert list(att.words()[0].labels) == ["good", "film", *["bad", "plot"] * 8]
+    with pytest.raises(InputError, match="leave it out"):
+        xai.explain_long(model, processor, "[CLS] " + text, "rollout", window=10)
+
+
 def test_an_unknown_word_counts(bert):
     model, processor = bert
     (words,) = xai.explain(model, processor("good \u263a film"), "rollout").words()

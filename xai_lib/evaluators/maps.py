@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from xai_lib.api import explain
+from xai_lib.attribution import Attribution
 from xai_lib.evaluators.base import Subject
 from xai_lib.evaluators.batches import Batch
 from xai_lib.evaluators.explained import all_or_each
@@ -55,7 +56,8 @@ def explained(
     """Explain every sample of a batch for `target` (None: its predicted class).
 
     maps: "native" takes the pixel map of a method that reaches the pixels (lrp, gradients), and for
-    all others the patches enlarged bilinearly (corners not aligned) to the image, as the papers do;
+    all others the patches enlarged bilinearly (corners not aligned) to the image, as the papers do,
+    each over the pixels it was computed from;
     "patches" always takes the latter. keep: hand the maps to `subject.keep`.
     A sample that cannot be explained, such as one with NaN logits, costs only itself: the others
     are explained one by one. What holds for all samples (options, targets outside the model's
@@ -84,6 +86,14 @@ def enlarged(
     ranking of pixels breaks its ties by place, not by rounding that changes with the batch.
     """
     return _stretched(_stretched(patches.double(), 1, size[0]), 2, size[1])
+
+
+def _over_image(found: Attribution, size: tuple[int, int]) -> Float[Tensor, "b h w"]:
+    """Return an explanation's patches over the pixels of their own; 0 where no patch lies."""
+    patches, layout = found.patches, found.layout
+    if layout.grid is None or layout.cells.whole:
+        return enlarged(patches, size)
+    return layout.cells.enlarged(patches.double(), size)
 
 
 def _stretched(maps: Float[Tensor, "b rows columns"], dim: int, size: int) -> Tensor:
@@ -129,7 +139,7 @@ def _explain(subject: Subject, batch: Batch, spec: MethodSpec, target, maps: str
     found = explain(subject.model, pixels, spec.name, target=target, **spec.options)
     size = tuple(batch.images.shape[-2:])
     native = maps == "native" and found.pixels is not None
-    values = found.pixels.double() if native else enlarged(found.patches, size)
+    values = found.pixels.double() if native else _over_image(found, size)
     finite = values.isfinite().flatten(1).all(1) & found.patches.isfinite().flatten(1).all(1)
     errors = (None if ok else NOT_FINITE.format(method=spec.label) for ok in finite.tolist())
     predicted = found.logits.argmax(-1)

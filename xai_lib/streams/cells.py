@@ -50,6 +50,14 @@ class Cells:
         return len(self.rows), len(self.columns)
 
     @property
+    def whole(self) -> bool:
+        """Whether the cells are an even division of all of the image, in its order."""
+        return all(
+            _even(spans) and _extent(spans) == (0, length)
+            for spans, length in zip((self.rows, self.columns), self.size, strict=True)
+        )
+
+    @property
     def covered(self) -> Bool[Tensor, "height width"]:
         """Bool (H, W): which pixels belong to a patch."""
         inside = (
@@ -82,11 +90,7 @@ class Cells:
         A value stands at the centre of its cell; beyond the outermost centres it stays as it is,
         and where no cell lies there is 0.
         """
-        whole = all(
-            _even(spans) and _extent(spans) == (0, length)
-            for spans, length in zip((self.rows, self.columns), self.size, strict=True)
-        )
-        if whole:
+        if self.whole:
             flat = maps.reshape(-1, 1, *self.grid)
             large = F.interpolate(flat, size=size, mode="bilinear", align_corners=False)
             return large.reshape(*maps.shape[:-2], *size)

@@ -15,10 +15,16 @@ from xai_lib.models.processors.messages import Message, conversations, written
 from xai_lib.streams.words import Span, joined_words
 
 if TYPE_CHECKING:
+    from tokenizers import Encoding
     from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 # Tokenizers that state no limit have this or a larger number as their model_max_length.
 NO_LIMIT = 10**6
+# What to do about a special token that would stand twice.
+COMPLETE = (
+    "give add_special_tokens=False for texts that are complete (True if both are meant), or a "
+    "conversation as messages=[...]."
+)
 
 
 @dataclass(frozen=True)
@@ -148,12 +154,24 @@ class TextProcessor:
         encoded.special = self._special(encoded, counted)
         self._check(encoded)
         if add_special_tokens is None:
-            self._check_doubled(encoded)
+            self.check_doubled(encoded.encodings)
         return encoded
 
     def _special(
         self, encoded: BatchEncoding, counted: Sequence[Sequence[Span]] | None
     ) -> Bool[Tensor, "batch tokens"]:
+        rows = [
+            self.special_tokens(encoding, texts)
+            for encoding, texts in zip(encoded.encodings, encoded.texts, strict=True)
+        ]
+        if counted is not None:
+            for row, encoding, spans in zip(rows, encoded.encodings, counted, strict=True):
+                for place, (start, end) in enumerate(encoding.offsets):
+                    row[place] |= not any(a < end and start < b for a, b in spans)
+        return torch.tensor(rows, dtype=torch.bool)
+
+    def special_tokens(self, encoding: Encoding, texts: Sequence[str]) -> list[bool]:
+        """Return which tokens of an encoding are special: added, or typed in one of its texts."""
         tokenizer = self.tokenizer
         known = set(tokenizer.all_special_ids)
         known |= {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
@@ -161,20 +179,19 @@ class TextProcessor:
         unknown = tokenizer.unk_token_id
         known -= {unknown}
         ends = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id}
-        rows = []
-        for i, encoding in enumerate(encoded.encodings):
-            row = [
-                bool(added) or number in known
-                for added, number in zip(encoding.special_tokens_mask, encoding.ids, strict=True)
-            ]
-            for place, (start, end) in enumerate(encoding.offsets):
-                text = encoded.texts[i][encoding.sequence_ids[place] or 0]
-                if encoding.ids[place] == unknown and unknown in ends:
-                    row[place] |= text[start:end].strip() == tokenizer.unk_token
-                if counted is not None and not any(a < end and start < b for a, b in counted[i]):
-                    row[place] = True
-            rows.append(row)
-        return torch.tensor(rows, dtype=torch.bool)
+        found = []
+        for number, added, (start, end), text in zip(
+            encoding.ids,
+            encoding.special_tokens_mask,
+            encoding.offsets,
+            encoding.sequence_ids,
+            strict=True,
+        ):
+            typed = number in known
+            if number == unknown and unknown in ends:
+                typed = texts[text or 0][start:end].strip() == tokenizer.unk_token
+            found.append(bool(added) or typed)
+        return found
 
     def inputs_of(self, samples: Sequence) -> BatchEncoding:
         """Return what the model takes of samples of a text data set."""
@@ -209,9 +226,9 @@ class TextProcessor:
                     "processor(text, truncate=True)."
                 )
 
-    def _check_doubled(self, encoded: BatchEncoding) -> None:
+    def check_doubled(self, encodings: Sequence[Encoding], advice: str = COMPLETE) -> None:
         """Refuse texts that begin or end with a special token that the tokenizer adds once more."""
-        for i, encoding in enumerate(encoded.encodings):
+        for i, encoding in enumerate(encodings):
             rows = zip(
                 encoding.ids, encoding.special_tokens_mask, encoding.attention_mask, strict=True
             )
@@ -221,8 +238,7 @@ class TextProcessor:
                     token = self.tokenizer.convert_ids_to_tokens(outer)
                     raise InputError(
                         f"Text {i} holds {token!r} already, and the tokenizer adds another beside "
-                        "it: give add_special_tokens=False for texts that are complete (True if "
-                        "both are meant), or a conversation as messages=[...]."
+                        f"it: {advice}"
                     )
 
 
