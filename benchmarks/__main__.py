@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from benchmarks import evaluation, measure, pruning, streams, texts
+from benchmarks import evaluation, examination, measure, pruning, streams, texts
 from benchmarks.measure import Setting, explanation
 from benchmarks.report import write
 from xai_lib.explainers.registry import all_methods
@@ -30,7 +30,10 @@ TARGETS = {
     "bi_head": {1: 9.0},
     "bi_token": {1: 9.0},
 }
-PARTS = ("import", "ratios", "texts", "streams", "pruning", "memory", "scaling", "evaluation")
+PARTS = (
+    *("import", "ratios", "examination", "texts", "streams"),
+    *("pruning", "memory", "scaling", "evaluation"),
+)
 STEPPED = ("integrated_gradients", "smoothgrad", "bi_head", "bi_token")
 SWEPT = ("rollout", "generic_attention", "transformer_attribution", "attnlrp", "lrp")
 
@@ -129,6 +132,10 @@ def main() -> None:
     if wanted("ratios"):
         print("Ratios to B, ViT-B/16, float32", flush=True)
         tables["ratios"] = ratios(base, rounds)
+    if wanted("examination"):
+        print("What the first call adds; integrated gradients that are complete", flush=True)
+        tables["examination"] = examination.ratios(base, rounds)
+        tables["completeness"] = examination.completeness(base)
     if wanted("texts"):
         print("Ratios to B, BERT-base, float32", flush=True)
         tables["text_ratios"] = texts.ratios(texts.TextSetting(), rounds)

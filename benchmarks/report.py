@@ -13,6 +13,8 @@ from xai_lib.files.writing import write_text
 TITLES = {
     "import": "Import",
     "ratios": "Ratios",
+    "examination": "The first call",
+    "completeness": "Complete integrated gradients",
     "text_ratios": "Ratios on texts",
     "stream_ratios": "Ratios on text and image",
     "pruning": "Pruning curves in one batch",
@@ -29,6 +31,10 @@ TITLES = {
 }
 NOTES = {
     "ratios": "Time over B's.",
+    "examination": "Time over B's of a first call, which examines the model "
+    "(docs/examination.md), of a later one, and of one with check=False.",
+    "completeness": "How far the sum is from what the score gained, as a share, and the gradients "
+    "that it took; ViT-B/16 with random weights, pixels of a normal distribution, one image.",
     "text_ratios": "Time over B's, BERT-base with random weights, without padding; B's gradient is "
     "that at the word embeddings.",
     "stream_ratios": "Time over B's, random weights. LXMERT of its published size on 20 tokens and "

@@ -57,8 +57,13 @@ def examined(model: nn.Module, inputs: Inputs, witness: bool) -> Iterator[Examin
 
 
 def fully_examined(model: nn.Module, inputs: Inputs) -> Examination:
-    """Return an examination in which every check is made that a model and its inputs allow."""
+    """Return an examination in which every check is made that a model and its inputs allow.
+
+    From then on `examined` goes by it.
+    """
     found = _examine(model, inputs)
+    found.witnessed = True
+    _KNOWN.setdefault(model, {})[_key(model, inputs)] = found
     try:
         if inputs.several:
             meeting = Meeting.of(model, inputs)
@@ -75,7 +80,14 @@ def fully_examined(model: nn.Module, inputs: Inputs) -> Examination:
     except (MethodNotApplicableError, UnsupportedModelError):
         # The verdicts say it, or the trace has found a reason of its own.
         pass
+    finally:
+        found.close()
     return found
+
+
+def forget(model: nn.Module) -> None:
+    """Let the next explanation of a model examine it anew."""
+    _KNOWN.pop(model, None)
 
 
 def _predicted(logits: Tensor) -> Tensor:
