@@ -183,6 +183,7 @@ def test_padding_is_measured_where_a_text_has_a_mask():
     found = xai.examine(model, inputs)
     assert found.holds and found.checks["padding"].measured < 1e-5
     assert found.checks["input"].measured == 0
+    assert found.checks["gradient"].measured < 1e-4
 
 
 class Towers(nn.Module):

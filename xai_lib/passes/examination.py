@@ -17,9 +17,22 @@ from torch import Tensor
 
 from xai_lib.errors import MethodNotApplicableError, UnsupportedModelError
 from xai_lib.passes.probes import Probe
-from xai_lib.passes.verdicts import BEGINS, GRADIENT, PASS, REPEATS, STAYS, Check, begins, compared
+from xai_lib.passes.verdicts import (
+    BEGINS,
+    GRADIENT,
+    PADDING,
+    PASS,
+    REPEATS,
+    STAYS,
+    Check,
+    begins,
+    compared,
+)
 from xai_lib.streams.layouts import Layout, StreamsLayout
 from xai_lib.streams.patches import TokenLayout
+
+# From what all methods need to what some do.
+ORDER = tuple(a.name for a in (PASS, REPEATS, GRADIENT, BEGINS, STAYS, PADDING))
 
 
 @dataclass
@@ -57,7 +70,8 @@ class Examination:
                 "verdict": check.verdict + (f": {check.detail}" if check.detail else ""),
                 "needed by": check.assumption.needed_by,
             }
-            for check in self.checks.values()
+            for name in ORDER
+            if (check := self.checks.get(name)) is not None
         ]
         return pd.DataFrame(rows)
 

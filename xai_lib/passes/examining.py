@@ -74,8 +74,12 @@ def fully_examined(model: nn.Module, inputs: Inputs) -> Examination:
         if found.seed is not None and run.logits.requires_grad:
             rest = torch.zeros_like(run.logits)
             rest[: len(found.seed)] = found.seed[: len(rest)]
-            run.gradients([run.taken], rest)
-        found.note(_padded(model, inputs))
+            # Of a text, plain autograd was asked at its words, before what is made of them.
+            words = run.trace.embeddings.words if run.trace.embeddings is not None else None
+            leaf = run.taken if words is None else words
+            found.compare_gradient(leaf, run.gradients([leaf], rest)[0], rest)
+        if inputs.focus is not None and inputs.focus.embeds:
+            found.note(_padded(model, inputs))
         call.require_token_sites(run)
     except (MethodNotApplicableError, UnsupportedModelError):
         # The verdicts say it, or the trace has found a reason of its own.
