@@ -216,7 +216,9 @@ def test_nothing_runs_twice():
     # Clean images; five maps of each method in both orders; two more maps of the wrong predictions.
     total = 5 + (5 + 5 + 2) * 2 * len(STEPS)
     assert passes.streamed == [4] * (total // 4) + [1] * (total % 4)
-    assert passes.explained == [5, 5, 2]
+    # Before the first maps two samples are examined and one shows where its patches are; before
+    # those of another number of samples two are examined again.
+    assert passes.explained == [2, 5, 1, 5, 2, 2]
     assert len(frame) == 5 * 2 * 4
     columns = [*CURVES, *MEANS]
     pairs = {

@@ -1,7 +1,5 @@
 """An image's features in the places of a text (LLaVA): they are the image's, and no words."""
 
-import copy
-
 import pytest
 import torch
 from torch import nn
@@ -76,12 +74,11 @@ def test_gradients_of_the_words_alone(llava):
 
 def test_the_image_stands_still_while_the_words_move(llava):
     """Σ x ∫ ∂score/∂x along the words' path, at the points of the same rule."""
-    model, inputs = copy.deepcopy(llava[0]).double(), dict(llava[1])
-    inputs["pixel_values"] = inputs["pixel_values"].double()
+    model, inputs = llava
     words = model.get_input_embeddings()(inputs["input_ids"]).detach()
     rows = zip(*nodes("gauss_legendre", 20), strict=True)
     mean = sum(float(w) * gradient(model, inputs, float(a) * words) for a, w in rows)
-    found = explained((model, inputs), "integrated_gradients").streams["text"]
+    found = explained(llava, "integrated_gradients").streams["text"]
     torch.testing.assert_close(found, (mean * words).sum(-1), atol=1e-4, rtol=1e-3)
 
 
