@@ -158,6 +158,11 @@ def rows_of(
             "logits (batch, classes). Decided classes have no gradient: explain the module that "
             "computes the scores they are chosen by."
         )
+    if not scores.shape[-1:].numel():
+        raise UnsupportedModelError(
+            f"The model returned {tuple(scores.shape)} scores, of no class. Give it a head of "
+            "classes; a backbone alone has nothing to explain."
+        )
     if scores.dim() == 3 and position is not None:
         return _row(scores, position)
     if position is not None:
