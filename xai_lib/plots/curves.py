@@ -23,13 +23,15 @@ from xai_lib.plots.panels import (
     text_width,
     wrapped,
 )
-from xai_lib.plots.style import DOUBLE, SINGLE, SMALL, looks, styled
+from xai_lib.plots.style import DOUBLE, SINGLE, SMALL, Look, looks, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 VALUES = ("value", "low", "high")
+# The line of a published curve, as no method's own is.
+DASHES: dict[str, object] = {"linestyle": (0, (2.5, 1.5)), "linewidth": 0.8, "alpha": 0.85}
 
 
 @styled
@@ -154,7 +156,7 @@ def drawn_curves(
                               alpha=0.15, linewidth=0)  # fmt: skip
             curve(axes, line, label, drawn[label].curve())
         for label, line in theirs.get(key, {}).items():
-            curve(axes, line, f"{label}, published", dashed(drawn[label].colour))
+            curve(axes, line, f"{label}, published", dashed(drawn[label]))
         axes.set(title=heading(key), xlabel="", ylabel="")
         axes.grid(axis="y")
         if percent and not counted:
@@ -168,7 +170,7 @@ def drawn_curves(
     else:
         handles = [Line2D([], [], **drawn[label].curve()) for label in labels]
         if theirs:
-            handles.append(Line2D([], [], **dashed("#555555")))
+            handles.append(Line2D([], [], **DASHES, color="#555555"))
         lower.legend(handles, names, loc="upper center", ncols=per_row, borderpad=0, fontsize=SMALL)
     return figure
 
@@ -181,9 +183,10 @@ def curve(axes: Axes, line: DataFrame, label: str, look: Mapping[str, object]) -
                      errorbar=None, **look)  # fmt: skip
 
 
-def dashed(colour: str) -> dict[str, object]:
-    """Return the look of a published curve: thin dashes without markers, as no method's own are."""
-    return {"color": colour, "linestyle": (0, (2.5, 1.5)), "linewidth": 0.8, "alpha": 0.85}
+def dashed(look: Look) -> dict[str, object]:
+    """Return how a method's published curve is drawn: thin dashes, its marker small and hollow."""
+    marker = look.dot(2.6) | {"markerfacecolor": "white", "markeredgecolor": look.colour}
+    return marker | DASHES | {"markeredgewidth": 0.5}
 
 
 def _published(
