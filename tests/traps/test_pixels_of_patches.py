@@ -196,9 +196,7 @@ def _written(patches, register):
 @pytest.mark.parametrize("name", LEADS)
 def test_which_tokens_are_the_patches(name):
     lead, prefix = LEADS[name]
-    # Without the check that each token is of its own patch: a mean is of all of them.
-    model = Pooled(lead).eval()
-    att = xai.explain(model, image(16, 16), "generic_attention", target=0, check=False)
+    att = xai.explain(Pooled(lead).eval(), image(16, 16), "generic_attention", target=0)
     assert att.layout.prefix == prefix and att.grid == (4, 4)
 
 

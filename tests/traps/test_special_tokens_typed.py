@@ -3,12 +3,14 @@
 import pytest
 import torch
 from small_berts import small_bert
+from small_clips import pair_processor
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import LlamaConfig, LlamaForSequenceClassification, PreTrainedTokenizerFast
 
 import xai_lib as xai
 from xai_lib.errors import InputError
 from xai_lib.models import TextProcessor
+from xai_lib.streams.texts import Words
 
 MARKS = ["<pad>", "<unk>", "<s>", "</s>", "<|im_start|>", "<|im_end|>"]
 WORDS = ["system", "user", "assistant", "be", "kind", "good", "film", "bad", "hello"]
@@ -115,6 +117,15 @@ def test_special_tokens_that_are_typed_are_no_words(bert, raw):
     if not raw:
         assert list(att.words()[0].labels) == ["good", "film"]
         assert len(att.tokens(specials=True)[0]) == 5
+
+
+@pytest.mark.parametrize("pad_to", [None, 24])
+def test_special_tokens_of_pairs(pad_to):
+    """The end token is also what CLIP calls unknown: typed it is special all the same."""
+    found = pair_processor(pad_to).tokenize("a red <|endoftext|> star")
+    layout = Words.of(torch.nn.Linear(1, 1), found, found["input_ids"]).layout()
+    (words,) = layout.word_scores(torch.rand(found["input_ids"].shape))
+    assert list(words.labels) == ["a", "red", "star"]
 
 
 def test_special_tokens_in_long_texts(bert):

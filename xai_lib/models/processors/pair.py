@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
+import torch
 from torch import Tensor
 
 from xai_lib.errors import InputError
@@ -79,4 +80,6 @@ class PairProcessor:
             return_tensors="pt",
         )
         padded.texts = encoded.texts
+        rows = zip(padded.encodings, padded.texts, strict=True)
+        padded.special = torch.tensor([self._texts.special_tokens(*row) for row in rows])
         return padded
