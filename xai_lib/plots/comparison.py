@@ -22,6 +22,7 @@ from xai_lib.plots.panels import (
 from xai_lib.plots.style import DOUBLE, SINGLE, SMALL, looks, styled
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 HINTS = {"high": "higher is better", "low": "lower is better"}
@@ -97,7 +98,14 @@ def planted_evidence(summary: DataFrame, chance: float | None = None) -> Figure:
     return metric_dots(scores, reference=chance, better=dict.fromkeys(scores["metric"], "high"))
 
 
-def _dots(axes, part: DataFrame, places: Mapping[str, float]) -> None:
+def _dots(axes: Axes, part: DataFrame, places: Mapping[str, float]) -> None:
+    """Draw the dots of one panel, at the heights `places`.
+
+    seaborn estimates an interval from single values and takes none that is known; the table's own
+    is a line below its dot.
+    """
+    import seaborn
+
     drawn = looks(places)
     rows = {row.method: row for row in part.itertuples()}
     for method, y in places.items():
@@ -107,6 +115,7 @@ def _dots(axes, part: DataFrame, places: Mapping[str, float]) -> None:
                           fontsize=SMALL, color="#777777")  # fmt: skip
             continue
         axes.plot([row.low, row.high], [y, y], color=drawn[method].colour, linewidth=1.1)
-        axes.plot([row.value], [y], **drawn[method].dot(4.4))
+        seaborn.pointplot(x=[row.value], y=[y], ax=axes, orient="y", native_scale=True,
+                          errorbar=None, **drawn[method].dot(4.4))  # fmt: skip
     axes.grid()
     axes.tick_params(axis="y", length=0)

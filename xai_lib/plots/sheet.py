@@ -90,6 +90,14 @@ def bar_panel(
     longest = max((abs(x) for row in rows for x in row[1:]), default=0.0) if values else 1.0
 
     def draw(axes: Axes) -> None:
+        import seaborn
+
+        for y, column, shade in ((0.52, 1, OTHER), (0.76, 2, CHOSEN)):
+            shares = [max(row[column], 0) / (longest or 1) for row in rows]
+            places = [place + y for place in range(len(rows))]
+            # Whole numbers of places apart, so that a width is one of these units.
+            seaborn.barplot(x=shares, y=places, ax=axes, orient="y", native_scale=True, width=0.2,
+                            color=shade, saturation=1, errorbar=None)  # fmt: skip
         axes.set(xlim=(0, 1.42), ylim=(max(len(rows), 4) - 0.1, -0.1))
         axes.axis("off")
         for place, (name, before, after) in enumerate(rows):
@@ -97,8 +105,6 @@ def bar_panel(
             name = name if len(name) <= 26 else name[:25].rstrip() + "…"
             axes.text(0, place + 0.24, name, color=CHOSEN if place == chosen else INK,
                       va="center", **look)  # fmt: skip
-            for y, share, shade in ((0.52, before, OTHER), (0.76, after, CHOSEN)):
-                axes.barh(place + y, max(share, 0) / (longest or 1), height=0.2, color=shade)
             end = max(before, after, 0) / (longest or 1)
             told = f"{before:.3g} → {after:.3g}" if values else f"{before:.0%} → {after:.0%}"
             axes.text(end + 0.03, place + 0.64, told,

@@ -165,9 +165,12 @@ def _columns(table: DataFrame, least: int, most: int | None = None) -> list[str]
 
 
 def _dots(axes: Axes, x, y, colour: str = POINT) -> None:
-    axes.scatter(x, y, s=6, color=colour, alpha=0.5, linewidth=0)
+    import seaborn
+
+    seaborn.scatterplot(x=x, y=y, ax=axes, s=6, color=colour, alpha=0.5, linewidth=0)
     axes.plot([0, 1], [0, 1], color="#999999", linewidth=0.5, linestyle=":", zorder=0)
-    axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
+    axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xticks=[0, 0.5, 1], yticks=[0, 0.5, 1],
+             xlabel="", ylabel="")  # fmt: skip
 
 
 def _texts(
