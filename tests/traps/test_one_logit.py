@@ -18,11 +18,15 @@ import xai_lib as xai
 from xai_lib.cli.main import app
 from xai_lib.errors import MethodNotApplicableError, OptionError, TargetError
 from xai_lib.evaluators.base import Subject
-from xai_lib.evaluators.batches import Batch
+from xai_lib.evaluators.batches import Batch, TextBatch
 from xai_lib.evaluators.insertion_deletion import InsertionDeletion
 from xai_lib.evaluators.measures import accuracies, curves, label_scores
 from xai_lib.evaluators.perturbation import Perturbation
+from xai_lib.evaluators.pruning import Pruning
+from xai_lib.evaluators.rationales import Rationales
 from xai_lib.evaluators.specs import parse_methods
+from xai_lib.evaluators.text_perturbation import TextPerturbation
+from xai_lib.evaluators.word_deletion import WordDeletion
 from xai_lib.explainers.registry import all_methods
 from xai_lib.models import Processor, TextProcessor
 from xai_lib.plots.text.rows import attribution_texts
@@ -184,6 +188,8 @@ class Regression(nn.Module):
         vocabulary = len(small_tokenizer())
         config = BertConfig(**sizes, vocab_size=vocabulary, num_labels=labels, problem_type=problem)
         self.model = BertForSequenceClassification(config).eval()
+        # Of three labels two are likelier than not.
+        self.model.classifier.bias.data += torch.linspace(1, -1, labels) + 0.3
 
 
 def test_texts_tell_scores():
@@ -331,3 +337,42 @@ def test_the_command_line_tells_a_score(target, tmp_path):
     assert found.exit_code == 0, found.output
     assert "%" not in found.output and "score" in found.output
     assert ("a low score (-1)" if target == "-1" else "the score (0)") in found.output
+
+
+def text_rows(problem, labels, measure, label, methods="rollout"):
+    model, processor = Regression(problem, labels).model.double(), TextProcessor(small_tokenizer())
+    texts = (("a good film but a sad story",),)
+    batch = TextBatch((0,), ("a",), texts, torch.tensor([label]), (((2, 6),),))
+    scores = model(**processor(texts[0][0])).logits.detach()[0]
+    subject = Subject(model, processor)
+    return scores, list(measure.rows(subject, batch, type(measure).parse_methods(methods)))
+
+
+@pytest.mark.parametrize("label", range(3))
+def test_measures_of_texts_count_labels_over_the_threshold(label):
+    scores, (row, *_) = text_rows(MULTI, 3, TextPerturbation(steps=[0, 0.5]), label)
+    chances = scores.sigmoid()
+    assert (chances > 0.5).tolist() == [True, True, False]
+    assert row["hits"][0] == float(chances[label] > 0.5)
+    assert row["probabilities"][0] == pytest.approx(float(chances[label]))
+    sentences = "correct" if chances[label] > 0.5 else "wrong"
+    for chosen in ("correct", "wrong"):
+        measure = WordDeletion(min_length=1, deletions=1, sentences=chosen)
+        _, (row,) = text_rows(MULTI, 3, measure, label)
+        assert (row["error"] is None) == (chosen == sentences)
+    _, (row,) = text_rows(MULTI, 3, Rationales(), label)
+    assert row["probabilities"] == pytest.approx(chances.tolist())
+    _, (row, *_) = text_rows(MULTI, 3, Pruning(fractions=[0, 0.5]), label, "taylor")
+    assert row["unpruned"] == float(chances[label] > 0.5)
+    assert row["probability"][0] == pytest.approx(float(chances.max()))
+
+
+@pytest.mark.parametrize(
+    "measure",
+    (TextPerturbation(), WordDeletion(min_length=1), Rationales(), Pruning(fractions=[0, 0.5])),
+    ids=("perturbation", "deletion", "rationales", "pruning"),
+)
+def test_measures_of_texts_refuse_values(measure):
+    methods = "taylor" if isinstance(measure, Pruning) else "rollout"
+    with pytest.raises(TargetError):
+        text_rows("regression", 3, measure, 0, methods)
