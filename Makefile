@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help install report test check bench lab lint clean
+.PHONY: help install report test check bench sweep lab lint clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ check: lint ## lint, then run the tests that are not slow: for every commit
 
 bench: $(DEV) ## measure speed and memory into reports/bench
 	$(BIN)/python -m benchmarks
+
+sweep: $(DEV) ## ask every family of timm and transformers, into reports/sweep.csv
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.sweep
 
 lab: $(WORKBOOK) ## open JupyterLab on the notebooks
 	$(BIN)/jupyter lab notebooks

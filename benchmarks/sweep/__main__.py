@@ -10,6 +10,7 @@ import argparse
 import csv
 import multiprocessing
 import os
+import warnings
 from dataclasses import fields
 from pathlib import Path
 
@@ -26,6 +27,7 @@ COLUMNS = [field.name for field in fields(Answer)]
 def ask(source: str, name: str, pipe) -> None:
     """Build a model and send the rows of its answers, in a process of its own."""
     os.nice(5)
+    warnings.simplefilter("ignore")
     home = SOURCES[source]
     try:
         model, inputs = home.build(name)
@@ -72,15 +74,17 @@ def main() -> None:
     transformers.logging.set_verbosity_error()
     table = _read(given.out)
     for source, home in SOURCES.items():
-        if given.kind in (None, source):
-            for name in home.families():
-                if given.again and _all_works(table.get((source, name), [])):
-                    continue
-                if given.only is None or name in given.only:
-                    table[source, name] = rows_of(source, name, given.seconds)
-                    _write(given.out, table)
-                    found = [row["outcome"] for row in table[source, name]]
-                    print(source, name, *found, flush=True)
+        if given.kind not in (None, source):
+            continue
+        # Those first that nobody has asked yet.
+        for name in sorted(home.families(), key=lambda name: (source, name) in table):
+            known = given.again and _all_works(table.get((source, name), []))
+            if known or (given.only is not None and name not in given.only):
+                continue
+            table[source, name] = rows_of(source, name, given.seconds)
+            _write(given.out, table)
+            found = [row["outcome"] for row in table[source, name]]
+            print(source, name, *found, flush=True)
     _summarise(table)
 
 

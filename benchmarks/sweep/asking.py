@@ -100,7 +100,8 @@ class Asked:
         except XAIError as error:
             self.known[method] = error
             answer.outcome, answer.reason = "refused", _one_line(error)
-            advised = sorted({m for m in QUOTED.findall(str(error)) if m in all_methods()})
+            named = set(QUOTED.findall(str(error))) - {method}
+            advised = sorted(named & set(all_methods()))
             answer.advice = " ".join(advised)
             failed = [m for m in advised if not self.works(m)]
             answer.tried = " ".join(failed) if failed else "works" if advised else ""
