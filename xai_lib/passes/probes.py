@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from xai_lib.streams.prepare import Inputs
+from xai_lib.tracing.forms import heads_first
 from xai_lib.tracing.watch import Spot, Watch
 
 # So many samples are looked at: what a model does with its tokens, it does with each. From the
@@ -146,7 +147,9 @@ class Plain:
                 allow_unused=True,
             )
         leaks = {
-            number: _share(gradient, self.watch.spots[number].queries, chosen)
+            number: _share(
+                gradient, self.watch.spots[number].queries, chosen, self.watch.spots[number].value
+            )
             for number, gradient in sorted(self._arrived.items())
             if self.watch.spots[number].looking == count
         }
@@ -174,7 +177,7 @@ class Probe:
         at = self.at_root
         if at is None or at.dim() != 3 or at.shape[1] != self.tokens:
             return None
-        return _share(at, 1, self.chosen)
+        return _share(at, 1, self.chosen, at)
 
 
 def _axis(x: Tensor, tokens: int, samples: int) -> int:
@@ -183,25 +186,28 @@ def _axis(x: Tensor, tokens: int, samples: int) -> int:
 
 def _cotangent(x: Tensor, axis: int, chosen: Tensor, generator: torch.Generator) -> Tensor:
     noise = torch.randn(x.shape, generator=generator).to(x)
-    return noise * _along(x, axis, chosen).to(x)
+    return noise * _along(x, axis, chosen, x).to(x)
 
 
-def _along(x: Tensor, axis: int, chosen: Tensor) -> Tensor:
+def _along(x: Tensor, axis: int, chosen: Tensor, value: Tensor) -> Tensor:
     """Return `chosen` as it lies along a tensor whose tokens are on `axis`.
 
-    Samples are on another one, alone or together with heads or windows (batch x heads, ...).
+    Samples are on another one, alone or together with heads or windows (batch x heads, ...; the
+    folding of the attention's `value` tells where heads come first).
     """
     axis %= x.dim()
     among = 0 if axis else 1
-    rows = chosen.repeat_interleave(max(1, x.shape[among] // len(chosen)), 0)
+    count = max(1, x.shape[among] // len(chosen))
+    turned = among == 0 and heads_first(value, len(chosen))
+    rows = chosen.repeat(count, 1) if turned else chosen.repeat_interleave(count, 0)
     shape = [1] * x.dim()
     shape[among], shape[axis] = rows.shape
     return (rows if among < axis else rows.t()).reshape(shape)
 
 
-def _share(gradient: Tensor, axis: int, chosen: Tensor) -> float:
+def _share(gradient: Tensor, axis: int, chosen: Tensor, value: Tensor) -> float:
     """Return the largest gradient in the other rows, as a share of the largest of all."""
     sizes = gradient.detach().abs()
     largest = float(sizes.max())
-    others = sizes.masked_fill(_along(sizes, axis, chosen).to(sizes.device), 0)
+    others = sizes.masked_fill(_along(sizes, axis, chosen, value).to(sizes.device), 0)
     return float(others.max()) / largest if largest > 0 else 0.0

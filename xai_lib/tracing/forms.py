@@ -105,7 +105,7 @@ def note_folding(name: str, output: Shaped[Tensor, "..."], args: tuple) -> None:
         leave(output, FOLDED, (x.shape[:2], x.stride()[:2]))
 
 
-def heads_first(value: Shaped[Tensor, "rows keys dim"], samples: int | None) -> bool:
+def heads_first(value: Shaped[Tensor, "rows ..."], samples: int | None) -> bool:
     """Whether the rows of values go by heads and, within these, by samples.
 
     Where there are as many heads as samples, what lies further apart in memory are the samples.

@@ -16,6 +16,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from xai_lib.tracing.forms import note_folding
 from xai_lib.tracing.marks import leave
 from xai_lib.tracing.ops import bare_name
 
@@ -84,6 +85,8 @@ class Watch(TorchFunctionMode):
         kwargs = kwargs or {}
         output = func(*args, **kwargs)
         name = bare_name(func)
+        if isinstance(output, Tensor):
+            note_folding(name, output, args)
         if name == "embedding" and self.root is None and self._looks_up(args, kwargs):
             # A copy, so that a model may write into it.
             self.root = root = output.detach().requires_grad_()
