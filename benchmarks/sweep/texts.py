@@ -50,6 +50,7 @@ SMALL = {
     "num_labels": CLASSES,
     "use_cache": False,
     "full_attn_idxs": None,
+    "attention_window": 8,
     "mamba_d_state": 8,
     "mamba_n_heads": 8,
     "mamba_d_head": 8,
