@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from weakref import WeakKeyDictionary
 
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from xai_lib.errors import MethodNotApplicableError, UnsupportedModelError, XAIError
+from xai_lib.passes import pruned
 from xai_lib.passes.call import Call
 from xai_lib.passes.examination import Examination
 from xai_lib.passes.meeting import Meeting
@@ -141,17 +142,23 @@ def _key(model: nn.Module, inputs: Inputs) -> Hashable:
 
 
 def _examine(model: nn.Module, inputs: Inputs) -> Examination:
+    # Masks of heads belong to samples; what tokens do is the same without them.
+    whole = model not in pruned.PLANS
     try:
-        plain = Plain.of(model, inputs)
+        with nullcontext() if whole else pruned.traced(model):
+            plain = Plain.of(model, inputs)
     except XAIError:
         raise
     except Exception:
         # What the model itself refuses is told by the pass that is asked for.
         return Examination()
     try:
-        return _judged(plain, inputs)
+        found = _judged(plain, inputs)
     finally:
         plain.close()
+    if not whole:
+        found.close()
+    return found
 
 
 def _judged(plain: Plain, inputs: Inputs) -> Examination:
