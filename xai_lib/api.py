@@ -26,7 +26,12 @@ from xai_lib.passes.examining import examined, fully_examined
 from xai_lib.passes.loan import borrowed, eager, unwrap
 from xai_lib.passes.meeting import Meeting
 from xai_lib.passes.negated import negated
-from xai_lib.passes.refusals import coupled_streams, merged_tokens, mingled_streams
+from xai_lib.passes.refusals import (
+    coupled_streams,
+    merged_tokens,
+    mingled_streams,
+    not_finite,
+)
 from xai_lib.streams.labels import class_names
 from xai_lib.streams.layouts import FIRST_TOKEN, Layout, StreamsLayout
 from xai_lib.streams.outputs import Choice, choice_of
@@ -321,6 +326,10 @@ class _Question:
         if relevance is None:
             relevance = call.patch_sums(output.pixels)
         layout = call.layout(call.run)
+        numbers = [relevance, *([] if output.pixels is None else [output.pixels])]
+        # Published code may divide by zero; docs/conventions.md says where.
+        if not self.reference and not all(x.isfinite().all() for x in numbers):
+            raise not_finite(self.method.name, self.inputs.dtype)
         if relevance.shape[1:] != (call.targets.shape[1], layout.tokens):
             raise merged_tokens(self.method.name, relevance.shape[-1], layout.tokens)
         return relevance, output.pixels, call

@@ -20,6 +20,7 @@ from xai_lib.explainers.signs import DIRECTION, MAGNITUDE, non_negative, signed
 from xai_lib.explainers.steps import step
 from xai_lib.options import check_range
 from xai_lib.passes.call import Call
+from xai_lib.passes.refusals import no_influence
 
 QUADRATURES = ("gauss_legendre", "trapezoid")
 
@@ -289,6 +290,8 @@ def _weighted_gradients(call: Call, copies: Iterator[tuple[Tensor, Tensor]]) -> 
         part = torch.einsum("k,tkb...->tb...", weights.to(grads), grads)
         total = part if total is None else total + part
     assert total is not None, "a path has at least one point"
+    if not (total != 0).flatten(2).any(2).all():
+        raise no_influence()
     return total
 
 

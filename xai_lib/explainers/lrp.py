@@ -17,6 +17,7 @@ from xai_lib.passes.call import Call, Run
 from xai_lib.passes.loan import HALF
 from xai_lib.rules.gate import Switch
 from xai_lib.rules.rulesets import AttnLRP, ZPlus
+from xai_lib.tracing.graph import is_cut, reaches_own_rows
 
 RULES = ("zplus", "zplus_split")
 
@@ -194,7 +195,7 @@ def to_input(call: Call, run: Run, propagate) -> Output:
     """Collect relevance at the token embeddings, where tokens stay apart, and at the pixels."""
     if not call.at_pixels:
         return Output(call.each_target(run, lambda seed: propagate([run.taken], seed)[0].sum(-1)))
-    layout, embedded = call.layout(run), run.trace.tokens
+    layout, embedded = call.layout(run), _embedded(run)
     shared = run.trace.is_shared(call.inputs.batch)
     has_tokens = shared and embedded is not None and layout.tokens >= embedded.shape[1]
 
@@ -209,3 +210,21 @@ def to_input(call: Call, run: Run, propagate) -> Output:
     # Class tokens that join after the first attention have no input embedding: they get zero.
     tokens = torch.stack([r[1].sum(-1) for r in found])
     return Output(F.pad(tokens, (layout.tokens - tokens.shape[-1], 0)), pixels)
+
+
+def _embedded(run: Run) -> Tensor | None:
+    """Return the tokens (batch, tokens, dim) that all relevance of the pixels comes through.
+
+    What the first layer reads can be a branch of them, where a hook copies it. None where there are
+    none, or where the first dimension is not that of samples.
+    """
+    first = run.sites[0].skip if run.sites else None
+    for x in (run.trace.tokens, first):
+        if x is None or not x.requires_grad or x.dim() != 3 or len(x) != len(run.logits):
+            continue
+        if not is_cut(x, run.taken, run.logits):
+            continue
+        # Of as many tokens as samples, sizes do not tell which dimension is which.
+        if x.shape[0] != x.shape[1] or reaches_own_rows(x.transpose(0, 1), run.taken, 0):
+            return x
+    return None

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from xai_lib.errors import InputError, XAIError, unknown_name
 from xai_lib.options import check_range
 from xai_lib.passes import pruned
+from xai_lib.passes.backward import backward, require_influence
 from xai_lib.passes.examination import Examination
 from xai_lib.passes.loan import HALF, in_float32
 from xai_lib.passes.probes import SAMPLES
@@ -37,10 +38,6 @@ from xai_lib.streams.prepare import Inputs
 from xai_lib.streams.stream import Stream
 from xai_lib.tracing import Chains, Embeddings, Site, Tape, Trace
 
-# Half-precision relevance is seeded with this and divided by it at the end, since the shares of a
-# token lie below the smallest fp16 number.
-HALF_SCALE = 2.0**12
-
 # Whose exceptions say that inputs do not fit; what a model defines itself is its own affair.
 COMPLAINING = ("builtins", "torch", "einops")
 
@@ -57,13 +54,15 @@ class Run:
     """One traced forward pass: its logits and sites, and backward passes over its graph.
 
     features: what the model computed on, pixels (batch, channels, H, W) or the embeddings of a text
-    (batch, tokens, dim); None where a text's embeddings could not be found.
+    (batch, tokens, dim); None where a text's embeddings were not asked for. on_path: whether it
+    runs on other features than the input's, of which one alone may have no influence.
     """
 
     trace: Trace
     logits: Float[Tensor, "rows classes"]
     features: Float[Tensor, "rows ..."] | None
     examination: Examination | None = None
+    on_path: bool = False
 
     @property
     def sites(self) -> list[Site]:
@@ -131,32 +130,13 @@ class Run:
         return self._backward(tensors, seed, relevance=True)
 
     def _backward(self, tensors: Sequence[Tensor], seed: Tensor, relevance: bool) -> list[Tensor]:
-        half = self.logits.dtype in HALF
-        scale = HALF_SCALE if self.logits.dtype == torch.float16 else 1.0
-        reached = [t for t in tensors if t.requires_grad]
-        if not self.logits.requires_grad or not reached:
-            return [torch.zeros_like(t) for t in tensors]
         # Without rules there is one backward pass, and nothing to switch.
         switched = nullcontext() if self.trace.rules is None else self.trace.switch.mode(relevance)
-        try:
-            with switched:
-                found = torch.autograd.grad(
-                    self.logits,
-                    reached,
-                    seed.to(self.logits.dtype) * scale,
-                    True,
-                    allow_unused=True,
-                )
-        except RuntimeError as error:
-            if not is_about_writing(error):
-                raise
-            raise writes_in_place() from error
-        by_id = {id(t): g for t, g in zip(reached, found, strict=True)}
-        result = [by_id.get(id(t)) for t in tensors]
-        return [
-            torch.zeros_like(t) if g is None else g.float() / scale if half else g
-            for t, g in zip(tensors, result, strict=True)
-        ]
+        with switched:
+            found = backward(self.logits, tensors, seed)
+        if not self.on_path:
+            require_influence(found, self.logits, seed)
+        return found
 
 
 @dataclass(frozen=True)
@@ -230,7 +210,7 @@ class Call:
         wide = inputs.dtype in HALF and getattr(rules, "needs_float32", False)
         if wide:
             model = in_float32(model)
-        embeddings = None
+        embeddings, on_path = None, features is not None
         if focus is not None and focus.embeds:
             embeddings = self._embeddings(focus, features, at_input)
         elif focus is not None:
@@ -282,7 +262,7 @@ class Call:
             raise sequence_first()
         if embeddings is not None:
             features = self._found(embeddings, features, logits)
-        run = Run(trace, logits, features, self.examination)
+        run = Run(trace, logits, features, self.examination, on_path)
         starts = features is not None and features.requires_grad
         if trace.graph == "as_is" and starts and not logits.requires_grad:
             raise no_gradient()

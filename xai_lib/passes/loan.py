@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from threading import Lock, RLock
@@ -85,16 +86,27 @@ def _as_stated(model: nn.Module):
         for name, p in m.named_parameters(recurse=False)
         if p.requires_grad
     ]
+    # They belong to the user's own backward passes, and put an alias of torch's in the place of
+    # each tensor that a module takes and gives.
+    hooks = [
+        (m, m._backward_hooks, m._backward_pre_hooks)
+        for m in model.modules()
+        if m._backward_hooks or m._backward_pre_hooks
+    ]
     try:
         for module, _ in training:
             module.training = False
         for module, name in frozen:
             getattr(module, name).requires_grad_(False)
+        for module, *_ in hooks:
+            module._backward_hooks, module._backward_pre_hooks = OrderedDict(), OrderedDict()
         device = next((p.device.type for p in model.parameters()), "cpu")
         autocast = torch.autocast(device, enabled=False) if device != "meta" else nullcontext()
         with torch.inference_mode(False), torch.enable_grad(), autocast:
             yield
     finally:
+        for module, after, before in hooks:
+            module._backward_hooks, module._backward_pre_hooks = after, before
         for module, name in frozen:
             getattr(module, name).requires_grad_(True)
         for module, mode in training:

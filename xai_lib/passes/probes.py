@@ -77,8 +77,9 @@ class Plain:
             self._at_patches = gradient.detach()
 
     def _hook(self, number: int):
-        def arrive(gradient: Tensor) -> Tensor | None:
-            if not self._blocked:
+        def arrive(gradient: Tensor | None) -> Tensor | None:
+            if not self._blocked or gradient is None:
+                # Quantised layers hand on none.
                 return None
             known = self._arrived.get(number)
             self._arrived[number] = gradient.detach() if known is None else known + gradient

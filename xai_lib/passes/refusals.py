@@ -5,6 +5,7 @@ The reason alone: what works instead is tried where a method was asked for (`exp
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 
 from xai_lib.errors import MethodNotApplicableError, UnsupportedModelError
@@ -32,9 +33,29 @@ def sequence_first() -> MethodNotApplicableError:
 def no_gradient() -> MethodNotApplicableError:
     """Nothing leads from the logits back to the input."""
     return MethodNotApplicableError(
-        "The model computes its logits from the input without a gradient (torch.no_grad, "
-        "detach or integer arithmetic in its forward pass, or words that it embeds a second time), "
-        "so nothing can be propagated to it."
+        "The model computes its logits from the input without a gradient (torch.no_grad, detach, "
+        "integer arithmetic or quantised layers in its forward pass), so nothing can be propagated "
+        "to it. Explain the model as it is without these, such as before it was quantised"
+    )
+
+
+def no_influence() -> MethodNotApplicableError:
+    """The gradient of a sample's score is exactly zero."""
+    return MethodNotApplicableError(
+        "The gradient of the target's score is exactly zero everywhere, for at least one sample: "
+        "something in the forward pass lets none through (detach, rounding, quantised layers, a "
+        "saturated clamp or activation), or the score is constant there, so that zeros would "
+        "explain nothing"
+    )
+
+
+def not_finite(method: str, dtype: torch.dtype) -> MethodNotApplicableError:
+    """What a method found is no number."""
+    advice = "" if dtype == torch.float64 else "; model.float() has a wider range"
+    advice = "; model.double() has a wider range" if dtype == torch.float32 else advice
+    return MethodNotApplicableError(
+        f"What {method!r} finds on this model and input holds NaN or Inf, in {dtype}, although its "
+        f"scores are finite: something on the way back overflows or divides by zero{advice}"
     )
 
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from numbers import Number
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
@@ -173,13 +175,14 @@ class Inputs:
         times where it has a row for each sample.
         """
         copies = 1 if features is None else len(features) // self.batch
+        # The model gets tensors of its own in every pass: it may write into what it is given.
         given = {
-            name: x.repeat(copies, *[1] * (x.dim() - 1)) if self._repeats(name, x) else x
+            name: x.repeat(copies, *[1] * (x.dim() - 1)) if self._repeats(name, x) else _own(x)
             for name, x in self.everything.items()
         }
         focus = self.focus
         if focus is not None and not focus.embeds:
-            own = focus.data if features is None else features
+            own = _own(focus.data if features is None else features)
             if focus.keyword is None:
                 return model(own, **self.asked)
             given[focus.keyword] = own
@@ -438,6 +441,11 @@ def _fresh(x):
         return x.detach().clone()
 
 
+def _own(x):
+    """Return a copy that the model may write into, on the graph of x."""
+    return x.clone() if isinstance(x, Tensor) else x
+
+
 def takes_keyword(model: nn.Module, name: str) -> bool:
     """Return whether the model's forward takes the argument `name`."""
     parameter = inspect.signature(model.forward).parameters.get(name)
@@ -474,8 +482,24 @@ def _check_names(model: nn.Module, names: list[str]) -> None:
         )
 
 
+def _is_plain(value) -> bool:
+    """Whether an input is a tensor or a number, or sequences of numbers: no pass can change it."""
+    if isinstance(value, dict):
+        return _is_plain(list(value.values()))
+    if isinstance(value, tuple | list):
+        return all(_is_plain(x) and not isinstance(x, Tensor) for x in value)
+    return value is None or isinstance(value, Tensor | np.ndarray | np.generic | Number | str)
+
+
 def _check_extra(model: nn.Module, extra: dict, keyword: str | None, main: str) -> None:
     """Refuse what the model cannot be given: leaving it out would explain another prediction."""
+    for name, value in extra.items():
+        if not _is_plain(value):
+            raise InputError(
+                f"inputs[{name!r}] is {type(value).__name__}, which is no tensor of the samples: a "
+                "cache of an earlier pass holds words that are not among the inputs and grows with "
+                "every pass. Leave it out, and give the whole text at once."
+            )
     kinds = {p.kind for p in inspect.signature(model.forward).parameters.values()}
     if keyword is not None and inspect.Parameter.VAR_KEYWORD in kinds:
         return

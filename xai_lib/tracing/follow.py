@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
+from xai_lib.tracing.graph import reaches_own_rows
 from xai_lib.tracing.guards import Mixing
 from xai_lib.tracing.marks import AFTER, STAGE, leave, mark_of
 from xai_lib.tracing.ops import REORDERING, ROUTING, SUMS
@@ -74,6 +75,8 @@ def follow(name: str, output: Shaped[Tensor, "..."], args: tuple, kwargs: dict) 
         stage = "after"
     elif not carried:
         stage = _next_stage(stage, name, site, others)
+        if site.residual is not None and site.turned is None:
+            site.turned = _turned(output, site)
     if stage:
         leave(output, STAGE, (stage, reference))
 
@@ -101,6 +104,17 @@ def _next_stage(stage: str, name: str, site: Site, others: list[Tensor]) -> str:
         site.branch_scale = others[0]
         return "branch"
     return "after"
+
+
+def _turned(output: Tensor, site: Site) -> bool:
+    """Whether the block's sum has its samples in the second dimension, of as many as tokens.
+
+    Asked of the graph: which samples of the attention a sample of the sum is made of.
+    """
+    square = output.dim() == 3 and output.shape[0] == output.shape[1] == len(site.output)
+    if not square or len(output) < 2 or not (output.requires_grad and site.output.requires_grad):
+        return False
+    return reaches_own_rows(output, site.output, 0)
 
 
 def _made_after(site: Site, x: Tensor) -> bool:

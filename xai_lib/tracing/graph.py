@@ -62,9 +62,9 @@ def is_cut(
 
 
 def reaches_own_rows(
-    x: Float[Tensor, "batch rows dim"], root: Float[Tensor, "batch rows other_dim"]
+    x: Float[Tensor, "other rows *dim"], root: Float[Tensor, "..."], axis: int = 1
 ) -> bool:
-    """Whether each row of x is made of the same row of the leaf `root`, and of no other.
+    """Whether each row of x is made of the same row of `root`, along its `axis`, and of no other.
 
     Measured by a backward pass from half of the rows, to the numbers that it leaves at the others.
     """
@@ -74,8 +74,9 @@ def reaches_own_rows(
     chosen[torch.randperm(rows, generator=generator)[: max(1, rows // 2)]] = True
     chosen = chosen.to(x.device)
     noise = torch.randn(x.shape, generator=generator, dtype=torch.float64).to(x)
-    (found,) = torch.autograd.grad(x, root, noise * chosen[:, None], True, allow_unused=True)
+    noise = noise * chosen.view(-1, *[1] * (x.dim() - 2))
+    (found,) = torch.autograd.grad(x, root, noise, True, allow_unused=True)
     if found is None:
         return False
-    sizes = found.abs().amax((0, 2))
+    sizes = found.abs().movedim(axis, 0).flatten(1).amax(1)
     return bool(sizes[chosen].any()) and not bool(sizes[~chosen].any())

@@ -28,6 +28,8 @@ class Site:
       probs are no distributions: entries may be negative.
     query, key: the chain whose tokens look and the one they look at, each with its version, where
       the trace follows chains (`chains.Chains`); ordinal: the how-manieth site of its chain.
+    turned: whether the residual stream was measured to be (tokens, batch, dim), where there are as
+      many tokens as samples and sizes do not tell; None where nothing was measured.
     call: the number of the attention call in the pass; those out of a trace's focus count as well.
     guessed: whether heads were told from samples by their numbers alone.
     """
@@ -46,6 +48,7 @@ class Site:
     key: State | None = None
     ordinal: int = 0
     call: int = 0
+    turned: bool | None = None
     guessed: bool = False
 
     @property
@@ -71,7 +74,7 @@ class Site:
         if self.residual is None or self.residual.dim() != 3:
             return False
         shape, ours = tuple(self.residual.shape[:2]), (self.probs.shape[0], self.queries)
-        return shape != ours and shape == ours[::-1]
+        return bool(self.turned) if shape[0] == shape[1] else shape == ours[::-1]
 
     @property
     def is_window(self) -> bool:

@@ -25,7 +25,7 @@ from xai_lib.tracing.follow import (
     stop_following,
 )
 from xai_lib.tracing.forms import folded_heads, heads_first, note_folding
-from xai_lib.tracing.graph import current, feeds, substituted
+from xai_lib.tracing.graph import current, feeds, reaches_own_rows, substituted
 from xai_lib.tracing.guards import Guards
 from xai_lib.tracing.handlers import Handlers
 from xai_lib.tracing.marks import AFTER, STAGE, hand_over, leave, mark_of, state_of
@@ -216,12 +216,20 @@ class Trace(Handlers):
         if self.graph == "readout" and output.requires_grad:
             # What masks the tokens does not read them: behind it, padding would seem to be read.
             rows = (self.shapes[-1][0], self._queries) if self.shapes else ()
-            if name not in MASKS and output.dim() == 3 and tuple(output.shape[:2]) == rows:
+            tokens = output.dim() == 3 and tuple(output.shape[:2]) == rows
+            if name not in MASKS and tokens and not self._turned(output):
                 output = self.readout = self._root(output)
                 self._readouts.append(output)
         elif self.graph == "last" and output.requires_grad:
             self._live.append(weakref.ref(output))
         return output
+
+    def _turned(self, x: Tensor) -> bool:
+        """Whether x, of as many tokens as samples, has its samples in the second dimension."""
+        square, last = 1 < x.shape[0] == x.shape[1], self.readout
+        if not square or last is None or not last.requires_grad:
+            return False
+        return not reaches_own_rows(x.transpose(0, 1), last, 0)
 
     def _root(self, x: Tensor) -> Tensor:
         """Start the graph afresh at x."""
