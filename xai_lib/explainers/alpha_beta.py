@@ -53,7 +53,7 @@ def lrp_alpha_beta(
     Shares follow positive and negative contributions, weighted alpha and 1 - alpha; with alpha from
     0 to 1 all relevance has the sign of what it starts from: `seed` "logit", "prob" or "one".
     reduce: "abs_sum", or "sum", which keeps that sign and adds up to the seed, less the share of
-    constants (a bias on attention scores, as in MPNet and T5).
+    constants.
     compat="reference" is the code of Wu & Ong, which differs (`published.wu_ong`), for BERT's
     layout; there alone `variant` "quick" or "jacobian" says how attention is passed.
     """

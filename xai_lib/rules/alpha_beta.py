@@ -82,7 +82,7 @@ def add(
 ) -> Shares:
     """Return the shares of a and b in a + b: proportional where both have one sign.
 
-    A constant (position embeddings, a bias on attention scores) keeps its share.
+    A constant (position embeddings) keeps its share.
     """
     u, v = multipliers(relevance, output, a.abs() + b.abs(), alpha)
     return tuple(

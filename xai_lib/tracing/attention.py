@@ -39,11 +39,6 @@ def score_mask(
     return attn_mask
 
 
-def is_mask(x: Shaped[Tensor, "..."]) -> bool:
-    """Whether x only switches scores off: zeros, and numbers that no softmax lets through."""
-    return not x.requires_grad and bool(((x == 0) | (x <= -1e4)).all())
-
-
 def default_scale(q: Float[Tensor, "... dim"], scale: float | None) -> float:
     """Return 1/sqrt(head dimension) where no scale is given (Vaswani et al. 2017, Eq. 1)."""
     return 1 / math.sqrt(q.size(-1)) if scale is None else scale

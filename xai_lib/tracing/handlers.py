@@ -331,13 +331,17 @@ class Handlers(TorchFunctionMode, ABC):
             return rules.centred(a, output)
         return _combined(rules, rules.add, a, b, output)
 
-    def _masked(self, scores: Tensor, mask: Tensor, output: Tensor) -> Tensor:
-        """Attention scores plus a mask, which takes no share; a position bias does."""
-        rules = self._rules_of(scores, mask)
+    def _masked(self, scores: Tensor, bias: Tensor, output: Tensor) -> Tensor:
+        """Attention scores plus what is no token: a mask or position bias, which takes no share.
+
+        Softmax is the same with any constant added, so what a bias would take has no meaning of its
+        own, and with ALiBi depends on the padding. Scores may also be sums of products (DeBERTa).
+        """
+        rules = self._rules_of(scores, bias)
         if rules is None:
             return output
-        if rules.published or not attention.is_mask(mask):
-            return rules.add(scores, mask, output)
+        if rules.published or bias.requires_grad:
+            return rules.add(scores, bias, output)
         return rules.scale(scores, output)
 
     def _pool(self, func, args, kwargs):
