@@ -114,7 +114,9 @@ def subtract(x):
 def test_a_model_that_normalises_in_place(first, method, pixels):
     scale = 0.25 if first is not subtract else 1.0
     before = pixels.clone()
-    expected = xai.explain(Small(first=lambda x: (x - 0.5) / scale).eval(), pixels, method, target=1)
+    expected = xai.explain(
+        Small(first=lambda x: (x - 0.5) / scale).eval(), pixels, method, target=1
+    )
     found = xai.explain(Small(first=first).eval(), pixels, method, target=1)
     torch.testing.assert_close(found.relevance, expected.relevance, rtol=1e-4, atol=1e-6)
     assert torch.equal(pixels, before) and torch.equal(found.inputs, before)

@@ -34,7 +34,7 @@ def backward(
         return []
     scales = SCALES if logits.dtype == torch.float16 else (1.0,)
     defined = logits.detach().isfinite().all(1)
-    best: list[Tensor | None] = []
+    best: Sequence[Tensor | None] = ()
     fewest, chosen = None, 1.0
     for scale in scales:
         start = seed.to(logits.dtype) * scale
@@ -46,7 +46,7 @@ def backward(
             raise writes_in_place() from error
         lost = _not_finite(found, defined) if len(scales) > 1 else 0
         if fewest is None or lost < fewest:
-            best, fewest, chosen = list(found), lost, scale
+            best, fewest, chosen = found, lost, scale
         if not fewest:
             break
     by_id = {id(t): g for t, g in zip(reached, best, strict=True)}
