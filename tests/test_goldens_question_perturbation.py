@@ -33,10 +33,10 @@ def perturbed(name, number, stream, order):
     regions = next(v for n, v in inputs.items() if n in ("visual_feats", "visual_embeds"))
     row = {"visual_attention_mask": torch.ones(regions.shape[1], dtype=torch.long)}
     row |= {key: values[0] for key, values in inputs.items()}
-    streams = {key: values[0] for key, values in att.streams.items()}
-    found = SimpleNamespace(regions=streams["image"], scores=streams["text"])
     family = FAMILIES[KINDS[name]]
-    kept = kept_parts(found, stream, family.steps(stream), order, family.kept_at_end)
+    kept = kept_parts(
+        att.streams[stream][0], stream, family.steps(stream), order, family.kept_at_end
+    )
     processor = SimpleNamespace(tokenizer=SimpleNamespace(pad_token_id=0))
     subject = Subject(model, processor, batch_size=4)
     return kept, packed(subject, [closed_up(row, kept, 0, stream)])[0]

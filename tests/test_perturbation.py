@@ -393,7 +393,9 @@ def test_the_model_comes_back_as_it_was_even_after_an_error():
     before = [m.training for m in model.modules()], [p.requires_grad for p in model.parameters()]
     frame_of(subject, batch, parse_methods("generic_attention"))
     image = subject.normalize(batch.images)[0]
-    edits = PixelEdits(image, torch.zeros(16, 16), torch.tensor([0]), image, ["clean"])
+    edits = PixelEdits(
+        image, torch.zeros(16, 16, dtype=torch.int32), torch.tensor([0]), image, ["clean"]
+    )
 
     def broken():
         yield edits

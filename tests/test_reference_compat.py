@@ -171,6 +171,6 @@ def test_the_table_of_departures_is_the_one_in_the_docs():
 def test_a_step_is_ours_unless_the_published_code_is_asked_for(vit):
     model, inputs = vit
     for reference, expected in ((False, "ours"), (True, True)):
-        call = Call(model, prepare(model, inputs), None, reference=reference)
+        call = Call(model, prepare(model, inputs), lambda logits: logits, reference=reference)
         assert step(call, "zplus.whole_batch", "ours") == expected
         assert step(call, "a step that nobody departs from", "ours") == "ours"

@@ -167,7 +167,7 @@ def test_rows_hold_curves_named_by_their_stages(rows):
 
 
 def test_images_that_the_model_refuses_are_error_rows():
-    batch = replace(scene_batch(2), images=torch.zeros(2, 3, 64, 64))
+    batch = replace(scene_batch(2), images=torch.zeros(2, 3, 64, 64), masks=None)
     refused = list(create("sanity").rows(scene_subject(), batch, METHODS))
     assert len(refused) == 4 and all("doesn't match model" in row["error"] for row in refused)
     assert all(row[c] is None for row in refused for c in (*sanity.COLUMNS, "stages"))

@@ -186,7 +186,7 @@ def test_keys_become_tokens_wherever_other_tokens_stand():
         _on_tokens(layout, maps[:, :3])
     with pytest.raises(MethodNotApplicableError, match="grid"):
         _on_tokens(TokenLayout(6, 0, None, (4, 4)), maps)
-    ids, whole = torch.zeros(1, 6), torch.ones(1, 6, dtype=torch.bool)
+    ids, whole = torch.zeros(1, 6, dtype=torch.int64), torch.ones(1, 6, dtype=torch.bool)
     with pytest.raises(MethodNotApplicableError, match="other tokens than those of the text"):
         _on_tokens(TextLayout(ids, whole, ~whole), maps[:, :3])
 

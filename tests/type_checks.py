@@ -15,7 +15,7 @@ from beartype.roar import BeartypeCallHintParamViolation, BeartypeCallHintViolat
 CONF = BeartypeConf(is_pep484_tower=True)
 
 # The rooms whose annotations are held to.
-ROOMS = ("heads", "rules", "tracing")
+ROOMS = ("heads", "rules", "streams", "tracing")
 
 
 def install() -> None:
@@ -32,6 +32,7 @@ def checked(target):
     """Return a function, or a dataclass, whose calls are checked, each in a scope of its axes."""
     if inspect.isclass(target):
         if "__dataclass_fields__" in vars(target):
+            inherited(target)
             target.__init__ = checked(target.__init__)
         return target
     if isinstance(target, classmethod | staticmethod):
@@ -39,6 +40,9 @@ def checked(target):
     if isinstance(target, property):
         return property(*(f and checked(f) for f in (target.fget, target.fset, target.fdel)))
     if not getattr(target, "__annotations__", None):
+        return target
+    if "_getframe" in target.__code__.co_names:
+        # It asks who calls it, which must not be `call` below.
         return target
     function = beartype(eager(target), conf=CONF)
 
@@ -56,6 +60,17 @@ def checked(target):
                 raise
 
     return call
+
+
+def inherited(kind):
+    """Read a dataclass's inherited fields in the module that declares them, not in its own."""
+    hints = kind.__init__.__annotations__
+    for base in kind.__mro__[1:]:
+        if base.__module__ != kind.__module__:
+            names = vars(sys.modules[base.__module__])
+            for field, hint in vars(base).get("__annotations__", {}).items():
+                if isinstance(hint, str) and hints.get(field) == hint:
+                    hints[field] = eval(hint, names)
 
 
 def eager(target):

@@ -60,4 +60,6 @@ def _in_words(expected) -> str:
     words = {types.NoneType: "None", float: "a number", int: "an integer", str: "a name"}
     words |= {bool: "True or False"}
     allowed = typing.get_args(expected) or (expected,)
-    return " or ".join(words.get(kind, f"a {kind.__name__}") for kind in allowed)
+    # A tensor of some shape is a tensor.
+    plain = (getattr(kind, "array_type", kind) for kind in allowed)
+    return " or ".join(words.get(kind, f"a {kind.__name__}") for kind in plain)

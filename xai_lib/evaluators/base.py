@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from xai_lib.errors import unknown_name
@@ -16,7 +16,7 @@ from xai_lib.evaluators.batches import AnyBatch
 from xai_lib.evaluators.specs import MethodSpec, parse_methods
 from xai_lib.statistics.metric import Metric
 
-Row = dict[str, object]
+Row = dict[str, Any]
 
 
 @dataclass
@@ -33,7 +33,7 @@ class Subject:
     processor: Any
     batch_size: int = 8
     keep: Callable[[str, int, Tensor], None] | None = field(default=None, repr=False)
-    prepared: object = field(default=None, repr=False)
+    prepared: Any = field(default=None, repr=False)
 
     @property
     def device(self) -> torch.device:
@@ -47,7 +47,9 @@ class Subject:
         """Return (image - mean) / std in the model's dtype."""
         return self.processor.of(images).to(self.dtype)
 
-    def inputs(self, batch: AnyBatch, **options) -> Tensor | Mapping[str, Tensor]:
+    def inputs(
+        self, batch: AnyBatch, **options: Any
+    ) -> Float[Tensor, "b 3 h w"] | Mapping[str, Shaped[Tensor, "..."]]:
         """Return what `xai.explain` and the model take of a batch, on the device, in its dtype.
 
         options: of the processor's `of`. Raises InputError where a sample makes no input.

@@ -7,16 +7,14 @@ import operator
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from jaxtyping import Float, Int, Int8
 from torch import Tensor
 
+from xai_lib.datasets.base import QuestionSample, Sample, TextSample
 from xai_lib.errors import InputError
-
-if TYPE_CHECKING:
-    from xai_lib.datasets.base import QuestionSample, Sample, TextSample
 
 Some = TypeVar("Some", bound="AnyBatch")
 Spans = tuple[tuple[int, int], ...]
@@ -35,26 +33,34 @@ class AnyBatch(ABC):
     index: tuple[int, ...]
     key: tuple[str, ...]
 
+    @property
+    @abstractmethod
+    def labels(self) -> Int[Tensor, " b"] | None:
+        """The classes of the samples, where they are known: a field of every kind."""
+
     def __len__(self) -> int:
         return len(self.index)
 
     def __getitem__(self: Some, rows: slice | Sequence[int]) -> Some:
         chosen = torch.arange(len(self))[rows].reshape(-1)
-        return type(self)(**{n: _picked(v, chosen) for n, v in vars(self).items()})
+        columns: dict[str, Any] = {n: _picked(v, chosen) for n, v in vars(self).items()}
+        return type(self)(**columns)
 
     @property
-    def contents(self) -> Sequence:
+    def contents(self) -> Sequence | Float[Tensor, "b 3 h w"]:
         """What the model's processor makes its input of: `processor.of(batch.contents)`."""
         return getattr(self, self.content)
 
     @classmethod
     @abstractmethod
-    def read(cls, sample, processor) -> dict[str, object]:
+    def read(cls, sample: Any, processor: Any) -> dict[str, object]:
         """Return the columns of one sample, checked, as they go from one process to another."""
 
     def arrived(self: Some, device: torch.device) -> Some:
         """Return the batch with its tensors on a device, as it came from another process."""
-        moved = {n: v.to(device) for n, v in vars(self).items() if isinstance(v, Tensor)}
+        moved: dict[str, Any] = {
+            n: v.to(device) for n, v in vars(self).items() if isinstance(v, Tensor)
+        }
         return dataclasses.replace(self, **moved)
 
     def credits(self) -> list[Mapping[int, float] | None]:
@@ -83,7 +89,7 @@ class Batch(AnyBatch):
     modality, content = "image", "images"
 
     @classmethod
-    def read(cls, sample: Sample, processor) -> dict[str, object]:
+    def read(cls, sample: Sample, processor: Any) -> dict[str, object]:
         image = processor.squash(sample.image)
         if sample.mask is None:
             return {"images": image, "masks": None}
@@ -112,7 +118,7 @@ class TextBatch(AnyBatch):
     modality, content = "text", "texts"
 
     @classmethod
-    def read(cls, sample: TextSample, processor) -> dict[str, object]:
+    def read(cls, sample: TextSample, processor: Any) -> dict[str, object]:
         wrong = next((t for t in sample.texts if not isinstance(t, str)), None)
         if wrong is not None:
             raise InputError(f"Its text is {type(wrong).__name__}; expected a str.")
@@ -135,7 +141,7 @@ class QuestionBatch(AnyBatch):
     modality, content = "question", "samples"
 
     @classmethod
-    def read(cls, sample: QuestionSample, processor) -> dict[str, object]:
+    def read(cls, sample: QuestionSample, processor: Any) -> dict[str, object]:
         if sample.features is None or sample.boxes is None:
             raise InputError(
                 "It has no regions: open its data set with features and boxes of a detector."

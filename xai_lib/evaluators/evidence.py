@@ -73,13 +73,13 @@ class Evidence(Evaluator):
             found = explained_rows(subject, batch, spec, target, reduce=self.reduce)
             for stream in STREAMS:
                 for i, (index, key) in enumerate(zip(batch.index, batch.key, strict=True)):
-                    line = {"index": index, "key": key, "method": spec.label, "stream": stream}
-                    truth = truths[i][stream]
-                    error = next((x for x in (found[i], truth) if isinstance(x, str)), None)
-                    if error is not None:
+                    line: Row = {"index": index, "key": key, "method": spec.label, "stream": stream}
+                    entry, truth = found[i], truths[i][stream]
+                    if isinstance(entry, str) or isinstance(truth, str):
+                        error = entry if isinstance(entry, str) else truth
                         yield line | dict.fromkeys(COLUMNS) | {"error": error}
                         continue
-                    yield line | self._numbers(found[i], batch.samples[i], stream, truth)
+                    yield line | self._numbers(entry, batch.samples[i], stream, truth)
 
     def _numbers(
         self, found: Explained, sample: QuestionSample, stream: str, truth: np.ndarray
@@ -96,17 +96,20 @@ class Evidence(Evaluator):
 
 def truth_of(sample: QuestionSample, stream: str) -> Bool[np.ndarray, " n"] | str:
     """Return which regions or words decide, or why none is known."""
-    known = sample.regions if stream == "image" else sample.rationale
-    if known is None:
+    if stream == "image":
+        truth = None if sample.regions is None else np.asarray(sample.regions, bool)
+    else:
+        spans = sample.rationale
+        truth = None if spans is None else deciding_words(sample.question, spans)
+    if truth is None:
         return UNKNOWN.format(what=PARTS[stream])
-    image = stream == "image"
-    truth = np.asarray(known, bool) if image else deciding_words(sample.question, known)
     return truth if truth.any() else NOTHING[stream]
 
 
 def scores_of(found: Explained, sample: QuestionSample, stream: str) -> Float[np.ndarray, " n"]:
     """Return the score of every region or word; words that the tokenizer drops get the least."""
     if stream == "image":
+        assert found.regions is not None, "a question is asked about regions"
         return found.regions.numpy()
     places = {span: place for place, span in enumerate(spaced_words_of(sample.question))}
     known = found.words.scores.double().cpu().numpy()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from xai_lib.api import explain
@@ -20,6 +20,7 @@ from xai_lib.evaluators.packing import PIXELS, REGION_MASK, ModelRow
 from xai_lib.evaluators.specs import MethodSpec
 from xai_lib.streams.prepare import takes_keyword
 from xai_lib.streams.scales import SOFTMAX, Scale
+from xai_lib.streams.texts import TextLayout
 from xai_lib.streams.words import REDUCTIONS, Span, TextScores, spaced_words_of
 
 EXPLAIN = ("label", "predicted")
@@ -31,6 +32,8 @@ TOO_LONG = (
 )
 
 T = TypeVar("T")
+# A class a sample.
+Classes = Sequence[int] | Int[Tensor, " b"]
 
 
 @dataclass(frozen=True)
@@ -78,13 +81,14 @@ def check_max_length(max_length: int | None) -> None:
         raise OptionError(f"max_length is {max_length}; expected 3 tokens or more, or None.")
 
 
-def targets_of(subject: Subject, batch: AnyBatch, explain: str) -> Sequence[int] | Tensor | None:
+def targets_of(subject: Subject, batch: AnyBatch, explain: str) -> Classes | None:
     """Return the classes to explain: of the labels, the model's last one, or None for predicted."""
     if explain == "label":
         return batch.labels
     if explain == "predicted":
         return None
-    return [int(subject.model.config.num_labels) - 1] * len(batch)
+    config: Any = subject.model.config
+    return [int(config.num_labels) - 1] * len(batch)
 
 
 def all_or_each(
@@ -114,7 +118,7 @@ def explained_rows(
     subject: Subject,
     batch: TextBatch | QuestionBatch,
     spec: MethodSpec,
-    target: Sequence[int] | Tensor | None = None,
+    target: Classes | None = None,
     *,
     max_length: int | None = None,
     reduce: str = "max",
@@ -133,31 +137,36 @@ def explained_rows(
         raise unknown_name("reduce", reduce, REDUCTIONS)
     subject, options = _cut(subject, max_length)
     rows = rows_of(subject, batch, **options)
-    found: list[Explained | str] = list(rows)
+    found: dict[int, Explained | str] = {
+        i: row for i, row in enumerate(rows) if isinstance(row, str)
+    }
+    good = {i: row for i, row in enumerate(rows) if not isinstance(row, str)}
 
     def entries(places: list[int]) -> list[Explained | str]:
         chosen = None if target is None else [int(target[i]) for i in places]
         inputs = subject.inputs(batch[places], **options)
         att = explain(subject.model, inputs, spec.name, target=chosen, **spec.options)
+        assert not isinstance(inputs, Tensor), "an image is no text"
         seen = inputs[REGION_MASK].bool() if REGION_MASK in inputs else None
         whole = [_fits(subject, batch, i) for i in places]
-        words = att.part("text").layout.word_scores(att.streams["text"], reduce, divide)
-        entries = _entries(att, seen, [rows[i] for i in places], words, whole)
+        text = att.part("text").layout
+        assert isinstance(text, TextLayout), "a text has words"
+        words = text.word_scores(att.streams["text"], reduce, divide)
+        entries = _entries(att, seen, [good[i] for i in places], words, whole)
         return [
             one if one.relevance.isfinite().all() else _not_finite(one, spec) for one in entries
         ]
 
-    good = [i for i, row in enumerate(rows) if not isinstance(row, str)]
     # One call of the processor takes texts with a second one or texts without.
     for pairs in (False, True):
         places = [i for i in good if (len(_texts(batch, i)) > 1) == pairs]
-        for place, entry in zip(places, all_or_each(places, entries), strict=True):
-            found[place] = entry
+        found |= zip(places, all_or_each(places, entries), strict=True)
+    every = [found[i] for i in range(len(rows))]
     if subject.keep is not None:
-        for index, entry in zip(batch.index, found, strict=True):
+        for index, entry in zip(batch.index, every, strict=True):
             if isinstance(entry, Explained):
                 subject.keep(spec.label, index, entry.relevance)
-    return found
+    return every
 
 
 def _entries(
@@ -168,6 +177,7 @@ def _entries(
     whole: list[bool],
 ) -> list[Explained]:
     text = att.part("text").layout
+    assert isinstance(text, TextLayout), "a text has words"
     regions = None if seen is None else att.streams["image"].double().cpu()
     return [
         Explained(
@@ -175,7 +185,7 @@ def _entries(
             text.special[i][text.present[i]].cpu(),
             tokens,
             own,
-            None if regions is None else regions[i][seen[i].cpu()],
+            None if regions is None or seen is None else regions[i][seen[i].cpu()],
             att.logits[i].double().cpu(),
             int(att.target[i]),
             whole[i],
@@ -192,7 +202,7 @@ def _not_finite(entry: Explained, spec: MethodSpec) -> str:
     return NOT_FINITE.format(method=spec.label, nothing=nothing)
 
 
-def rows_of(subject: Subject, batch: AnyBatch, **options) -> list[ModelRow | str]:
+def rows_of(subject: Subject, batch: AnyBatch, **options: Any) -> list[ModelRow | str]:
     """Return what the model takes of each sample, without padding, on the CPU; or why nothing.
 
     options: of the processor's `of`. Images are the exception: they stay where they are.

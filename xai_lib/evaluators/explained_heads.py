@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from xai_lib.evaluators.base import Subject
-from xai_lib.evaluators.explained import all_or_each
+from xai_lib.evaluators.explained import Classes, all_or_each
 from xai_lib.evaluators.packing import ModelRow, padded, size_of
 from xai_lib.evaluators.specs import MethodSpec
 from xai_lib.heads import HeadScores, head_scores
@@ -19,7 +19,7 @@ def explained_heads(
     rows: Sequence[ModelRow | str],
     methods: Sequence[MethodSpec],
     level: str,
-    target: Sequence[int] | None,
+    target: Classes | None,
     seeds: Sequence[int],
 ) -> list[dict[str, HeadScores] | str]:
     """Return the scores of every sample by method, or why it has none; a reason in `rows` stays.
@@ -31,8 +31,10 @@ def explained_heads(
     for spec in methods:
         together.setdefault(tuple(sorted(spec.options.items())), []).append(spec)
 
+    good = {i: row for i, row in enumerate(rows) if not isinstance(row, str)}
+
     def entries(places: list[int]) -> list[dict[str, HeadScores] | str]:
-        inputs = padded(subject, [rows[i] for i in places])
+        inputs = padded(subject, [good[i] for i in places])
         chosen = None if target is None else [int(target[i]) for i in places]
         scores: dict[str, HeadScores] = {}
         for options, specs in together.items():
@@ -45,6 +47,7 @@ def explained_heads(
                 seed=[seeds[i] for i in places],
                 **dict(options),
             )
+            assert isinstance(each, dict), "several scores were asked for"
             scores |= {spec.label: each[spec.name] for spec in specs}
         labels = [spec.label for spec in methods]
         return [
@@ -52,15 +55,15 @@ def explained_heads(
             for place in range(len(places))
         ]
 
-    found: list[dict[str, HeadScores] | str] = list(rows)
+    found: dict[int, dict[str, HeadScores] | str] = {
+        i: row for i, row in enumerate(rows) if isinstance(row, str)
+    }
     sizes: dict[tuple[int, ...], list[int]] = {}
-    for i, row in enumerate(rows):
-        if not isinstance(row, str):
-            sizes.setdefault(size_of(row), []).append(i)
+    for i, row in good.items():
+        sizes.setdefault(size_of(row), []).append(i)
     for places in sizes.values():
-        for place, entry in zip(places, all_or_each(places, entries), strict=True):
-            found[place] = entry
-    return found
+        found |= zip(places, all_or_each(places, entries), strict=True)
+    return [found[i] for i in range(len(rows))]
 
 
 def _alone(scores: HeadScores, place: int) -> HeadScores:

@@ -15,7 +15,7 @@ OPTIONS = {"quantity": QUANTITIES, "compat": ("reference",)}
 def parse_head_scores(methods: str | Iterable[str]) -> list[MethodSpec]:
     """Return the specs of head scores; "all" stands for every one of `heads.scores.METHODS`."""
     listed = methods.split(",") if isinstance(methods, str) else list(methods)
-    texts = [text.strip() for text in listed if text.strip()]
+    texts: list[str] = [text.strip() for text in listed if text.strip()]
     if texts == ["all"]:
         texts = list(METHODS)
     if not texts:

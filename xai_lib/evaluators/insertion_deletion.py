@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -100,7 +101,9 @@ class InsertionDeletion(Removal):
             made.append(([(order,)], edits, chosen))
         return made
 
-    def numbers(self, logits: Float[Tensor, "points classes"], facts, scale: Scale) -> Row | None:
+    def numbers(
+        self, logits: Float[Tensor, "points classes"], facts: Any, scale: Scale
+    ) -> Row | None:
         curve = scale.probabilities(logits)[:, facts]
         if not curve.isfinite().all():
             return None

@@ -66,6 +66,7 @@ class Localisation(Evaluator):
 
     def rows(self, subject: Subject, batch: Batch, methods: Sequence[MethodSpec]) -> Iterator[Row]:
         target = classes_to_explain(batch, self.explain, "Localisation", truth="masks")
+        assert batch.masks is not None, "asked for above"
         empty = ~(batch.masks == FOREGROUND).flatten(1).any(1)
         for spec in methods:
             found = explained(subject, batch, spec, target, maps=self.maps)
@@ -81,7 +82,7 @@ class Localisation(Evaluator):
                 # NaN is the mass of a map without positive relevance.
                 line = [n if n == n else None for n in places.get(i, [torch.nan] * len(COLUMNS))]
                 numbers = dict(zip(COLUMNS, line, strict=True))
-                row = {"index": index, "key": key, "method": spec.label}
+                row: Row = {"index": index, "key": key, "method": spec.label}
                 yield row | numbers | {"error": errors[i]}
 
 

@@ -13,8 +13,9 @@ from xai_lib.api import explain
 from xai_lib.attribution import Attribution
 from xai_lib.evaluators.base import Subject
 from xai_lib.evaluators.batches import Batch
-from xai_lib.evaluators.explained import all_or_each
+from xai_lib.evaluators.explained import Classes, all_or_each
 from xai_lib.evaluators.specs import MethodSpec
+from xai_lib.streams.patches import TokenLayout
 
 MAPS = ("native", "patches")
 NOT_FINITE = "The relevance of {method!r} holds NaN or Inf for this sample, so no map can be scored"
@@ -48,7 +49,7 @@ def explained(
     subject: Subject,
     batch: Batch,
     spec: MethodSpec,
-    target: Sequence[int] | Tensor | None = None,
+    target: Classes | None = None,
     *,
     maps: str = "native",
     keep: bool = True,
@@ -91,6 +92,7 @@ def enlarged(
 def _over_image(found: Attribution, size: tuple[int, int]) -> Float[Tensor, "b h w"]:
     """Return an explanation's patches over the pixels of their own; 0 where no patch lies."""
     patches, layout = found.patches, found.layout
+    assert isinstance(layout, TokenLayout), "of pixels"
     if layout.grid is None or layout.cells.whole:
         return enlarged(patches, size)
     return layout.cells.enlarged(patches.double(), size)
@@ -127,19 +129,21 @@ def ranks(values: Float[Tensor, "b h w"], least_first: bool = False) -> Int[Tens
     return found.scatter_(1, order, places.expand_as(order)).view_as(values)
 
 
-def ranked(found: Maps, *least_first: bool) -> list[list[Tensor] | str]:
+def ranked(found: Maps, *least_first: bool) -> list[list[Int[Tensor, "h w"]] | str]:
     """Return the `ranks` (h, w) of each sample's map in several orders, or why it has none."""
     orders = [ranks(found.values[found.scored], least_first=flag) for flag in least_first]
-    places = {i: [order[k] for order in orders] for k, i in enumerate(found.scored)}
-    return [places.get(i, error) for i, error in enumerate(found.errors)]
+    each = iter(zip(*orders, strict=True))
+    return [list(next(each)) if error is None else error for error in found.errors]
 
 
 def _explain(subject: Subject, batch: Batch, spec: MethodSpec, target, maps: str) -> Maps:
     pixels = subject.normalize(batch.images)
     found = explain(subject.model, pixels, spec.name, target=target, **spec.options)
-    size = tuple(batch.images.shape[-2:])
-    native = maps == "native" and found.pixels is not None
-    values = found.pixels.double() if native else _over_image(found, size)
+    height, width = batch.images.shape[-2:]
+    if maps == "native" and found.pixels is not None:
+        values = found.pixels.double()
+    else:
+        values = _over_image(found, (height, width))
     finite = values.isfinite().flatten(1).all(1) & found.patches.isfinite().flatten(1).all(1)
     errors = (None if ok else NOT_FINITE.format(method=spec.label) for ok in finite.tolist())
     predicted = found.logits.argmax(-1)

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from xai_lib.errors import OptionError, TargetError
+from xai_lib.evaluators.base import Row
 from xai_lib.evaluators.batches import AnyBatch
 from xai_lib.streams.scales import SOFTMAX, Scale
 
@@ -19,8 +20,8 @@ MEANS = ("auc_cvpr21", "auc_tmlr23", "mean_log_odds", "mean_probability_change")
 
 def credits_of(batch: AnyBatch) -> list[Mapping[int, float]]:
     """Return `batch.credits()`, or raise an OptionError where a sample has none."""
-    known = batch.credits()
-    if any(one is None for one in known):
+    known = [one for one in batch.credits() if one is not None]
+    if len(known) < len(batch):
         raise OptionError(
             "The evaluator needs labels or scores of answers. `xai datasets` shows which sets have."
         )
@@ -39,7 +40,7 @@ def accuracies(
     return (right * torch.tensor(worth, dtype=torch.float64)).amax(-1)
 
 
-def area(curve: Sequence[float], steps: Sequence[float]) -> float:
+def area(curve: Sequence[float] | Float[np.ndarray, " n"], steps: Sequence[float]) -> float:
     """Return the area under a curve over the steps by trapezoid."""
     y = np.asarray(curve, np.float64)
     return float(np.sum(np.diff(steps) * (y[1:] + y[:-1])) / 2)
@@ -59,8 +60,8 @@ def curves(
     probability = scale.probabilities(logits)[:, chosen]
     if not probability.isfinite().all():
         return None
-    both = accuracies(logits, credit, scale).tolist(), probability.tolist()
-    return *both, *(area(curve, steps) for curve in both)
+    hits, chances = accuracies(logits, credit, scale).tolist(), probability.tolist()
+    return hits, chances, area(hits, steps), area(chances, steps)
 
 
 def check_label(label: int, classes: int) -> None:
@@ -82,7 +83,7 @@ def label_scores(
     label: int,
     steps: Sequence[float],
     scale: Scale = SOFTMAX,
-) -> dict[str, list[float] | float]:
+) -> Row:
     """Return `CURVES` and `MEANS` of an image, the clean one first, then one a step.
 
     Over the steps, and for the first two over the clean image too: hits, whether the label is
@@ -105,5 +106,5 @@ def label_scores(
         float(probability_change.mean()),
     )
     curves = (hits, log_odds, logit_change, probability_change)
-    named = dict(zip(CURVES, (curve.tolist() for curve in curves), strict=True))
-    return named | dict(zip(MEANS, means, strict=True))
+    found: Row = dict(zip(CURVES, (curve.tolist() for curve in curves), strict=True))
+    return found | dict(zip(MEANS, means, strict=True))

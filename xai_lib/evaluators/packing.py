@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from xai_lib.errors import InputError, XAIError
@@ -20,7 +20,7 @@ from xai_lib.streams.outputs import logits_of
 from xai_lib.tracing import Chains, HeadMask, Trace
 
 # What a model takes of one sample: (tokens,), (regions,), (regions, numbers), or (3, H, W).
-ModelRow = dict[str, Tensor]
+ModelRow = dict[str, Shaped[Tensor, "..."]]
 PIXELS, REGION_MASK = "pixel_values", "visual_attention_mask"
 
 
@@ -57,7 +57,7 @@ class PixelEdits:
     """
 
     image: Float[Tensor, "3 h w"]
-    ranks: Int[Tensor, "h w"]
+    ranks: Int[Tensor, "#h #w"]
     counts: Int[Tensor, " n"]
     fill: Float[Tensor, "3 #h #w"]
     keys: Sequence[Hashable]
@@ -88,7 +88,7 @@ def size_of(row: ModelRow) -> tuple[int, ...]:
     return tuple(len(row[name]) if name in row else 0 for name in ("input_ids", REGION_MASK))
 
 
-def padded(subject: Subject, rows: Sequence[ModelRow]) -> Tensor | ModelRow:
+def padded(subject: Subject, rows: Sequence[ModelRow]) -> Float[Tensor, "n 3 h w"] | ModelRow:
     """Return rows as one batch on the model's device: what `xai.explain` and the model take.
 
     Texts are padded at the right with the tokenizer's id and mask 0, regions with zeros and mask 0.
@@ -190,36 +190,37 @@ class _Packing:
 
     def _run(self, batch: list[_Copy]) -> None:
         self.passed += [copy.number for copy in batch]
-        first = batch[0].edits
-        if isinstance(first, PixelEdits):
-            self.logits.append(self._call(self._written(batch)))
+        # Copies that share a pass are of one size, and so of one kind.
+        images = [(copy.edits, copy.place) for copy in batch if isinstance(copy.edits, PixelEdits)]
+        if images:
+            self.logits.append(self._call(self._written(images)))
             return
-        rows = [copy.edits.rows[copy.place] for copy in batch]
+        texts = [(copy.edits, copy.place) for copy in batch if isinstance(copy.edits, RowEdits)]
+        rows = [edits.rows[place] for edits, place in texts]
+        kept = [edits.kept[place] for edits, place in texts if edits.kept is not None]
         if any(REGION_MASK in row and not len(row[REGION_MASK]) for row in rows):
             self.logits.append(self._without_regions(rows))
-        elif first.kept is None:
+        elif not kept:
             self.logits.append(self._call(padded(self.subject, rows)))
         else:
-            kept = torch.stack([copy.edits.kept[copy.place] for copy in batch])
-            masks = kept.to(self.subject.device, self.subject.dtype).split(
-                [heads for _, heads in first.sites], 1
-            )
-            by_call = {site.call: m for (site, _), m in zip(first.sites, masks, strict=True)}
+            sites = texts[0][0].sites
+            masks = torch.stack(kept).to(self.subject.device, self.subject.dtype)
+            parts = masks.split([heads for _, heads in sites], 1)
+            by_call = {site.call: part for (site, _), part in zip(sites, parts, strict=True)}
             with prune_heads(self.subject.model, HeadMask(by_call)):
                 self.logits.append(self._call(padded(self.subject, rows)))
 
-    def _written(self, batch: list[_Copy]) -> Float[Tensor, "n 3 h w"]:
+    def _written(self, copies: list[tuple[PixelEdits, int]]) -> Float[Tensor, "n 3 h w"]:
         """Return edited images, neighbouring copies of one image written at once."""
-        image = batch[0].edits.image
+        image = copies[0][0].image
         if self.buffer is None or self.buffer.shape[1:] != image.shape:
             self.buffer = image.new_empty(self.size, *image.shape)
         done = 0
-        numbered = enumerate(batch)
-        for _, group in groupby(numbered, lambda one: (one[1].edits, one[1].place - one[0])):
-            copies = [copy for _, copy in group]
-            out = self.buffer[done : done + len(copies)]
-            copies[0].edits.write(copies[0].place, out)
-            done += len(copies)
+        numbered = [(edits, place, n) for n, (edits, place) in enumerate(copies)]
+        for (edits, _), group in groupby(numbered, lambda one: (one[0], one[1] - one[2])):
+            places = [place for _, place, _ in group]
+            edits.write(places[0], self.buffer[done : done + len(places)])
+            done += len(places)
         return self.buffer[:done]
 
     def _without_regions(self, rows: Sequence[ModelRow]) -> Tensor:
@@ -243,7 +244,7 @@ class _Packing:
         with prune_heads(self.subject.model, dict.fromkeys(self.crossing, "all")):
             return self._call(inputs)
 
-    def _cross_attentions(self, inputs: ModelRow) -> list[int]:
+    def _cross_attentions(self, inputs: Tensor | ModelRow) -> list[int]:
         found: list[int] = []
 
         def note(site) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -77,13 +77,14 @@ class Perturbation(Removal):
         self, subject: Subject, batch: Batch, methods: Sequence[MethodSpec]
     ) -> Iterator[tuple[str, list[_Found]]]:
         clean, labels = subject.normalize(batch.images), batch.labels
+        assert labels is not None, "`check` asked for them"
         fill = torch.zeros_like(clean[0, :, :1, :1])
         if self.fill == "black":
             fill = subject.normalize(torch.zeros_like(batch.images[:1, :, :1, :1]))[0]
         counts = torch.tensor((0, *pixel_counts(clean.shape[-2:], self.steps)), device=clean.device)
         for spec in methods:
             found = explained(subject, batch, spec, maps=self.maps)
-            maps = [[(EXPLAINED, one)] for one in ranked(found, False, True)]
+            maps: list[_Maps] = [[(EXPLAINED, one)] for one in ranked(found, False, True)]
             # Where the label is what the model predicts, one map serves both; where there is not
             # even a prediction, neither does another target help.
             other = (found.predicted >= 0) & (found.predicted != labels.to(found.predicted.device))
@@ -104,6 +105,7 @@ class Perturbation(Removal):
     def copies(
         self, subject: Subject, batch: Batch, place: int, found: _Found
     ) -> list[tuple[list[Setting], PixelEdits | str, object]]:
+        assert batch.labels is not None, "`check` asked for them"
         label, steps, made = int(batch.labels[place]), range(1, len(found.counts)), []
         for classes, ranks in found.maps:
             if isinstance(ranks, str):
@@ -115,20 +117,26 @@ class Perturbation(Removal):
                 made.append(([(one, order) for one in classes], edits, label))
         return made
 
-    def numbers(self, logits: Float[Tensor, "steps classes"], facts, scale: Scale) -> Row | None:
+    def numbers(
+        self, logits: Float[Tensor, "steps classes"], facts: Any, scale: Scale
+    ) -> Row | None:
         check_label(facts, logits.shape[1])
         row = label_scores(logits, facts, self.steps, scale)
         return row if np.isfinite([row[name] for name in MEANS]).all() else None
 
 
+# Maps of an image: the classes that each is of, and its ranks by order or why none.
+_Maps = list[tuple[tuple[str, ...], list[Tensor] | str]]
+
+
 class _Found(NamedTuple):
-    """An image and its maps: the classes that each is of, and its ranks by order or why none."""
+    """An image, its maps, and what replaces its pixels."""
 
     label: str
     image: Tensor
     counts: Tensor
     fill: Tensor
-    maps: list[tuple[tuple[str, ...], list[Tensor] | str]]
+    maps: _Maps
 
 
 def pixel_counts(size: Sequence[int], steps: Sequence[float]) -> tuple[int, ...]:

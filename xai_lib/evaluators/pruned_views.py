@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
+
+from torch import nn
 
 from xai_lib.api import explain
 from xai_lib.attribution import Attribution
+from xai_lib.datasets.base import QuestionSample
 from xai_lib.errors import InputError, OptionError
-from xai_lib.heads import head_scores, prune_heads
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from xai_lib.datasets.base import QuestionSample
+from xai_lib.heads import HeadScores, head_scores, prune_heads
+from xai_lib.streams.targets import Target
 
 
 @dataclass(frozen=True)
@@ -40,13 +39,13 @@ class PrunedViews:
 
 def pruned_views(
     model: nn.Module,
-    processor,
+    processor: Any,
     sample: QuestionSample,
     fractions: Sequence[float] = (0, 0.4, 0.6, 0.9),
     *,
     method: str = "grad_x_attention",
     order: str = "negative",
-    target=None,
+    target: Target = None,
     counts: str = "floor_pruned",
     pruned_pass: bool = False,
 ) -> PrunedViews:
@@ -69,6 +68,7 @@ def pruned_views(
     names = getattr(processor, "class_names", ()) or ()
     target = names.index(target) if isinstance(target, str) and target in names else target
     scores = head_scores(model, inputs, method, target)
+    assert isinstance(scores, HeadScores), "one score was asked for"
     chosen = int(scores.target.flatten()[0])
     views = []
     for fraction in fractions:

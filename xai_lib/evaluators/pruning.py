@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -131,14 +132,19 @@ class Pruning(Removal):
         if self.ranking == "dataset" and subject.prepared is None:
             raise OptionError("ranking='dataset' ranks by samples that a run reads before others.")
         rows = rows_of(subject, batch)
-        scores = [row if isinstance(row, str) else subject.prepared for row in rows]
         if self.ranking == "sample":
             seeds = [self.seed * 1_000_003 + index for index in batch.index]
             scores = self._scores(subject, batch, rows, methods, seeds)
-        pairs = list(zip(rows, scores, strict=True))
+        else:
+            scores = [row if isinstance(row, str) else subject.prepared for row in rows]
         for spec in methods:
-            label = spec.label
-            yield label, [s if isinstance(s, str) else (row, s[label]) for row, s in pairs]
+            entries: list[tuple[ModelRow, HeadScores] | str] = []
+            for row, each in zip(rows, scores, strict=True):
+                if isinstance(row, str):
+                    entries.append(row)
+                else:
+                    entries.append(each if isinstance(each, str) else (row, each[spec.label]))
+            yield spec.label, entries
 
     def copies(
         self,
@@ -161,7 +167,9 @@ class Pruning(Removal):
             made.append(([(order,)], edits, (batch, place, number)))
         return made
 
-    def numbers(self, logits: Float[Tensor, "steps classes"], facts, scale: Scale) -> Row | None:
+    def numbers(
+        self, logits: Float[Tensor, "steps classes"], facts: Any, scale: Scale
+    ) -> Row | None:
         batch, place, kept = facts
         *_, whole = logits
         predicted = int(whole.argmax())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
@@ -79,12 +80,16 @@ class QuestionPerturbation(Removal):
         made = []
         for stream, order in self.settings:
             steps = given[stream] or family.steps(stream)
-            kept = kept_parts(found, stream, steps, order, family.kept_at_end)
+            assert found.regions is not None, "a question is asked about regions"
+            scores = found.regions if stream == "image" else found.scores
+            kept = kept_parts(scores, stream, steps, order, family.kept_at_end)
             facts = steps, credit, found.explained, [len(places) for places in kept]
             made.append(([(stream, order)], closed_up(found.row, kept, place, stream), facts))
         return made
 
-    def numbers(self, logits: Float[Tensor, "steps classes"], facts, scale: Scale) -> Row | None:
+    def numbers(
+        self, logits: Float[Tensor, "steps classes"], facts: Any, scale: Scale
+    ) -> Row | None:
         steps, credit, explained, kept = facts
         found = curves(logits, credit, explained, steps, scale)
         if found is None:
@@ -94,10 +99,10 @@ class QuestionPerturbation(Removal):
 
 
 def kept_parts(
-    found: Explained, stream: str, steps: Sequence[float], order: str, at_end: int
+    scores: Float[Tensor, " units"], stream: str, steps: Sequence[float], order: str, at_end: int
 ) -> list[list[int]]:
     """Return the places of the regions or tokens that stay at each step."""
     least_first = order == "negative"
     if stream == "image":
-        return kept_regions(found.regions, steps, least_first)
-    return kept_tokens(found.scores, steps, least_first, at_end)
+        return kept_regions(scores, steps, least_first)
+    return kept_tokens(scores, steps, least_first, at_end)

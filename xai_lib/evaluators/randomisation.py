@@ -12,6 +12,7 @@ from threading import RLock
 from weakref import WeakKeyDictionary
 
 import torch
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from xai_lib.errors import UnsupportedModelError
@@ -23,7 +24,7 @@ _COPIES: WeakKeyDictionary[nn.Module, tuple[int, Cascade]] = WeakKeyDictionary()
 _LOCK = RLock()
 
 # What a forward pass takes: pixels (b, c, h, w), or input_ids and their like by keyword.
-Inputs = Tensor | Mapping[str, Tensor]
+Inputs = Float[Tensor, "b c h w"] | Mapping[str, Shaped[Tensor, "..."]]
 
 
 class Cascade:
@@ -128,7 +129,9 @@ def stages_of(model: nn.Module, inputs: Inputs) -> dict[str, dict[str, nn.Parame
     return {stage: parameters for stage, parameters in stages.items() if parameters}
 
 
-def random_like(parameter: Tensor, name: str, seed: int = 0) -> Tensor:
+def random_like(
+    parameter: Float[Tensor, "*shape"], name: str, seed: int = 0
+) -> Float[Tensor, "*shape"]:
     """Return normal numbers with the parameter's own mean and standard deviation.
 
     A constant parameter (biases at 0, one number) has no spread and stays. Drawn on the CPU, so

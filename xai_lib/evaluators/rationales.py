@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,11 +17,11 @@ from xai_lib.evaluators.batches import TextBatch
 from xai_lib.evaluators.eraser.metrics import AOPC_THRESHOLDS, drop, f1_score
 from xai_lib.evaluators.explained import EXPLAIN, Explained, check_max_length
 from xai_lib.evaluators.packing import RowEdits
-from xai_lib.evaluators.plausibility import agreement, ranked_words
+from xai_lib.evaluators.plausibility import RankedWords, agreement, ranked_words
 from xai_lib.evaluators.registry import evaluator
 from xai_lib.evaluators.removal import Removal, Setting, blanked, closed_up, mask_id, rising
 from xai_lib.evaluators.truth import classes_to_explain
-from xai_lib.statistics.metric import Metric
+from xai_lib.statistics.metric import Metric, Values
 from xai_lib.streams.scales import Scale
 from xai_lib.streams.words import REDUCTIONS, spaced_words_of
 
@@ -28,7 +29,7 @@ KS = tuple(range(5, 85, 5))
 NOTHING_LEFT = "Without its first words this sample has no token left for the model to read"
 
 
-def _f1(parts: np.ndarray) -> np.ndarray:
+def _f1(parts: np.ndarray) -> Values:
     return f1_score(parts[..., 0], parts[..., 1])
 
 
@@ -102,12 +103,13 @@ class Rationales(Removal):
     def copies(
         self, subject: Subject, batch: TextBatch, place: int, found: Explained
     ) -> list[tuple[Sequence[Setting], RowEdits | str, object]]:
+        assert batch.rationales is not None, "`check` asked for them"
         reference = self.compat is not None
         text, spans = batch.texts[place][0], batch.rationales[place]
         words = ranked_words(found, text, spans, self.ks, reference=reference)
-        edits = words
-        if not isinstance(words, str):
-            edits = self._edits(subject, found, text, words, place)
+        if isinstance(words, str):
+            return [(self.settings, words, None)]
+        edits = self._edits(subject, found, text, words, place)
         return [(self.settings, edits, (found, words))]
 
     def _edits(
@@ -125,7 +127,9 @@ class Rationales(Removal):
         # A tokenizer that adds no special tokens may leave an empty input.
         return closed_up(found.row, kept, place) if all(kept) else NOTHING_LEFT
 
-    def numbers(self, logits: Float[Tensor, "steps classes"], facts, scale: Scale) -> Row | None:
+    def numbers(
+        self, logits: Float[Tensor, "steps classes"], facts: Any, scale: Scale
+    ) -> Row | None:
         found, words = facts
         changed = scale.probabilities(logits).numpy()
         if not np.isfinite(changed).all():

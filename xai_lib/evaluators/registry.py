@@ -7,7 +7,7 @@ import typing
 from collections.abc import Callable, Iterable
 from dataclasses import fields
 from importlib import import_module
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from xai_lib.errors import OptionError, unknown_name
 from xai_lib.evaluators.base import Evaluator
@@ -55,9 +55,9 @@ def evaluator_class(name: str) -> type[Evaluator]:
     return known[name]
 
 
-def create(name: str, **options) -> Evaluator:
+def create(name: str, **options: Any) -> Evaluator:
     """Return the evaluator `name` with `options`, each checked against its annotated type."""
-    kind = evaluator_class(name)
+    kind: Any = evaluator_class(name)
     known = {f.name: f.default for f in fields(kind)}
     check_options(name, options, known, typing.get_type_hints(kind))
     return kind(**options)

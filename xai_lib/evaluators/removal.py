@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from itertools import product
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from xai_lib.errors import OptionError
 from xai_lib.evaluators.base import Evaluator, Row, Subject
-from xai_lib.evaluators.batches import AnyBatch
+from xai_lib.evaluators.batches import AnyBatch, QuestionBatch, TextBatch
 from xai_lib.evaluators.explained import explained_rows, targets_of
 from xai_lib.evaluators.measures import credits_of
 from xai_lib.evaluators.packing import Edits, ModelRow, RowEdits, packed, stream_of
@@ -43,6 +43,8 @@ class Removal(Evaluator):
 
     columns: ClassVar[tuple[str, ...]] = ()
     settings: ClassVar[tuple[Setting, ...]] = ((),)
+    # Of evaluators of texts and questions: whose class is explained.
+    explain: str
     not_finite: ClassVar[str] = (
         "The model's logits hold NaN or Inf for a changed text of this sample"
     )
@@ -70,6 +72,7 @@ class Removal(Evaluator):
         Of texts and questions their explanations, by the options `explain`, `max_length`, `reduce`.
         """
         target = targets_of(subject, batch, self.explain)
+        assert isinstance(batch, TextBatch | QuestionBatch), "images have maps"
         names = [name for name in ("max_length", "reduce") if hasattr(self, name)]
         options = {name: getattr(self, name) for name in names}
         for spec in methods:
@@ -77,7 +80,7 @@ class Removal(Evaluator):
 
     @abstractmethod
     def copies(
-        self, subject: Subject, batch: AnyBatch, place: int, found
+        self, subject: Subject, batch: AnyBatch, place: int, found: Any
     ) -> list[tuple[Sequence[Setting], Edits | str, object]]:
         """Return one sample's copies, the settings whose rows they make and facts for `numbers`.
 
@@ -85,7 +88,9 @@ class Removal(Evaluator):
         """
 
     @abstractmethod
-    def numbers(self, logits: Float[Tensor, "steps classes"], facts, scale: Scale) -> Row | None:
+    def numbers(
+        self, logits: Float[Tensor, "steps classes"], facts: Any, scale: Scale
+    ) -> Row | None:
         """Return the columns of one row, None where the logits are not finite.
 
         Raises TargetError where what is measured has no meaning on the model's scale.
@@ -127,9 +132,10 @@ class Removal(Evaluator):
             group = dict(zip(self.groups, (spec.label, *setting), strict=True))
             for i, (index, key) in enumerate(zip(batch.index, batch.key, strict=True)):
                 known = rows[spec.label, setting, i]
-                found = known
                 if isinstance(known, int):
                     found = self.numbers(logits[known], facts[known], scale) or self.not_finite
+                else:
+                    found = known
                 row: Row = {"index": index, "key": key} | group
                 if isinstance(found, str):
                     yield row | dict.fromkeys(self.columns) | {"error": found}

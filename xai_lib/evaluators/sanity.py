@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from xai_lib.evaluators.base import Evaluator, Row, Subject
@@ -95,7 +96,9 @@ class Sanity(Evaluator):
                 yield row | numbers | {"error": error}
 
 
-def likeness(before: Tensor, after: Tensor) -> list[tuple[float | None, ...]]:
+def likeness(
+    before: Float[Tensor, "b h w"], after: Float[Tensor, "b h w"]
+) -> list[tuple[float | None, ...]]:
     """Return the values of `CURVES` for each pair of maps (b, H, W), None where undefined."""
     measured = (
         spearman(before, after),

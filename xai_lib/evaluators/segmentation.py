@@ -19,19 +19,19 @@ from xai_lib.evaluators.maps import MAPS, explained, min_max
 from xai_lib.evaluators.registry import evaluator
 from xai_lib.evaluators.specs import MethodSpec
 from xai_lib.evaluators.truth import classes_to_explain
-from xai_lib.statistics.metric import Metric
+from xai_lib.statistics.metric import Metric, Values
 
 EXPLAIN = ("predicted", "label")
 COUNTS = ("correct", "labelled", "inter_bg", "union_bg", "inter_fg", "union_fg")
 COLUMNS = (*COUNTS, "ap", "f1")
 
 
-def _ratio(parts: np.ndarray) -> np.ndarray:
+def _ratio(parts: np.ndarray) -> Values:
     with np.errstate(invalid="ignore"):
         return parts[..., 0] / parts[..., 1]
 
 
-def _mean_iou(parts: np.ndarray) -> np.ndarray:
+def _mean_iou(parts: np.ndarray) -> Values:
     return (_ratio(parts[..., :2]) + _ratio(parts[..., 2:])) / 2
 
 
@@ -93,6 +93,7 @@ class Segmentation(Evaluator):
     def _scored(
         self, batch: Batch, spec: MethodSpec, values: Tensor, errors: list[str | None]
     ) -> Iterator[Row]:
+        assert batch.masks is not None, "`rows` asked for them"
         masks = batch.masks.to(values.device)
         for i, count in enumerate((masks != IGNORED).flatten(1).sum(1).tolist()):
             if errors[i] is None and count == 0:

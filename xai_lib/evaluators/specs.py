@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from xai_lib.api import COMPAT, FIRST_TOKEN
 from xai_lib.errors import OptionError, unknown_name
@@ -17,7 +18,7 @@ class MethodSpec:
 
     label: str
     name: str
-    options: dict[str, object] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, text: str) -> MethodSpec:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -90,7 +90,7 @@ class TextPerturbation(Removal):
     )
 
     def __post_init__(self):
-        self.check_choices(schedule=SCHEDULES, compat=(None, "reference"), explain=EXPLAIN)
+        self.check_choices(schedule=tuple(SCHEDULES), compat=(None, "reference"), explain=EXPLAIN)
         check_max_length(self.max_length)
         steps = SCHEDULES[self.schedule].steps if self.steps is None else self.steps
         # The published last step is 1 and a rounding error.
@@ -100,10 +100,12 @@ class TextPerturbation(Removal):
         self, subject: Subject, batch: TextBatch, place: int, found: Explained
     ) -> list[tuple[list[Setting], RowEdits, object]]:
         row, scores, counted = self._units(subject, found)
+        assert batch.labels is not None, "`check` asked for them"
         label, reference = int(batch.labels[place]), self.compat is not None
         made = []
         for order in ORDERS:
             least = order == "negative"
+            assert self.steps is not None, "set with the options"
             lost = perturbed(scores, self.steps, least, counted=counted, reference=reference)
             edits = blanked(row, lost, pad_id(subject), place, hidden=True)
             made.append(([(order,)], edits, (label, lost.sum(1).tolist())))
@@ -122,8 +124,11 @@ class TextPerturbation(Removal):
         row = {"attention_mask": torch.ones_like(row["input_ids"])} | row
         return row, scores.clamp(min=0) if self.clamp else scores, counted
 
-    def numbers(self, logits: Float[Tensor, "steps classes"], facts, scale: Scale) -> Row | None:
+    def numbers(
+        self, logits: Float[Tensor, "steps classes"], facts: Any, scale: Scale
+    ) -> Row | None:
         label, removed = facts
+        assert self.steps is not None, "set with the options"
         found = curves(logits, {label: 1.0}, label, self.steps, scale)
         if found is None:
             return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -87,6 +88,7 @@ class WordDeletion(Removal):
     def copies(
         self, subject: Subject, batch: TextBatch, place: int, found: Explained
     ) -> list[tuple[Sequence[Setting], RowEdits | str, object]]:
+        assert batch.labels is not None, "`check` asked for them"
         label = int(batch.labels[place])
         reason = self._reason(found, label)
         if reason is not None:
@@ -105,7 +107,7 @@ class WordDeletion(Removal):
             return WRONG if right else OTHER
         return None
 
-    def numbers(self, logits: Float[Tensor, "k classes"], facts, scale: Scale) -> Row | None:
+    def numbers(self, logits: Float[Tensor, "k classes"], facts: Any, scale: Scale) -> Row | None:
         found = curves(logits, {facts: 1.0}, facts, range(self.deletions), scale)
         if found is None:
             return None

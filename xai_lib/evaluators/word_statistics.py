@@ -6,8 +6,9 @@ All of it is made of the records of `word_scores`, whatever run they come from.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -47,7 +48,9 @@ def word_means(
     return mean_scores(zip(good["words"], good["scores"], strict=True), min_count)
 
 
-def mean_scores(sentences, min_count: int = MIN_COUNT) -> dict[str, tuple[float, int]]:
+def mean_scores(
+    sentences: Iterable[tuple[Sequence[str], Sequence[float]]], min_count: int = MIN_COUNT
+) -> dict[str, tuple[float, int]]:
     """Return `word_means` of pairs (words, scores), one a sentence, already chosen by length."""
     found: dict[str, list[float]] = {}
     for words, scores in sentences:
@@ -64,7 +67,7 @@ def relative(scores: Sequence[float]) -> Float[np.ndarray, " n"]:
     return values / top if top > 0 else values
 
 
-def rank_table(records: DataFrame, top: int = 10, **chosen) -> DataFrame:
+def rank_table(records: DataFrame, top: int = 10, **chosen: Any) -> DataFrame:
     """Return the `top` words of every method, by mean score: rank and a column a method.
 
     chosen: `weights`, `min_count` and `min_length` as of `word_means`.
@@ -78,7 +81,7 @@ def rank_table(records: DataFrame, top: int = 10, **chosen) -> DataFrame:
     return table
 
 
-def pair_table(runs: Mapping[str, DataFrame], method: str, **chosen) -> DataFrame:
+def pair_table(runs: Mapping[str, DataFrame], method: str, **chosen: Any) -> DataFrame:
     """Return the mean of every word that all runs share, a row a word and a column a run.
 
     runs: records by the name to show, such as the data set's. The index, `word`, is in the order of
@@ -109,8 +112,8 @@ def correlation(
     records_a: DataFrame,
     records_b: DataFrame | None = None,
     *,
-    weights=("trained", "trained"),
-    **chosen,
+    weights: Sequence[str] = ("trained", "trained"),
+    **chosen: Any,
 ) -> DataFrame:
     """Return each method's Pearson r over the words that two runs share: method, r, low, high, n.
 

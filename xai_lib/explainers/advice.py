@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 from xai_lib.errors import MethodNotApplicableError, UnsupportedModelError, XAIError
 
@@ -21,7 +21,9 @@ ENOUGH = 2
 Refusal = MethodNotApplicableError | UnsupportedModelError
 
 
-def advised(refusal: Refusal, refused: str, known, works: Callable[[str], object]) -> Refusal:
+def advised(
+    refusal: Refusal, refused: str, known: Container[str], works: Callable[[str], object]
+) -> Refusal:
     """Return the refusal of the method `refused` with what works instead.
 
     known: names of methods that there are. works: runs one, and raises an XAIError where it is

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from xai_lib.errors import OptionError, unknown_name
@@ -103,7 +104,7 @@ def integrated_gradients(
     call: Call,
     *,
     steps: int | str = 20,
-    baseline: float | Tensor = 0.0,
+    baseline: float | Shaped[Tensor, "..."] = 0.0,
     quadrature: str = "gauss_legendre",
     chunk: int = 8,
 ) -> Output:
@@ -295,7 +296,7 @@ def _weighted_gradients(call: Call, copies: Iterator[tuple[Tensor, Tensor]]) -> 
     return total
 
 
-def nodes(quadrature: str, steps: int) -> tuple[Tensor, Tensor]:
+def nodes(quadrature: str, steps: int) -> tuple[Float[Tensor, " points"], Float[Tensor, " points"]]:
     """Return the points in [0, 1] and weights of a quadrature rule."""
     if quadrature == "gauss_legendre":
         x, w = np.polynomial.legendre.leggauss(steps)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -191,7 +193,9 @@ def attnlrp(call: Call) -> Output:
     return to_input(call, run, relevance)
 
 
-def to_input(call: Call, run: Run, propagate) -> Output:
+def to_input(
+    call: Call, run: Run, propagate: Callable[[list[Tensor], Tensor], Sequence[Tensor]]
+) -> Output:
     """Collect relevance at the token embeddings, where tokens stay apart, and at the pixels."""
     if not call.at_pixels:
         return Output(call.each_target(run, lambda seed: propagate([run.taken], seed)[0].sum(-1)))

@@ -17,7 +17,7 @@ from xai_lib.passes.loan import HALF
 from xai_lib.tracing import Chain, Site
 
 # R of one chain: by the stream that relevance comes from, (batch, rows, tokens of that stream).
-Relevance = dict[str, Tensor]
+Relevance = dict[str, Float[Tensor, "_ _ _"]]
 
 
 class Mixer:
@@ -69,13 +69,15 @@ class Mixer:
         self.only: Tensor | None = None
         self._rows = self._joined = 0
 
-    def mix(self, sites: Sequence[Site], maps: Iterable[Tensor]) -> Mixer:
+    def mix(
+        self, sites: Sequence[Site], maps: Iterable[Float[Tensor, "batch queries keys"]]
+    ) -> Mixer:
         """Apply the maps C of `sites` one by one, and return this mixer."""
         for site, C in zip(sites, maps, strict=True):
             self.update(site, C)
         return self
 
-    def update(self, site: Site, C: Tensor) -> None:
+    def update(self, site: Site, C: Float[Tensor, "batch queries keys"]) -> None:
         """Apply the map C (batch, queries, keys) of one site."""
         if not self.chains:
             self.advance(C, site.residual is not None)
@@ -103,7 +105,9 @@ class Mixer:
         assert self.only is not None, "no map has been mixed"
         return self.only
 
-    def relevance(self, chain: Chain, like: Tensor, version: int | None = None) -> Relevance:
+    def relevance(
+        self, chain: Chain, like: Float[Tensor, "batch ..."], version: int | None = None
+    ) -> Relevance:
         """Return R of `chain` after all sites before `version` (default: after all of them)."""
         if chain not in self._history:
             self._history[chain] = [(0, self._start(chain, like))]
@@ -127,7 +131,7 @@ class Mixer:
         own = self._own(site.looking)
         return R | {name: step @ part for name, part in R.items() if self.carry or name in own}
 
-    def advance(self, C: Tensor, residual: bool = True) -> None:
+    def advance(self, C: Float[Tensor, "batch queries keys"], residual: bool = True) -> None:
         """Apply a map to the only sequence; residual: whether a connection passes its site."""
         batch, queries, keys = C.shape
         joins, R = self._arrange(queries, keys, residual), self.only
@@ -213,18 +217,20 @@ class Mixer:
         return Rqq.transpose(-1, -2) @ C @ Rkk
 
 
-def accumulation_dtype(x: Tensor) -> torch.dtype:
+def accumulation_dtype(x: Float[Tensor, "..."]) -> torch.dtype:
     """Return float32 for half precision, else x's own dtype."""
     return torch.float32 if x.dtype in HALF else x.dtype
 
 
-def head_mean(site: Site) -> Tensor:
+def head_mean(site: Site) -> Float[Tensor, "batch queries keys"]:
     """Return the attention of a site averaged over its heads, (batch, queries, keys)."""
     probs = site.probs.detach()
     return probs.to(accumulation_dtype(probs)).mean(1) if probs.dim() == 4 else probs
 
 
-def positive_head_mean(x: Tensor, clamp_after_mean: bool = False) -> Tensor:
+def positive_head_mean(
+    x: Float[Tensor, "batch *heads queries keys"], clamp_after_mean: bool = False
+) -> Float[Tensor, "batch queries keys"]:
     """Return E_h[x⁺] (batch, queries, keys), or (E_h[x])⁺ where the mean comes first."""
     x = x.to(accumulation_dtype(x))
     if x.dim() == 3:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from xai_lib.errors import MethodNotApplicableError, unknown_name
@@ -152,12 +153,18 @@ def _by_value_norm(call: Call, site: Site) -> Tensor:
     return weighted_by(head_mean(site), moved, residual.detach())
 
 
-def joined_heads(x: Tensor) -> Tensor:
+def joined_heads(
+    x: Float[Tensor, "batch heads tokens width"],
+) -> Float[Tensor, "batch tokens dim"]:
     """Return (batch, tokens, dim) of (batch, heads, tokens, width)."""
     return x.detach().transpose(1, 2).flatten(2)
 
 
-def weighted_by(A: Tensor, moved: Tensor, z: Tensor) -> Tensor:
+def weighted_by(
+    A: Float[Tensor, "batch queries keys"],
+    moved: Float[Tensor, "batch keys _"],
+    z: Float[Tensor, "batch keys _"],
+) -> Float[Tensor, "batch queries keys"]:
     """Return A diag(‖moved_j‖ / ‖z_j‖)."""
     size = z.norm(dim=-1)
     # DeBERTa makes the embeddings of padding zero: no token, no share.

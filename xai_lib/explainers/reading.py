@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from xai_lib.errors import MethodNotApplicableError, OptionError, unknown_name
 from xai_lib.explainers.mixing import Mixer
 from xai_lib.options import check_range
 from xai_lib.passes.call import Call, Run
+from xai_lib.rules.rulesets import RuleSet
 from xai_lib.tracing import Chain, Site
+
+# The maps C of sites, one by one, and the gradients at the outputs of sites.
+Maps = Iterable[Float[Tensor, "batch queries keys"]]
+AtOutputs = Sequence[Float[Tensor, "..."]]
 
 ABLATIONS = ("normalize", "self_in_cross", "aggregate", "carry")
 
@@ -55,7 +61,7 @@ class Reader:
 
     @classmethod
     def of_layer(
-        cls, call: Call, layer: int = -1, readout: int | None = None, rules=None
+        cls, call: Call, layer: int = -1, readout: int | None = None, rules: RuleSet | None = None
     ) -> Reader:
         """Run a pass for a method that looks at the maps of one layer, the last by default.
 
@@ -82,7 +88,7 @@ class Reader:
         skip: Callable[[Site], None] | None = None,
         layer: int = -1,
         readout: int | None = None,
-    ) -> tuple[Reader, Sequence[Tensor]]:
+    ) -> tuple[Reader, AtOutputs]:
         """Show every site to `see`, those before start_layer to `skip`, in a pass that keeps none.
 
         Return a reader, and the gradients by which it knows the rows that are read.
@@ -109,11 +115,13 @@ class Reader:
             visit(site)
         return reader, at_outputs
 
-    def split(self, found: Sequence[Tensor]) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+    def split(
+        self, found: Sequence[Float[Tensor, "..."]]
+    ) -> tuple[Sequence[Float[Tensor, "..."]], AtOutputs]:
         """Part what was found at `tensors` into that at the probabilities and at the outputs."""
         return found[: len(self.sites)], found[len(self.sites) :]
 
-    def content_of(self, site: Site) -> Tensor:
+    def content_of(self, site: Site) -> Bool[Tensor, "batch 1 queries_or_1 keys"]:
         """Return bool (batch, 1, queries or 1, keys): what counts at a site.
 
         Of one sequence, the keys that hold content; between streams, where no padding attends or is
@@ -138,14 +146,14 @@ class Reader:
             return torch.ones(self.call.inputs.batch, count, dtype=torch.bool, device=like.device)
         return present
 
-    def read(self, maps: Iterable[Tensor], at_outputs: Sequence[Tensor]) -> Tensor:
+    def read(self, maps: Maps, at_outputs: AtOutputs) -> Float[Tensor, "batch tokens"]:
         """Return relevance (batch, tokens) from the maps (batch, queries, keys) of the sites."""
         mixer = Mixer(chains=self.coupled, **self.options)
         for site in self.skipped:
             mixer.skip(site)
         return self.rows(mixer.mix(self.sites, maps), at_outputs)
 
-    def rows(self, mixer: Mixer, at_outputs: Sequence[Tensor]) -> Tensor:
+    def rows(self, mixer: Mixer, at_outputs: AtOutputs) -> Float[Tensor, "batch tokens"]:
         """Return the rows of R that the prediction reads, (batch, tokens of all streams).
 
         at_outputs: the gradient at the output of each of `readers`. What several chains that the
@@ -165,7 +173,9 @@ class Reader:
             found.setdefault(name, some.new_zeros(len(some), where.stop - where.start))
         return torch.cat([found[name] for name, *_ in layout.parts], -1)
 
-    def last(self, maps: Iterable[Tensor], at_outputs: Sequence[Tensor], layer: int = -1) -> Tensor:
+    def last(
+        self, maps: Maps, at_outputs: AtOutputs, layer: int = -1
+    ) -> Float[Tensor, "batch tokens"]:
         """Return the last map that leads to each stream, in the rows the head reads.
 
         The last self-attention of each chain that the head reads gives that stream's own tokens,
@@ -197,7 +207,7 @@ class Reader:
                     result[:, where] += mean_of_rows(chosen[-1], rows)
         return result
 
-    def _heads(self, at_outputs: Sequence[Tensor]) -> list[tuple[Site, Tensor]]:
+    def _heads(self, at_outputs: AtOutputs) -> list[tuple[Site, Tensor]]:
         """Return the sites in whose rows the prediction is read, and the gradients there.
 
         That is the last site with a gradient of each chain that nothing attends to afterwards.
@@ -243,7 +253,7 @@ def check_start(start_layer: int, depth: int) -> int:
     return check_range("start_layer", start_layer, 0, depth - 1, "the first layer that counts.")
 
 
-def read_tokens(call: Call) -> Tensor:
+def read_tokens(call: Call) -> Bool[Tensor, "batch tokens"]:
     """Return bool (batch, tokens): the tokens whose last state the prediction reads."""
     run = call.forward(graph="readout", keep=False)
     call.require_token_sites(run)
@@ -251,14 +261,18 @@ def read_tokens(call: Call) -> Tensor:
     return readout_rows(grad, None)
 
 
-def mean_of_rows(matrix: Tensor, rows: Tensor) -> Tensor:
+def mean_of_rows(
+    matrix: Float[Tensor, "batch rows tokens"], rows: Bool[Tensor, "batch read"]
+) -> Float[Tensor, "batch tokens"]:
     """Return the mean of the chosen rows of (batch, rows, tokens): (batch, tokens)."""
     weights = rows.to(matrix.dtype)
     weights = weights / weights.sum(1, keepdim=True).clamp(min=1)
     return torch.einsum("br,brt->bt", weights, matrix[:, : rows.shape[1]])
 
 
-def readout_rows(grad: Tensor, readout: int | None) -> Tensor:
+def readout_rows(
+    grad: Float[Tensor, "batch *inner rows dim"], readout: int | None
+) -> Bool[Tensor, "batch rows"]:
     """Return which tokens the prediction reads: bool (batch, rows).
 
     grad: the gradient (or relevance) at the last site's output, (batch, ..., rows, dim): a row that

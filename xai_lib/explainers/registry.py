@@ -9,16 +9,20 @@ from __future__ import annotations
 import inspect
 import pkgutil
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from xai_lib import explainers
 from xai_lib.errors import OptionError, unknown_name
 from xai_lib.explainers.citations import citation
 from xai_lib.explainers.signs import Sign
 from xai_lib.options import check_options
+
+if TYPE_CHECKING:
+    import pandas
 
 # Tables begin with these modules, from simple to involved, and end with the control; a module that
 # is not named stands between them, by its name.
@@ -69,10 +73,10 @@ def explainer(
     family: str,
     cite: str,
     sign: Sign,
-    needs=(),
+    needs: Iterable[str] = (),
     class_specific: bool = True,
     streams: str = "one",
-):
+) -> Callable[[Callable], Callable]:
     """Register a function of a `Call` and keyword options as the explainer `name`.
 
     The other arguments are those of `Method`. Whether CITATION.cff has `cite` is looked up when a
@@ -132,7 +136,7 @@ def find(name: str, options: dict[str, object]) -> Method:
     return known[name]
 
 
-def methods():
+def methods() -> pandas.DataFrame:
     """Return the table of methods: name, family, class-specific, needs, options and citation."""
     import pandas as pd
 

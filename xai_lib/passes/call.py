@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
@@ -197,7 +198,7 @@ class Call:
         at_input: bool = False,
         on_site: Callable[[Site], None] | None = None,
         taped: bool = False,
-        **options,
+        **options: Any,
     ) -> Run:
         """Run the model once under a trace (options: `Trace`). The first run sets the targets.
 

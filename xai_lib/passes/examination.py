@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
@@ -30,6 +31,9 @@ from xai_lib.passes.verdicts import (
 )
 from xai_lib.streams.layouts import Layout, StreamsLayout
 from xai_lib.streams.patches import TokenLayout
+
+if TYPE_CHECKING:
+    import pandas
 
 # From what all methods need to what some do.
 ORDER = tuple(a.name for a in (PASS, REPEATS, GRADIENT, BEGINS, STAYS, PADDING))
@@ -57,7 +61,7 @@ class Examination:
         """Whether no assumption failed."""
         return all(not check.fails for check in self.checks.values())
 
-    def to_frame(self):
+    def to_frame(self) -> pandas.DataFrame:
         """Return the table: assumption, measured, bound, verdict, needed by."""
         import pandas as pd
 

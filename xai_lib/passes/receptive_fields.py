@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from xai_lib.streams.cells import Cells, Span, is_tiled, spans_of
@@ -32,7 +32,9 @@ class Convolution:
     steps: dict[str, tuple[int, int]]
 
 
-def exact_cells(conv: Convolution, pixels: Tensor, count: int) -> Cells | None:
+def exact_cells(
+    conv: Convolution, pixels: Shaped[Tensor, "batch channels height width"], count: int
+) -> Cells | None:
     """Return the cells of the one convolution that takes the pixels, if its windows are apart."""
     if count != 1 or conv.given is not pixels:
         return None
@@ -52,7 +54,9 @@ def exact_cells(conv: Convolution, pixels: Tensor, count: int) -> Cells | None:
     return Cells(found[0], found[1], size)
 
 
-def seen_cells(convolutions: list[Convolution], pixels: Tensor) -> Cells | None:
+def seen_cells(
+    convolutions: list[Convolution], pixels: Shaped[Tensor, "batch channels height width"]
+) -> Cells | None:
     """Return the cells of the last convolution's places, by where its gradient arrives."""
     output = convolutions[-1].output
     (rows, columns), size = output.shape[-2:], (pixels.shape[-2], pixels.shape[-1])
@@ -134,7 +138,9 @@ def _alive(sizes: Float[Tensor, "*n"]) -> Bool[Tensor, "*n"]:
     return sizes > NOTHING * sizes.amax()
 
 
-def places_of(convolutions: list[Convolution], value: Tensor) -> tuple[int | None, bool]:
+def places_of(
+    convolutions: list[Convolution], value: Shaped[Tensor, "..."]
+) -> tuple[int | None, bool]:
     """Return the place of the first patch among the tokens, and whether patches are in order.
 
     (None, True) where a token is made of several places, so that this cannot be said.

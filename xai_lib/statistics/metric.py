@@ -7,8 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+# Of a single row of parts it is a number.
+Values = float | np.ndarray
 
-def identity(parts: np.ndarray) -> np.ndarray:
+
+def identity(parts: np.ndarray) -> Values:
     """Return the single column of parts: the value of a metric that is a plain mean."""
     return parts[..., 0]
 
@@ -27,6 +30,6 @@ class Metric:
 
     name: str
     columns: tuple[str, ...]
-    value: Callable[[np.ndarray], np.ndarray] = identity
+    value: Callable[[np.ndarray], Values] = identity
     better: str | dict[str, str] | None = "high"
     scale: float = 1.0

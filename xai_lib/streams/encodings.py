@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Int
@@ -41,7 +42,7 @@ def encodings_of(
 
 
 def characters_of(
-    encoding, texts: Sequence[str] | None, given: Given | None
+    encoding: Any, texts: Sequence[str] | None, given: Given | None
 ) -> tuple[Span, ...] | None:
     """Return the characters, start and end in its text, of every token of one encoding.
 
@@ -67,7 +68,7 @@ def characters_of(
     return tuple(found)
 
 
-def begins_anew(encoding) -> bool:
+def begins_anew(encoding: Any) -> bool:
     """Whether an encoding's offsets count from the beginning of each word: it was given words."""
     places = [
         (text, word, start, end)

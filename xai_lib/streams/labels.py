@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from torch import nn
 
@@ -44,7 +44,7 @@ def name_of_one(names: Sequence[str], index: int) -> str:
     return named or "the score"
 
 
-def is_default(names) -> bool:
+def is_default(names: Iterable[str]) -> bool:
     """Whether all names are those that transformers gives to classes that nobody named."""
     return all(_DEFAULT.fullmatch(name) for name in names)
 

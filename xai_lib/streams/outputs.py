@@ -97,7 +97,7 @@ def chosen(output: object, choice: Choice = None) -> tuple[str, Shaped[Tensor, "
     )
 
 
-def told(found: Mapping[str, Tensor]) -> str:
+def told(found: Mapping[str, Shaped[Tensor, "..."]]) -> str:
     """Return the outputs with their shapes in words."""
     shown = [f"{name!r} {tuple(x.shape)}" for name, x in found.items()]
     more = f" and {len(shown) - 12} more" if len(shown) > 12 else ""
@@ -197,7 +197,7 @@ def _row(logits: Tensor, position: int) -> Tensor:
 
 
 def without_padding(
-    logits: Float[Tensor, "batch tokens"], present: Tensor | None
+    logits: Float[Tensor, "batch tokens"], present: Shaped[Tensor, "..."] | None
 ) -> Float[Tensor, "batch tokens"]:
     """Return the scores of tokens with -inf at padding, which is no answer."""
     if present is None or tuple(present.shape) != tuple(logits.shape):

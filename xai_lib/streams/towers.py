@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 # What models of images and texts call their inputs otherwise than transformers does.
@@ -19,7 +19,7 @@ NAMES = ("image_features", "text_features", "logit_scale", "logit_bias")
 UNIT = 1e-2
 
 
-def features_of(output: object) -> tuple[Tensor, ...] | None:
+def features_of(output: object) -> tuple[Shaped[Tensor, "..."], ...] | None:
     """Return (images, texts, scale) or (images, texts, scale, bias) if a model returned these.
 
     By name, or by what they are: two matrices of one width and one or two numbers.
@@ -37,13 +37,13 @@ def features_of(output: object) -> tuple[Tensor, ...] | None:
     return tuple(output) if fits and all(x.numel() == 1 for x in numbers) else None
 
 
-def are_unit(features: tuple[Tensor, ...]) -> bool:
+def are_unit(features: tuple[Shaped[Tensor, "..."], ...]) -> bool:
     """Whether images and texts are unit vectors, so that their product is a cosine."""
     lengths = (x.detach().float().norm(dim=-1) for x in features[:2])
     return all(bool(((length - 1).abs() < UNIT).all()) for length in lengths)
 
 
-def compared(features: tuple[Tensor, ...]) -> Float[Tensor, "images texts"]:
+def compared(features: tuple[Shaped[Tensor, "..."], ...]) -> Float[Tensor, "images texts"]:
     """Return the score of every image with every text."""
     images, texts, scale, *bias = features
     scores = images @ texts.t() * scale

@@ -165,7 +165,9 @@ def _reflected(args: Sequence, kwargs: dict, output: Any) -> Spot | None:
 
 def _product(a: Any, b: Any, output: Any) -> Spot | None:
     """Weights @ values, or, where both are turned, valuesᵀ @ weightsᵀ."""
-    if not all(isinstance(x, Tensor) and x.dim() >= 2 for x in (a, b, output)):
+    if not (isinstance(a, Tensor) and isinstance(b, Tensor) and isinstance(output, Tensor)):
+        return None
+    if min(a.dim(), b.dim(), output.dim()) < 2:
         return None
     if getattr(a, WEIGHTS, None) == (-2, -1):
         return Spot(b, -2, output, -2)
@@ -178,6 +180,8 @@ def _einsum(args: Sequence, kwargs: dict, output: Any) -> Spot | None:
     equation, *operands = args
     operands = list(operands[0]) if isinstance(operands[0], list | tuple) else operands
     if not isinstance(equation, str) or len(operands) != 2 or "->" not in equation:
+        return None
+    if not isinstance(output, Tensor):
         return None
     left, _, right = equation.replace(" ", "").partition("->")
     terms = left.split(",")

@@ -9,13 +9,13 @@ from xai_lib.evaluators.eraser.metrics import AOPC_THRESHOLDS
 from xai_lib.evaluators.eraser.results import COMPREHENSIVE, HARD, SOFT, SUFFICIENT
 
 if TYPE_CHECKING:
-    from pandas import DataFrame
+    import pandas
 
 Result = dict[str, object]
 
 
 def as_results(
-    records: DataFrame,
+    records: pandas.DataFrame,
     method: str,
     k: int,
     names: Sequence[str],

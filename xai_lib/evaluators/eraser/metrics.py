@@ -17,6 +17,8 @@ Spans = Mapping[Any, Iterable[Span]]
 # A number a word, and whether a word is true (1 or 0 will do).
 Scores = Sequence[float] | np.ndarray
 Marks = Sequence[int] | np.ndarray
+# Of one document, or of many at once.
+Numbers = float | np.ndarray
 
 IOU_THRESHOLD = 0.5
 AOPC_THRESHOLDS = (0.01, 0.05, 0.1, 0.2, 0.5)
@@ -37,7 +39,7 @@ class PRF:
     f1: float
 
 
-def f1_score(p, r):
+def f1_score(p: Numbers, r: Numbers) -> Numbers:
     """Return 2pr / (p + r), and 0 where both are 0; numbers or arrays."""
     total = np.add(p, r)
     return np.divide(2 * np.multiply(p, r), total, out=np.zeros_like(total), where=total > 0)

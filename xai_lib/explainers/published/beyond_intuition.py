@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from xai_lib.errors import MethodNotApplicableError
@@ -63,7 +64,9 @@ departs(
 
 
 @departs("bi.still", when=of_clip_text)
-def positions(call: Call, x: Tensor) -> Tensor:
+def positions(
+    call: Call, x: Float[Tensor, "batch tokens dim"]
+) -> Float[Tensor, "batch tokens dim"]:
     """Return what the embeddings x of a text hold beside its words, which alone are scaled."""
     words = {len(m.weight): m for m in call.model.modules() if isinstance(m, nn.Embedding)}
     size = getattr(getattr(call.model.config, "text_config", None), "vocab_size", None)
@@ -82,7 +85,7 @@ def positions(call: Call, x: Tensor) -> Tensor:
     default="token weights from the values that attention mixes",
     reference="values of the stream after the attention residual",
 )
-def by_later_value_norm(call: Call, site: Site) -> Tensor:
+def by_later_value_norm(call: Call, site: Site) -> Float[Tensor, "batch queries keys"]:
     """E_h[A] diag(‖W_o v(z')_j‖ / ‖z_j‖), z' the stream after attention, not before: as published.
 
     That is what their code computes on CLIP, where it reads values off a stream that the attention
@@ -113,7 +116,9 @@ def by_later_value_norm(call: Call, site: Site) -> Tensor:
     default="as elsewhere",
     reference="Grad-CAM min-maxed over all texts and images together; raw attention as it is",
 )
-def min_max_together(call: Call, found: Tensor) -> Tensor:
+def min_max_together(
+    call: Call, found: Float[Tensor, "targets batch tokens"]
+) -> Float[Tensor, "targets batch tokens"]:
     """Min-max the patches over all targets and images at once.
 
     One target of one image is then as it is for a ViT.
@@ -129,7 +134,9 @@ def min_max_together(call: Call, found: Tensor) -> Tensor:
     default="(x - x') · ∫ gradient, Gauss-Legendre nodes; complete",
     reference="mean of α · gradient(αx) at evenly spaced α, both ends in, not times the input",
 )
-def even_nodes(quadrature: str, steps: int) -> tuple[Tensor, Tensor]:
+def even_nodes(
+    quadrature: str, steps: int
+) -> tuple[Float[Tensor, " points"], Float[Tensor, " points"]]:
     """Return evenly spaced points, both ends in, each weighted by itself."""
     even = torch.linspace(0, 1, steps, dtype=torch.float64)
     return even, even / steps

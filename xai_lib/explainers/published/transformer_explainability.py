@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from jaxtyping import Float
 from torch import Tensor
 
-from xai_lib.explainers.reading import Reader, mean_of_rows, readout_rows
+from xai_lib.explainers.reading import AtOutputs, Reader, mean_of_rows, readout_rows
 from xai_lib.explainers.steps import departs
 from xai_lib.passes.call import Call
 
@@ -46,8 +47,8 @@ def of_text(call: Call) -> bool:
     "map",
 )
 def gradcam_of_text(
-    reader: Reader, grads: Sequence[Tensor], at_outputs: Sequence[Tensor]
-) -> Tensor:
+    reader: Reader, grads: Sequence[Float[Tensor, "..."]], at_outputs: AtOutputs
+) -> Float[Tensor, "batch tokens"]:
     """Grad-CAM as published for BERT, min-maxed over the whole map."""
     (grad,), (site,) = grads, reader.sites
     cam = (grad.mean((-1, -2), keepdim=True) * site.probs.detach()).mean(1).clamp(min=0)
@@ -63,8 +64,8 @@ def gradcam_of_text(
     reference="its patches min-maxed; NaN where the map is constant (0/0)",
 )
 def gradcam_of_image(
-    reader: Reader, grads: Sequence[Tensor], at_outputs: Sequence[Tensor]
-) -> Tensor:
+    reader: Reader, grads: Sequence[Float[Tensor, "..."]], at_outputs: AtOutputs
+) -> Float[Tensor, "batch tokens"]:
     """Grad-CAM as published for ViT: of mean-pooled models over keys, one weight a sample."""
     (grad,), (site,) = grads, reader.sites
     patches, probs = reader.call.patches(reader.run), site.probs.detach()
@@ -86,8 +87,11 @@ def gradcam_of_image(
     reference="its patches min-maxed",
 )
 def raw_attention(
-    reader: Reader, maps: Sequence[Tensor], at_outputs: Sequence[Tensor], layer: int
-) -> Tensor:
+    reader: Reader,
+    maps: Sequence[Float[Tensor, "batch queries keys"]],
+    at_outputs: AtOutputs,
+    layer: int,
+) -> Float[Tensor, "batch tokens"]:
     """Raw attention as published, its patches min-maxed; of mean-pooled models over keys."""
     relevance = reader.last(maps, at_outputs, layer)
     patches = reader.call.patches(reader.run)
@@ -110,13 +114,15 @@ def _pooled(rows: Tensor, patches: slice) -> bool:
     return bool(rows[:, patches].all())
 
 
-def min_max(x: Tensor) -> Tensor:
+def min_max(x: Float[Tensor, "*rows n"]) -> Float[Tensor, "*rows n"]:
     """Return x scaled to [0, 1] per row; 0/0 where a row is constant, as published (NaN)."""
     low, high = x.amin(-1, keepdim=True), x.amax(-1, keepdim=True)
     return (x - low) / (high - low)
 
 
-def min_max_patches(relevance: Tensor, patches: slice) -> Tensor:
+def min_max_patches(
+    relevance: Float[Tensor, "batch tokens"], patches: slice
+) -> Float[Tensor, "batch tokens"]:
     """Min-max the patch part of a map, as the published code does before returning it."""
     scaled = relevance.clone()
     scaled[:, patches] = min_max(relevance[:, patches])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from xai_lib.explainers.published.transformer_explainability import min_max
@@ -22,14 +23,16 @@ def of_text_with_image(call: Call) -> bool:
     default="E_h[R_A⁺] in the rows read",
     reference="E_h[R_A], signs kept, min-maxed over the whole map",
 )
-def mean_min_maxed(relevance: Tensor) -> Tensor:
+def mean_min_maxed(
+    relevance: Float[Tensor, "batch heads queries keys"],
+) -> Float[Tensor, "batch queries keys"]:
     """Return the mean over heads, signs kept, min-maxed over the whole map."""
     mean = relevance.mean(1)
     return min_max(mean.flatten(1)).view_as(mean)
 
 
 @departs("head_scores.present")
-def all_tokens(inputs: Inputs) -> dict[str, Tensor]:
+def all_tokens(inputs: Inputs) -> dict[str, Bool[Tensor, "_ _"]]:
     """The means of head scores are over padding as well."""
     return {}
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from xai_lib.errors import MethodNotApplicableError
@@ -70,12 +71,12 @@ class PublishedLRP:
         self.run, self.alpha, self.variant = run, alpha, variant
         self.layers, self.head = _arranged(run, recorder.maps)
 
-    def relevance(self, seed: Tensor) -> Tensor:
+    def relevance(self, seed: Float[Tensor, "batch classes"]) -> Float[Tensor, "batch tokens dim"]:
         """Return the relevance of every embedding, (batch, tokens, dim), seeded at the logits."""
         *_, last = self.stages(seed)
         return last
 
-    def stages(self, seed: Tensor) -> Iterator[Tensor]:
+    def stages(self, seed: Float[Tensor, "batch classes"]) -> Iterator[Float[Tensor, "batch ..."]]:
         """Yield the relevance on its way down: the input of each of the head's maps and layers."""
         with self.run.trace.switch.mode(relevance=False):
             R = seed.to(self.run.logits.dtype)
