@@ -11,7 +11,7 @@ import torch
 
 from xai_lib.errors import CheckpointError, OptionError
 from xai_lib.evaluators import Subject
-from xai_lib.models import PairProcessor, load, zero_shot
+from xai_lib.models import load, zero_shot
 from xai_lib.models.loaders.timm import architecture
 from xai_lib.runs.config import Place, RunConfig
 from xai_lib.runs.noise import noise
@@ -66,7 +66,7 @@ def plan(
     measured, specs = config.build()
     where = Place(device).torch_device()
     network, processor, weights = _model(model)
-    if isinstance(processor, PairProcessor):
+    if processor.classes_are_texts:
         network, processor = zero_shot(network, processor)
     kind = processor.modality
     check_modality(measured.modalities(), f"The model {model!r}", kind)

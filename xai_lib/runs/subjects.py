@@ -42,7 +42,7 @@ def classifier(
     The prompts are `class_prompts` of the class names, ImageNet's of `imagenet_names`; of a data
     set without names, the model's own. Raises InputError where neither has any.
     """
-    if not isinstance(processor, PairProcessor):
+    if not processor.classes_are_texts:
         return model, processor
     names = dataset.class_names
     if names and (tuple(names) == class_names() or set(names) == set(class_index())):

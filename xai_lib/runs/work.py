@@ -19,7 +19,7 @@ from xai_lib.errors import InputError, OptionError, TargetError
 from xai_lib.evaluators import AnyBatch, Evaluator, MethodSpec, Subject
 from xai_lib.evaluators.explained import rows_of
 from xai_lib.evaluators.packing import RowEdits, packed
-from xai_lib.models import PairProcessor, load
+from xai_lib.models import load
 from xai_lib.runs.classes import are_names, class_places
 from xai_lib.runs.config import RunConfig, Shard, as_json, cut
 from xai_lib.runs.fingerprints import model_fingerprint
@@ -85,7 +85,7 @@ class Work:
         network, processor = model or load(config.model, revision=config.model_revision)
         check_modality((dataset.modality,), f"The model {config.model!r}", processor.modality)
         # Prompts that are the data set's own names have its order.
-        named = isinstance(processor, PairProcessor) and bool(dataset.class_names)
+        named = processor.classes_are_texts and bool(dataset.class_names)
         network, processor = classifier(network, processor, dataset)
         if model is None:
             network = network.to(device, getattr(torch, config.dtype))

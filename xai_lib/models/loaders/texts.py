@@ -11,7 +11,8 @@ from torch import nn
 from xai_lib.errors import CheckpointError, UnsupportedModelError
 from xai_lib.files.weights import TOKENIZER_NAMES, check_weights
 from xai_lib.models.loaders.images import pretrained, quiet, sentence
-from xai_lib.models.processors.text import NO_LIMIT, TextProcessor
+from xai_lib.models.processors.text import TextProcessor
+from xai_lib.models.processors.tokenizers import NO_LIMIT
 from xai_lib.streams.labels import class_names
 
 if TYPE_CHECKING:

@@ -33,6 +33,8 @@ class Processor:
     """
 
     modality: ClassVar[str] = "image"
+    # Whether the model compares images with texts: a classifier once these are fixed, `zero_shot`.
+    classes_are_texts: ClassVar[bool] = False
     # Fields that tell the inputs of one processor from those of another.
     identity: ClassVar[tuple[str, ...]] = ("size", "mean", "std")
     # How a fraction of heads becomes a number, see `HeadScores.mask`.

@@ -65,6 +65,7 @@ class OpenClipProcessor:
     """
 
     modality: ClassVar[str] = "image"
+    classes_are_texts: ClassVar[bool] = True
 
     transform: Callable[[Image.Image], Tensor]
     tokenizer: Any

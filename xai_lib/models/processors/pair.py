@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -13,6 +13,7 @@ from xai_lib.errors import InputError
 from xai_lib.files.images import ImageLike
 from xai_lib.models.processors.image import Processor
 from xai_lib.models.processors.text import TextProcessor
+from xai_lib.models.processors.tokenizers import STATED, TokenLimit, check_fast
 
 if TYPE_CHECKING:
     from transformers import BatchEncoding, PreTrainedTokenizerBase
@@ -30,18 +31,20 @@ class PairProcessor:
 
     # What is studied of it is a classifier of images: `zero_shot`.
     modality: ClassVar[str] = "image"
+    classes_are_texts: ClassVar[bool] = True
 
     images: Processor
     tokenizer: PreTrainedTokenizerBase
     class_names: tuple[str, ...] = ()
-    max_length: int | None = None
+    max_length: TokenLimit = STATED
     pad_to: int | None = None
-    _texts: TextProcessor = field(init=False, repr=False, compare=False)
 
     def __post_init__(self):
-        texts = TextProcessor(self.tokenizer, (), self.max_length)
-        object.__setattr__(self, "_texts", texts)
-        object.__setattr__(self, "max_length", texts.max_length)
+        check_fast(self.tokenizer)
+
+    @property
+    def _texts(self) -> TextProcessor:
+        return TextProcessor(self.tokenizer, (), self.max_length)
 
     def __call__(
         self,

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from xai_lib.errors import InputError, OptionError
 from xai_lib.models.processors.question_families import FAMILIES, Family
-from xai_lib.models.processors.text import NO_LIMIT, TextProcessor
+from xai_lib.models.processors.text import TextProcessor
+from xai_lib.models.processors.tokenizers import NO_LIMIT, STATED, TokenLimit, check_fast
 
 if TYPE_CHECKING:
     from transformers import BatchEncoding, PreTrainedTokenizerBase
@@ -43,6 +44,7 @@ class QuestionProcessor:
     """
 
     modality: ClassVar[str] = "question"
+    classes_are_texts: ClassVar[bool] = False
     # Fields that tell the inputs of one processor from those of another.
     identity: ClassVar[tuple[str, ...]] = ("tokenizer", "max_length", "feature_dim")
 
@@ -50,14 +52,12 @@ class QuestionProcessor:
     kind: str
     feature_dim: int
     class_names: tuple[str, ...] = ()
-    max_length: int | None = None
+    max_length: TokenLimit = STATED
 
     def __post_init__(self):
         if self.kind not in FAMILIES:
             raise OptionError(f"kind is {self.kind!r}; expected one of {', '.join(FAMILIES)}.")
-        limit = self._texts.tokenizer.model_max_length
-        if self.max_length is None and limit < NO_LIMIT:
-            object.__setattr__(self, "max_length", int(limit))
+        check_fast(self.tokenizer)
         self.tokenizer.padding_side = "right"
 
     @property

@@ -12,14 +12,13 @@ from torch import Tensor
 
 from xai_lib.errors import InputError
 from xai_lib.models.processors.messages import Message, conversations, written
+from xai_lib.models.processors.tokenizers import STATED, TokenLimit, check_fast
 from xai_lib.streams.words import Span, joined_words
 
 if TYPE_CHECKING:
     from tokenizers import Encoding
     from transformers import BatchEncoding, PreTrainedTokenizerBase
 
-# Tokenizers that state no limit have this or a larger number as their model_max_length.
-NO_LIMIT = 10**6
 # What to do about a special token that would stand twice.
 COMPLETE = (
     "give add_special_tokens=False for texts that are complete (True if both are meant), or a "
@@ -37,6 +36,7 @@ class TextProcessor:
     """
 
     modality: ClassVar[str] = "text"
+    classes_are_texts: ClassVar[bool] = False
     # Fields that tell the inputs of one processor from those of another.
     identity: ClassVar[tuple[str, ...]] = ("tokenizer", "max_length")
     # How a fraction of heads becomes a number, see `HeadScores.mask`.
@@ -44,17 +44,10 @@ class TextProcessor:
 
     tokenizer: PreTrainedTokenizerBase
     class_names: tuple[str, ...] = ()
-    max_length: int | None = None
+    max_length: TokenLimit = STATED
 
     def __post_init__(self):
-        if not getattr(self.tokenizer, "is_fast", False):
-            raise InputError(
-                f"{type(self.tokenizer).__name__} is no fast tokenizer, so it does not say which "
-                "characters a token stands for. Load it with AutoTokenizer.from_pretrained(...)."
-            )
-        limit = self.tokenizer.model_max_length
-        if self.max_length is None and limit < NO_LIMIT:
-            object.__setattr__(self, "max_length", int(limit))
+        check_fast(self.tokenizer)
 
     def __call__(
         self,
