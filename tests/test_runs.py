@@ -4,7 +4,6 @@ import dataclasses
 import json
 import os
 import resource
-import shutil
 import signal
 import subprocess
 import sys
@@ -559,18 +558,6 @@ def test_a_run_that_began_elsewhere_warns(tmp_path):
     run.folder.record_file(0).unlink()
     with pytest.warns(UserWarning, match=r"versions\.torch"):
         start(tmp_path / "run")
-
-
-def test_a_run_that_an_older_version_began_goes_on(tmp_path):
-    """`old_run` is of xai-lib 0.1.0, without its shard 1."""
-    kept = {path: path.read_bytes() for path in (HERE / "old_run").rglob("*") if path.is_file()}
-    shutil.copytree(HERE / "old_run", tmp_path / "run")
-    with pytest.warns(UserWarning, match="began under other conditions"):
-        run = start(tmp_path / "run", limit=6, batch_size=2, keep_maps=True)
-    assert shard_events(run) == [1] and not run.missing
-    for path, data in kept.items():
-        assert (run.path / path.relative_to(HERE / "old_run")).read_bytes() == data
-    assert len(run.maps("raw_attention")) == 6 and (run.summary()["n"] == 6).all()
 
 
 def command(out, **changes):
