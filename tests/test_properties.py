@@ -85,6 +85,8 @@ def test_fused_attention_equals_eager(method, model):
 @given(model=vits())
 def test_several_targets_share_a_forward_and_equal_single_ones(method, model):
     inputs = random_pixels(model)
+    # The first call examines the model.
+    explained(model, inputs, method)
     forwards = []
     handle = model.register_forward_hook(lambda *_: forwards.append(1))
     targets = [2, [1, 0], 3]
