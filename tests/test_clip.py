@@ -68,6 +68,7 @@ def near(found, expected, tolerance=1e-6):
     assert ((found - expected).abs() / scale).max() <= tolerance
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "method"), CASES)
 def test_images_and_texts_together_are_each_pair_alone(kind, method):
     given = texts(kind)

@@ -27,6 +27,7 @@ def pruned_map(name, which, place, percent):
     return att.streams["text"][0], att.streams["image"][0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("percent", [0, 40, 60, 90])
 @pytest.mark.parametrize("place", [0, 1])
 @pytest.mark.parametrize("which", [0, 1, 2])

@@ -155,6 +155,7 @@ def distilled_row(case, row):
     return found.relevance
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", DISTILLED_CASES)
 def test_distilled_matrix_row_by_row(key):
     expected = torch.from_numpy(golden(DISTILLED)[f"derived/{key}"]).transpose(0, 1)

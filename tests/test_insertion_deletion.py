@@ -155,6 +155,7 @@ def test_a_batch_is_its_samples():
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9)
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None, derandomize=True)
 @given(st.integers(0, 1000), st.floats(0.01, 100), st.floats(-10, 10))
 def test_scaling_and_shifting_a_map_changes_nothing(seed, factor, shift):

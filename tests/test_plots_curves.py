@@ -76,6 +76,7 @@ def test_shares_are_labelled_in_per_cent():
     assert {"pixels removed (%)", "accuracy (%)", "rollout", "40", "80"} <= texts
 
 
+@pytest.mark.slow
 def test_legend_holds_the_auc_of_every_panel():
     frame = curves(METHODS, FOUR)
     table = aucs(frame, ["order", "explained"])
@@ -109,6 +110,7 @@ def test_insertion_and_deletion_are_legible(methods):
     check_legible(figure)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
 @pytest.mark.parametrize("depth", [6, 12, 24])
 def test_stages_stand_under_their_points(count, depth):

@@ -114,6 +114,7 @@ def test_nothing_significant_is_a_white_matrix():
     assert (drawn.filled(0) == 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [3, 8, 15])
 def test_matrices_are_legible(count):
     agreement = agreement_matrix(correlations(METHODS[:count]), order="similar")

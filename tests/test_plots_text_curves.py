@@ -143,6 +143,7 @@ def test_trained_against_random_weights():
         initialisation_scatter({"lat": words(("a", "b", "c"))})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 5, 12])
 def test_rank_table(count):
     names = list(xai.methods()["name"])[:count]

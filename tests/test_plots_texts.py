@@ -404,6 +404,7 @@ def long_row(seed, **fields):
                   **fields)  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [1, 2])
 @pytest.mark.parametrize("width", [3.3, 6.9])
 def test_figures_are_legible(columns, width):

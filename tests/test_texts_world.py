@@ -137,6 +137,7 @@ def bags(texts, labels, ngrams=(1, 2)):
     return model.score(features[cut:], labels[cut:])
 
 
+@pytest.mark.slow
 def test_without_the_rationale_a_bag_of_words_is_at_chance(world):
     name, _ = world
     samples = drawn(text_world(name, 4500, seed=33))
