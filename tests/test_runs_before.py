@@ -16,11 +16,20 @@ from xai_lib.runs import evaluate
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
+# Those that take a minute of one core each.
+SLOW = ("pruning", "question_perturbation")
+
+
+def case(folder):
+    marks = pytest.mark.slow if folder.name in SLOW else ()
+    return pytest.param(folder, id=folder.name, marks=marks)
+
+
 FOLDERS = sorted((Path(__file__).parent / "goldens" / "runs").iterdir())
 SETTINGS = ("limit", "shards", "batch_size", "keep_maps")
 
 
-@pytest.mark.parametrize("before", FOLDERS, ids=lambda folder: folder.name)
+@pytest.mark.parametrize("before", map(case, FOLDERS))
 def test_a_run_of_an_earlier_version_goes_on(before, tmp_path):
     description = json.loads((before / "run.json").read_text())
     asked = description["configuration"]
