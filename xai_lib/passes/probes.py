@@ -39,6 +39,7 @@ class Plain:
     _blocked: bool = field(default=False, init=False)
     _arrived: dict[int, Tensor] = field(default_factory=dict, init=False)
     _at_patches: Tensor | None = field(default=None, init=False)
+    _reads_last: bool = field(default=True, init=False)
     _hooks: list = field(default_factory=list, init=False, repr=False)
 
     @classmethod
@@ -108,9 +109,12 @@ class Plain:
         """Return ∂⟨scores, seed⟩/∂root, None where nothing leads there."""
         if self.root is None or not self.scores.requires_grad:
             return None
-        (found,) = torch.autograd.grad(
-            self.scores, [self.root], seed.to(self.scores), retain_graph=True, allow_unused=True
+        wanted = [self.root, *([] if self.watch.last is None else [self.watch.last])]
+        found, *at_last = torch.autograd.grad(
+            self.scores, wanted, seed.to(self.scores), retain_graph=True, allow_unused=True
         )
+        # Of a branch that the scores do not use nothing is asked.
+        self._reads_last = any(gradient is not None for gradient in at_last)
         return None if found is None else found.detach()
 
     def probes(self) -> list[Probe]:
@@ -135,7 +139,7 @@ class Plain:
         chosen[:, order] = True
         chosen[1::2, 0] = True
         starts = [(spot.value, spot.keys) for spot in spots if spot.tokens == count]
-        last = self.watch.last
+        last = self.watch.last if self._reads_last else None
         if last is not None and count in last.shape[:2]:
             starts.append((last, _axis(last, count, samples)))
         cotangents = [_cotangent(x, axis, chosen, generator) for x, axis in starts]

@@ -47,8 +47,8 @@ def refuse_text(inputs: object) -> None:
     if isinstance(first, str | bytes):
         raise InputError(
             f"inputs is a text ({str(first)[:40]!r}); expected what the model's tokenizer makes of "
-            "it: processor(text) with the processor that xai.load returns, or tokenizer(text, "
-            "return_tensors='pt')."
+            "it, processor(text) with the processor that xai.load returns, or tokenizer(text, "
+            "return_tensors='pt'); of an image's path, processor(path)."
         )
 
 

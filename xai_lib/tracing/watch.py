@@ -74,6 +74,7 @@ class Watch(TorchFunctionMode):
         self.root: Float[Tensor, "batch tokens dim"] | None = None
         self.patches: Float[Tensor, "batch dim rows columns"] | None = None
         self.spots: list[Spot] = []
+        self._convolved = False
         self.last: Float[Tensor, "..."] | None = None
 
     def forget(self) -> None:
@@ -106,9 +107,11 @@ class Watch(TorchFunctionMode):
             _carry(name, output, args, kwargs)
         if spot is not None:
             self.spots.append(spot)
-            self.last = None
+            self.last, self._convolved = None, False
         elif name == "conv2d" and not self.spots:
             self.patches = output
+        elif name in ("conv1d", "conv2d"):
+            self._convolved = True
         elif name not in TURNING and isinstance(output, Tensor) and output.dim() == 3:
             self._note_last(output)
         return output
@@ -120,7 +123,10 @@ class Watch(TorchFunctionMode):
         return indices is self.ids or bool(torch.equal(indices, self.ids))
 
     def _note_last(self, output: Tensor) -> None:
-        if self.spots and output.requires_grad and self.spots[-1].looking in output.shape[:2]:
+        # A convolution behind the last attention belongs to the head, which may read as it likes.
+        if not self.spots or self._convolved or not output.requires_grad:
+            return
+        if self.spots[-1].looking in output.shape[:2]:
             self.last = output
 
 
