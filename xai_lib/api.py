@@ -169,7 +169,8 @@ def _warn_of(method: str, checks: dict[str, float]) -> None:
             f"{method} adds up to {100 * apart:.0f} % beside what the score gained from the "
             'baseline: too few points of the integral. steps="auto" takes as many as it needs.',
             IncompleteWarning,
-            stacklevel=3,
+            # Past this function, `explain` and torch's decorator around it.
+            stacklevel=4,
         )
 
 

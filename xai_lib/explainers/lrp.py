@@ -15,8 +15,9 @@ from xai_lib.explainers.reading import Reader, mixer_options
 from xai_lib.explainers.registry import explainer
 from xai_lib.explainers.signs import POSITIVE_PART, POSITIVE_RELEVANCE, signed
 from xai_lib.explainers.steps import step
-from xai_lib.passes.call import Call, Run
+from xai_lib.passes.call import Call
 from xai_lib.passes.loan import HALF
+from xai_lib.passes.run import Run
 from xai_lib.rules.gate import Switch
 from xai_lib.rules.rulesets import AttnLRP, ZPlus
 from xai_lib.tracing.graph import is_cut, reaches_own_rows

@@ -11,7 +11,8 @@ from torch import Tensor
 from xai_lib.errors import MethodNotApplicableError, OptionError, unknown_name
 from xai_lib.explainers.mixing import Mixer
 from xai_lib.options import check_range
-from xai_lib.passes.call import Call, Run
+from xai_lib.passes.call import Call
+from xai_lib.passes.run import Run
 from xai_lib.rules.rulesets import RuleSet
 from xai_lib.tracing import Chain, Site
 

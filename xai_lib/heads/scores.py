@@ -13,9 +13,10 @@ from xai_lib.errors import InputError, OptionError, unknown_name
 from xai_lib.explainers.lrp import rule_set
 from xai_lib.explainers.steps import step
 from xai_lib.heads.ranking import LEVELS, HeadScores, ScoredSite
-from xai_lib.passes.call import Call, Run
+from xai_lib.passes.call import Call
 from xai_lib.passes.loan import borrowed, unwrap
 from xai_lib.passes.meeting import scores_pairs
+from xai_lib.passes.run import Run
 from xai_lib.streams.labels import class_names
 from xai_lib.streams.outputs import Choice, choice_of
 from xai_lib.streams.prepare import Inputs, prepare

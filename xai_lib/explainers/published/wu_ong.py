@@ -20,7 +20,8 @@ from xai_lib.errors import MethodNotApplicableError
 from xai_lib.explainers.alpha_beta import Size
 from xai_lib.explainers.output import Output
 from xai_lib.explainers.steps import departs
-from xai_lib.passes.call import Call, Run
+from xai_lib.passes.call import Call
+from xai_lib.passes.run import Run
 from xai_lib.rules import published_alpha_beta
 from xai_lib.rules.gate import Switch
 from xai_lib.rules.recorded import Recorded, Recorder
