@@ -166,7 +166,7 @@ def _warn_of(method: str, checks: dict[str, float]) -> None:
     apart = checks.get("completeness", 0.0)
     if apart > INCOMPLETE:
         warnings.warn(
-            f"{method} adds up to {100 * apart:.0f} % beside what the score gained from the "
+            f"The sum of {method} is {100 * apart:.0f} % off what the score gained from the "
             'baseline: too few points of the integral. steps="auto" takes as many as it needs.',
             IncompleteWarning,
             # Past this function, `explain` and torch's decorator around it.
