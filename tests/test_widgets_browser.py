@@ -50,7 +50,8 @@ explorer
 """
 HEATMAP_CELL = """
 from xai_lib.plots import TextHeatmap, attribution_texts
-TextHeatmap(attribution_texts(xai.explain(model, processor(TEXTS[0]), "integrated_gradients")))
+att = xai.explain(model, processor(TEXTS[0]), "integrated_gradients", steps="auto")
+TextHeatmap(attribution_texts(att))
 """
 
 

@@ -73,8 +73,8 @@ class Plain:
         self._hooks.clear()
         self.watch.forget()
 
-    def _note_at_patches(self, gradient: Tensor) -> None:
-        if self._blocked:
+    def _note_at_patches(self, gradient: Tensor | None) -> None:
+        if self._blocked and gradient is not None:
             self._at_patches = gradient.detach()
 
     def _hook(self, number: int):

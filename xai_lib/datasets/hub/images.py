@@ -65,8 +65,8 @@ def _decode(data: bytes, place: str):
     try:
         with Image.open(io.BytesIO(data)) as image:
             return read_image(image)
-    except InputError:
-        raise
+    except InputError as error:
+        raise InputError(f"{place} cannot be decoded: {error}") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(
             f"{place} cannot be decoded, its image is damaged or truncated ({error})."
