@@ -101,16 +101,21 @@ def scores(model, image, text):
     return scale * images @ texts.t() + (bias[0] if bias else 0)
 
 
-@pytest.mark.parametrize("form", ["tuple", "biased", "dict"])
-def test_every_image_is_scored_with_every_text(form, inputs):
-    model = Towers(form).eval()
-    att = xai.explain(model, inputs, "gradient_x_input", target="blué heart")
+def check_second_text(att, model, inputs, atol):
+    """Hold scores, and gradient times input for the second text, against plain autograd."""
     image = inputs["image"].clone().requires_grad_()
     expected = scores(model, image, inputs["text"])
     torch.testing.assert_close(att.logits, expected.detach())
     (gradient,) = torch.autograd.grad(expected[:, 1].sum(), image)
     pixels = (gradient * image.detach()).sum(1)
-    torch.testing.assert_close(att.part("image").pixels, pixels, atol=1e-5, rtol=1e-3)
+    torch.testing.assert_close(att.part("image").pixels, pixels, atol=atol, rtol=1e-3)
+
+
+@pytest.mark.parametrize("form", ["tuple", "biased", "dict"])
+def test_every_image_is_scored_with_every_text(form, inputs):
+    model = Towers(form).eval()
+    att = xai.explain(model, inputs, "gradient_x_input", target="blué heart")
+    check_second_text(att, model, inputs, atol=1e-5)
 
 
 def test_words_are_explained_by_the_image_they_are_scored_with(inputs):
@@ -183,10 +188,5 @@ def test_a_model_of_open_clip():
     picture = np.random.default_rng(0).integers(0, 256, (40, 50, 3)).astype(np.uint8)
     inputs = processor([picture] * 2, ["A red Star, isn't it?", "zwölf Boxkämpfer!!"])
     att = xai.explain(model, inputs, "gradient_x_input", target=1)
-    image = inputs["image"].clone().requires_grad_()
-    expected = scores(model, image, inputs["text"])
-    torch.testing.assert_close(att.logits, expected.detach())
-    (gradient,) = torch.autograd.grad(expected[:, 1].sum(), image)
-    pixels = (gradient * image.detach()).sum(1)
-    torch.testing.assert_close(att.part("image").pixels, pixels, atol=1e-6, rtol=1e-3)
+    check_second_text(att, model, inputs, atol=1e-6)
     assert att.part("text").words()[0].labels == ("zwölf", "Boxkämpfer!!")
